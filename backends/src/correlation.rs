@@ -1,0 +1,147 @@
+//! Correlations: what the online phase consumes, and the interface that hands them out.
+//!
+//! Each (kind, direction) is a FIFO that both parties draw from in the same order; the position in its stream is the
+//! tweak of the hash, so that no row is ever hashed twice under one tweak. A drawn ticket is moved into the instance
+//! that uses it: using it twice does not compile.
+
+use crate::{Party, vector::Bits};
+use sirnn_kernels::hash::Hasher;
+use std::sync::Arc;
+
+/// The sender's side of `n` correlated OTs.
+#[derive(Debug)]
+pub struct CotSender {
+    /// Rows `q`.
+    pub rows: Vec<u128>,
+    /// Global correlation of this direction.
+    pub delta: u128,
+    /// Stream position of the first row.
+    pub position: u64,
+    /// Hash of this stream.
+    pub hasher: Arc<Hasher>,
+}
+
+/// The receiver's side of `n` correlated OTs.
+#[derive(Debug)]
+pub struct CotReceiver {
+    /// Rows `q xor c delta`.
+    pub rows: Vec<u128>,
+    /// Random choices `c`, one plane.
+    pub choices: Bits,
+    /// Stream position of the first row.
+    pub position: u64,
+    /// Hash of this stream.
+    pub hasher: Arc<Hasher>,
+}
+
+impl CotSender {
+    /// Pads for both choices of rows `from..from + zero.len()`, block `block` of each pad.
+    pub fn pads(&self, from: usize, block: u32, zero: &mut [u128], one: &mut [u128]) {
+        let rows = &self.rows[from..from + zero.len()];
+        let position = self.position + from as u64;
+        self.hasher.hash_offsets(position, block, rows, &[0], zero);
+        self.hasher.hash_offsets(position, block, rows, &[self.delta], one);
+    }
+}
+
+impl CotReceiver {
+    /// Pads for the chosen side of rows `from..from + out.len()`.
+    pub fn pads(&self, from: usize, block: u32, out: &mut [u128]) {
+        let rows = &self.rows[from..from + out.len()];
+        self.hasher.hash_offsets(self.position + from as u64, block, rows, &[0], out);
+    }
+}
+
+/// Rows of 1-of-N OTs: code words of 256 bits (KK13), or field elements of 128 bits (combined COTs).
+#[derive(Debug)]
+pub enum Rows {
+    /// 256-bit rows; pad `j` hashes `row xor offsets[j]`.
+    Code(Vec<[u128; 2]>),
+    /// 128-bit rows, same rule.
+    Field(Vec<u128>),
+}
+
+/// The sender's side of `n` random 1-of-`2^bits` OTs.
+#[derive(Debug)]
+pub struct OneOfSender {
+    /// log2 of the number of pads.
+    pub bits: u8,
+    /// One row per instance.
+    pub rows: Rows,
+    /// What to add to a row for pad `j`; second half unused by [`Rows::Field`].
+    pub offsets: Arc<Vec<[u128; 2]>>,
+    /// Stream position of the first row.
+    pub position: u64,
+    /// Hash of this stream.
+    pub hasher: Arc<Hasher>,
+}
+
+/// The receiver's side of `n` random 1-of-`2^bits` OTs.
+#[derive(Debug)]
+pub struct OneOfReceiver {
+    /// log2 of the number of pads.
+    pub bits: u8,
+    /// One row per instance.
+    pub rows: Rows,
+    /// Random choices, each below `2^bits`.
+    pub choices: Vec<u16>,
+    /// Stream position of the first row.
+    pub position: u64,
+    /// Hash of this stream.
+    pub hasher: Arc<Hasher>,
+}
+
+impl OneOfSender {
+    /// All pads of instances `from..`, `2^bits` each, instance-major.
+    pub fn pads(&self, from: usize, out: &mut [u128]) {
+        let n = out.len() >> self.bits;
+        let position = self.position + from as u64;
+        match &self.rows {
+            Rows::Code(rows) => self.hasher.hash_offsets2(position, 0, &rows[from..from + n], &self.offsets, out),
+            Rows::Field(rows) => {
+                let offsets: Vec<u128> = self.offsets.iter().map(|o| o[0]).collect();
+                self.hasher.hash_offsets(position, 0, &rows[from..from + n], &offsets, out);
+            }
+        }
+    }
+}
+
+impl OneOfReceiver {
+    /// The pad of its choice for instances `from..from + out.len()`.
+    pub fn pads(&self, from: usize, out: &mut [u128]) {
+        let position = self.position + from as u64;
+        match &self.rows {
+            Rows::Code(rows) => {
+                self.hasher.hash_offsets2(position, 0, &rows[from..from + out.len()], &[[0, 0]], out);
+            }
+            Rows::Field(rows) => self.hasher.hash_offsets(position, 0, &rows[from..from + out.len()], &[0], out),
+        }
+    }
+}
+
+/// A party's shares of `n` bit triples with a common factor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Triples {
+    /// One plane.
+    pub a: Bits,
+    /// `cols` planes.
+    pub b: Bits,
+    /// `cols` planes: shares of `a AND b_j`.
+    pub c: Bits,
+}
+
+/// Where tickets come from. The direction is the caller's: a party draws `cot_send` where its peer draws `cot_recv`.
+pub trait Correlations: Send {
+    /// Which party this is.
+    fn party(&self) -> Party;
+    /// `n` correlated OTs as sender.
+    fn cot_send(&mut self, n: usize) -> Result<CotSender, crate::Error>;
+    /// `n` correlated OTs as receiver.
+    fn cot_recv(&mut self, n: usize) -> Result<CotReceiver, crate::Error>;
+    /// `n` random 1-of-`2^bits` OTs as sender.
+    fn one_of_send(&mut self, bits: u8, n: usize) -> Result<OneOfSender, crate::Error>;
+    /// `n` random 1-of-`2^bits` OTs as receiver.
+    fn one_of_recv(&mut self, bits: u8, n: usize) -> Result<OneOfReceiver, crate::Error>;
+    /// `n` bit triples of `cols` columns.
+    fn triples(&mut self, cols: u8, n: usize) -> Result<Triples, crate::Error>;
+}

@@ -1,0 +1,15 @@
+//! What executes the interactive instructions of a program: oblivious transfer of some flavour, the correlations
+//! made from it, the message forms of each instruction, and the transport that carries them.
+//!
+//! Reading order: [`vector`] (what a register holds), [`inst`] (the instructions and their messages),
+//! [`correlation`] (what they consume), `forms` (how each is run), `ot` (where correlations come from), [`transport`].
+#![forbid(unsafe_code)]
+
+pub mod correlation;
+mod error;
+pub mod inst;
+pub mod transport;
+pub mod vector;
+
+pub use error::Error;
+pub use inst::Party;

@@ -1,0 +1,2 @@
+//! SIRNN engine.
+#![forbid(unsafe_code)]
