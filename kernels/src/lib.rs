@@ -1,1 +1,38 @@
-//! Vector kernels.
+//! Vector kernels: one vector in, one vector out, per CPU feature.
+//!
+//! Every kernel exists as portable code and, where it pays, in versions for AES-NI/AVX2 and AVX-512/VAES/GFNI; the
+//! [`Level`] is detected once. The portable version is the definition the others are tested against. Nothing here
+//! knows of parties or protocols, and no kernel branches on or addresses memory by the *values* it is given, only by
+//! lengths, widths and levels: all of them may be fed secrets.
+//!
+//! | module | kernels |
+//! |---|---|
+//! | [`aes`] | AES-128 on many blocks, counter-mode generator |
+//! | [`hash`] | tweakable correlation-robust hash of OT rows |
+//! | [`transpose`] | 128-column bit matrix to rows |
+//! | [`pack`] | dense `w`-bit sections, the wire format |
+//! | [`bits`] | bit planes |
+//! | [`table`] | masked look-up tables and comparison leaves |
+//! | [`cross`] | message assembly of correlated OT |
+//! | [`matmul`] | matrix product mod `2^w` |
+//! | [`ops`] | element-wise ring arithmetic |
+
+// Kernels take lengths, widths and every operand apart: a struct per call would only rename the arguments.
+#![allow(clippy::too_many_arguments)]
+
+#[macro_use]
+mod level;
+
+pub mod aes;
+pub mod bits;
+pub mod cross;
+pub mod hash;
+pub mod matmul;
+pub mod ops;
+pub mod pack;
+pub mod ring;
+pub mod table;
+pub mod transpose;
+
+pub use level::{Level, available, detected, level, override_note};
+pub use ring::{RingWord, storage_bits};
