@@ -2,6 +2,8 @@
 //!
 //! A block is a `u128`: byte `i` of the block is bits `8i..8i + 8`.
 
+#[cfg(target_arch = "x86_64")]
+use crate::x86::aes as x86;
 use crate::{
     level::{Level, level},
     ring::RingWord,
@@ -15,9 +17,25 @@ pub struct AesKey {
     schedule: Schedule,
 }
 
+// Boxing the rare portable key would cost the others a pointer chase, and the size matters to no one.
+#[allow(clippy::large_enum_variant)]
 enum Schedule {
     /// Constant-time code of the `aes` crate (fixsliced, or the CPU's AES if that crate finds it).
     Portable(::aes::Aes128),
+    /// Round keys in order.
+    #[cfg(target_arch = "x86_64")]
+    Rounds([u128; 11]),
+}
+
+impl Drop for AesKey {
+    fn drop(&mut self) {
+        match &mut self.schedule {
+            // Wiped by its own destructor.
+            Schedule::Portable(_) => {}
+            #[cfg(target_arch = "x86_64")]
+            Schedule::Rounds(keys) => keys.zeroize(),
+        }
+    }
 }
 
 impl AesKey {
@@ -28,14 +46,58 @@ impl AesKey {
 
     #[doc(hidden)]
     pub fn new_at(level: Level, key: u128) -> Self {
-        let schedule = Schedule::Portable(::aes::Aes128::new(&Array::from(key.to_le_bytes())));
-        Self { level: level.checked(), schedule }
+        let schedule = match level.checked() {
+            Level::Portable => Schedule::Portable(::aes::Aes128::new(&Array::from(key.to_le_bytes()))),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: all levels above `Portable` have AES-NI and SSE4.1; `checked` has made sure of the level.
+            _ => Schedule::Rounds(unsafe { x86::expand(key) }),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => unreachable!(),
+        };
+        Self { level, schedule }
     }
 
     /// Encrypts every block in place.
     pub fn encrypt_blocks(&self, blocks: &mut [u128]) {
         match &self.schedule {
             Schedule::Portable(aes) => portable_encrypt(aes, blocks),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the key was made for this level, so the CPU has its features.
+            Schedule::Rounds(keys) => unsafe {
+                match self.level {
+                    Level::Avx512 => x86::avx512::encrypt(keys, blocks),
+                    Level::Vaes256 => x86::vaes256::encrypt(keys, blocks),
+                    _ => x86::aesni::encrypt(keys, blocks),
+                }
+            },
+        }
+    }
+
+    /// `out[i]` = encryption of the number `start + i mod 2^64`.
+    pub(crate) fn counter(&self, start: u64, out: &mut [u128]) {
+        match &self.schedule {
+            Schedule::Portable(aes) => {
+                out.iter_mut().enumerate().for_each(|(i, o)| *o = u128::from(start.wrapping_add(i as u64)));
+                portable_encrypt(aes, out);
+            }
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the key was made for this level, so the CPU has its features.
+            Schedule::Rounds(keys) => unsafe {
+                match self.level {
+                    Level::Avx512 => x86::avx512::counter(keys, start, out),
+                    Level::Vaes256 => x86::vaes256::counter(keys, start, out),
+                    _ => x86::aesni::counter(keys, start, out),
+                }
+            },
+        }
+    }
+
+    /// The round keys, where there are kernels that want them.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn rounds(&self) -> Option<&[u128; 11]> {
+        match &self.schedule {
+            Schedule::Rounds(keys) => Some(keys),
+            Schedule::Portable(_) => None,
         }
     }
 
@@ -93,11 +155,8 @@ impl Prg {
 
     /// The next blocks of the stream.
     pub fn fill_blocks(&mut self, out: &mut [u128]) {
-        for (i, o) in out.iter_mut().enumerate() {
-            *o = u128::from(self.counter + i as u64);
-        }
+        self.key.counter(self.counter, out);
         self.counter += out.len() as u64;
-        self.key.encrypt_blocks(out);
     }
 
     /// The next block.
@@ -109,12 +168,16 @@ impl Prg {
 
     /// The next blocks as bytes; what is left of the last block is thrown away.
     pub fn fill_bytes(&mut self, out: &mut [u8]) {
-        const CHUNK: usize = 64;
+        const CHUNK: usize = 256;
+        let little = cfg!(target_endian = "little");
+        if little && let Ok(blocks) = bytemuck::try_cast_slice_mut(out) {
+            return self.fill_blocks(blocks);
+        }
         let mut blocks = [0u128; CHUNK];
         for part in out.chunks_mut(16 * CHUNK) {
             let used = &mut blocks[..part.len().div_ceil(16)];
             self.fill_blocks(used);
-            if cfg!(target_endian = "big") {
+            if !little {
                 used.iter_mut().for_each(|b| *b = b.swap_bytes());
             }
             part.copy_from_slice(&bytemuck::cast_slice(used)[..part.len()]);
@@ -126,8 +189,8 @@ impl Prg {
     pub fn fill_words<W: RingWord>(&mut self, width: u32, out: &mut [W]) {
         self.fill_bytes(bytemuck::cast_slice_mut(out));
         if width < W::BITS || cfg!(target_endian = "big") {
-            let m = W::mask(width);
-            out.iter_mut().for_each(|x| *x = x.le_to_native() & m);
+            out.iter_mut().for_each(|x| *x = x.le_to_native());
+            crate::ops::mask_at(self.key.level, width, out);
         }
     }
 }
@@ -154,6 +217,41 @@ mod tests {
             let mut b = [block("3243f6a8885a308d313198a2e0370734")];
             key.encrypt_blocks(&mut b);
             assert_eq!(b[0], block("3925841d02dc09fbdc118597196a0b32"));
+        }
+    }
+
+    #[test]
+    fn one_stream_at_all_levels() {
+        for l in available() {
+            for n in (0..70).chain([1000]) {
+                let key = AesKey::new_at(Level::Portable, 77);
+                let mut want: Vec<u128> = (0..2 * n as u128).collect();
+                key.encrypt_blocks(&mut want);
+                let mut prg = Prg::new_at(l, 77);
+                let mut got = vec![0; 2 * n];
+                let (a, b) = got.split_at_mut(n);
+                prg.fill_blocks(a);
+                prg.fill_blocks(b);
+                assert!(got == want, "{l:?} {n}");
+                for skip in 0..2 {
+                    let mut bytes = vec![0; 16 * n + 5 + skip];
+                    let mut prg = Prg::new_at(l, 77);
+                    prg.fill_bytes(&mut bytes[skip..]);
+                    assert_eq!(prg.position(), n as u64 + 1);
+                    let want: &[u8] = bytemuck::cast_slice(&want[..n]);
+                    assert!(bytes[skip..][..16 * n] == *want);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn words_are_reduced() {
+        for l in available() {
+            let mut w = [0u32; 999];
+            Prg::new_at(l, 5).fill_words(19, &mut w);
+            assert!(w.iter().all(|w| w >> 19 == 0));
+            assert_eq!(w.iter().fold(0, |a, w| a | w), (1 << 19) - 1);
         }
     }
 

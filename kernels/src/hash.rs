@@ -11,14 +11,21 @@
 //!
 //! The tweak: bits 0..64 position in the stream, 64..96 block, 96 second half of a 256-bit row, 120..128 domain.
 
+#[cfg(target_arch = "x86_64")]
+use crate::x86::aes as x86;
 use crate::{
     aes::AesKey,
     level::{Level, level},
 };
+use rayon::prelude::*;
 
 /// log2 of the positions that share a key.
 // SECURITY: the multi-target term of the bound.
 pub const REKEY_BITS: u32 = 10;
+
+/// Blocks from which a piece of a call is worth a thread: some 10 us of work.
+// LOCAL: measured.
+const PARALLEL: usize = 1 << 14;
 
 /// The hash of one stream of correlations; see the module's description.
 #[derive(Clone)]
@@ -60,12 +67,29 @@ impl Hasher {
     pub fn hash_offsets(&self, position: u64, block: u32, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
         let n = offsets.len();
         assert_eq!(out.len(), rows.len() * n);
-        self.by_key(position, rows.len(), |aes, from, to| {
-            let (rows, out) = (&rows[from..to], &mut out[from * n..to * n]);
-            for (o, r) in out.chunks_exact_mut(n).zip(rows) {
-                o.iter_mut().zip(offsets).for_each(|(o, d)| *o = r ^ d);
+        self.by_key(position, n, rows, out, |aes, position, rows, out| {
+            let tweak = self.tweak(position, block);
+            #[cfg(target_arch = "x86_64")]
+            if let Some(keys) = aes.rounds() {
+                let args = x86::HashArgs { tweak, second: 0, keys };
+                // SAFETY: a key with round keys was made for its level, so the CPU has the features.
+                unsafe {
+                    match aes.level() {
+                        Level::Avx512 if n == 1 => return x86::avx512::hash_one(&args, rows, offsets[0], out),
+                        Level::Vaes256 if n == 1 => return x86::vaes256::hash_one(&args, rows, offsets[0], out),
+                        Level::Avx512 if n.is_multiple_of(x86::avx512::L) => {
+                            return x86::avx512::hash_many(&args, rows, offsets, out);
+                        }
+                        Level::Vaes256 if n.is_multiple_of(x86::vaes256::L) => {
+                            return x86::vaes256::hash_many(&args, rows, offsets, out);
+                        }
+                        Level::Aesni if n == 1 => return x86::aesni::hash_one(&args, rows, offsets[0], out),
+                        Level::Aesni => return x86::aesni::hash_many(&args, rows, offsets, out),
+                        _ => {}
+                    }
+                }
             }
-            tmmo(aes, out, |k| self.tweak(position + (from + k / n) as u64, block));
+            staged(aes, out, |k| (rows[k / n] ^ offsets[k % n], tweak + (k / n) as u128));
         });
     }
 
@@ -81,17 +105,33 @@ impl Hasher {
     ) {
         let n = offsets.len();
         assert_eq!(out.len(), rows.len() * n);
-        self.by_key(position, rows.len(), |aes, from, to| {
-            let (rows, out) = (&rows[from..to], &mut out[from * n..to * n]);
-            for half in 0..2 {
-                for (o, r) in out.chunks_exact_mut(n).zip(rows) {
-                    for (o, d) in o.iter_mut().zip(offsets) {
-                        *o = r[half] ^ d[half] ^ if half == 0 { 0 } else { *o };
+        #[cfg(target_arch = "x86_64")]
+        let halves = [0, 1].map(|h| offsets.iter().map(|o| o[h]).collect::<Vec<_>>());
+        self.by_key(position, n, rows, out, |aes, position, rows, out| {
+            let tweak = self.tweak(position, block);
+            #[cfg(target_arch = "x86_64")]
+            if let Some(keys) = aes.rounds() {
+                let args = x86::HashArgs { tweak, second: SECOND, keys };
+                let offsets = [halves[0].as_slice(), halves[1].as_slice()];
+                // SAFETY: a key with round keys was made for its level, so the CPU has the features.
+                unsafe {
+                    match aes.level() {
+                        Level::Avx512 if n.is_multiple_of(x86::avx512::L) => {
+                            return x86::avx512::hash2_many(&args, rows, offsets, out);
+                        }
+                        Level::Vaes256 if n.is_multiple_of(x86::vaes256::L) => {
+                            return x86::vaes256::hash2_many(&args, rows, offsets, out);
+                        }
+                        Level::Aesni => return x86::aesni::hash2_many(&args, rows, offsets, out),
+                        _ => {}
                     }
                 }
-                let flag = SECOND * half as u128;
-                tmmo(aes, out, |k| self.tweak(position + (from + k / n) as u64, block) ^ flag);
             }
+            staged(aes, out, |k| (rows[k / n][0] ^ offsets[k % n][0], tweak + (k / n) as u128));
+            for (k, o) in out.iter_mut().enumerate() {
+                *o ^= rows[k / n][1] ^ offsets[k % n][1];
+            }
+            tmmo(aes, out, |k| (tweak + (k / n) as u128) ^ SECOND);
         });
     }
 
@@ -100,34 +140,170 @@ impl Hasher {
         let t = self.tweak(position, first_block);
         assert!(out.len() as u64 + u64::from(first_block) <= 1 << 32, "block counter overflows");
         let aes = self.cipher(position >> REKEY_BITS);
-        out.fill(row);
-        tmmo(&aes, out, |k| t + ((k as u128) << 64));
+        staged(&aes, out, |k| (row, t + ((k as u128) << 64)));
     }
 
-    /// Calls `f(cipher, from, to)` for the runs of rows that share a key.
-    fn by_key(&self, position: u64, rows: usize, mut f: impl FnMut(&AesKey, usize, usize)) {
-        let mut from = 0;
-        while from < rows {
-            let group = (position + from as u64) >> REKEY_BITS;
-            let to = rows.min((((group + 1) << REKEY_BITS) - position) as usize);
-            f(&self.cipher(group), from, to);
-            from = to;
+    /// Calls `f(cipher, position, rows, out)` for runs of rows that share a key; in parallel if there is enough to do.
+    fn by_key<R: Sync>(
+        &self,
+        position: u64,
+        n: usize,
+        rows: &[R],
+        out: &mut [u128],
+        f: impl Fn(&AesKey, u64, &[R], &mut [u128]) + Sync,
+    ) {
+        if out.is_empty() {
+            return;
         }
+        let group = |from: usize| (position + from as u64) >> REKEY_BITS;
+        // First row behind the run that starts at `from`.
+        let end = |from: usize, most: usize| {
+            let limit = (((group(from) + 1) << REKEY_BITS) - position) as usize;
+            rows.len().min(limit).min(from + most)
+        };
+        if out.len() < 2 * PARALLEL {
+            let mut from = 0;
+            while from < rows.len() {
+                let to = end(from, usize::MAX - from);
+                f(&self.cipher(group(from)), position + from as u64, &rows[from..to], &mut out[from * n..to * n]);
+                from = to;
+            }
+            return;
+        }
+        let (mut runs, mut from, mut rest) = (Vec::new(), 0, out);
+        while from < rows.len() {
+            let to = end(from, PARALLEL.div_ceil(n));
+            let (head, tail) = rest.split_at_mut((to - from) * n);
+            runs.push((from, &rows[from..to], head));
+            (from, rest) = (to, tail);
+        }
+        runs.into_par_iter().with_min_len((PARALLEL >> REKEY_BITS).div_ceil(n)).for_each(|(from, rows, out)| {
+            f(&self.cipher(group(from)), position + from as u64, rows, out);
+        });
     }
+}
+
+/// `x[k] = H(tweak, x)` for `(x, tweak) = input(k)`.
+fn staged(aes: &AesKey, out: &mut [u128], input: impl Fn(usize) -> (u128, u128)) {
+    out.iter_mut().enumerate().for_each(|(k, o)| *o = input(k).0);
+    tmmo(aes, out, |k| input(k).1);
 }
 
 /// `x[k] = H(tweak(k), x[k])`.
 fn tmmo(aes: &AesKey, x: &mut [u128], tweak: impl Fn(usize) -> u128) {
     const CHUNK: usize = 64;
-    let mut keep = [0u128; CHUNK];
+    let mut other = [0u128; CHUNK];
     let mut base = 0;
     for x in x.chunks_mut(CHUNK) {
+        let other = &mut other[..x.len()];
+        #[cfg(target_arch = "x86_64")]
+        if let Some(keys) = aes.rounds() {
+            other.iter_mut().enumerate().for_each(|(k, t)| *t = tweak(base + k));
+            // SAFETY: a key with round keys was made for its level, so the CPU has the features.
+            unsafe {
+                match aes.level() {
+                    Level::Avx512 => x86::avx512::hash_staged(keys, x, other),
+                    Level::Vaes256 => x86::vaes256::hash_staged(keys, x, other),
+                    _ => x86::aesni::hash_staged(keys, x, other),
+                }
+            }
+            base += x.len();
+            continue;
+        }
         aes.encrypt_blocks(x);
-        let keep = &mut keep[..x.len()];
-        keep.copy_from_slice(x);
+        other.copy_from_slice(x);
         x.iter_mut().enumerate().for_each(|(k, x)| *x ^= tweak(base + k));
         aes.encrypt_blocks(x);
-        x.iter_mut().zip(keep).for_each(|(x, k)| *x ^= *k);
+        x.iter_mut().zip(other).for_each(|(x, k)| *x ^= *k);
         base += x.len();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{aes::Prg, level::available};
+
+    const SESSION: u128 = 0x0123_4567_89ab_cdef_1122_3344_5566_7788;
+
+    /// The definition, one block at a time, from single encryptions.
+    fn h(domain: u8, position: u64, block: u32, second: bool, x: u128) -> u128 {
+        let key = SESSION ^ (u128::from(domain) << 120) ^ u128::from(position >> 10);
+        let aes = AesKey::new_at(Level::Portable, key);
+        let pi = |x| {
+            let mut b = [x];
+            aes.encrypt_blocks(&mut b);
+            b[0]
+        };
+        let t = u128::from(position) | u128::from(block) << 64 | u128::from(second) << 96 | u128::from(domain) << 120;
+        pi(pi(x) ^ t) ^ pi(x)
+    }
+
+    fn random(seed: u128, n: usize) -> Vec<u128> {
+        let mut v = vec![0; n];
+        Prg::new(seed).fill_blocks(&mut v);
+        v
+    }
+
+    #[test]
+    fn is_the_definition() {
+        for l in available() {
+            let hasher = Hasher::new_at(l, SESSION, 9);
+            for n in [1, 2, 3, 4, 5, 8, 12, 16, 64] {
+                let (o1, o2) = (random(1, n), random(2, n));
+                let offsets2: Vec<_> = o1.iter().zip(&o2).map(|(a, b)| [*a, *b]).collect();
+                for rows in (0..20).chain([31, 32, 33, 63, 65]) {
+                    for position in [0, 1020, (1 << 40) - 3] {
+                        let (r1, r2) = (random(3, rows), random(4, rows));
+                        let rows2: Vec<_> = r1.iter().zip(&r2).map(|(a, b)| [*a, *b]).collect();
+                        let (mut got, mut got2) = (vec![0; rows * n], vec![0; rows * n]);
+                        hasher.hash_offsets(position, 7, &r1, &o1, &mut got);
+                        hasher.hash_offsets2(position, 7, &rows2, &offsets2, &mut got2);
+                        for i in 0..rows {
+                            for j in 0..n {
+                                let p = position + i as u64;
+                                let first = h(9, p, 7, false, r1[i] ^ o1[j]);
+                                assert_eq!(got[i * n + j], first, "{l:?} n={n} rows={rows} {i} {j}");
+                                let second = h(9, p, 7, true, first ^ r2[i] ^ o2[j]);
+                                assert_eq!(got2[i * n + j], second, "{l:?} n={n} rows={rows} {i} {j}");
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_pads() {
+        for l in available() {
+            let hasher = Hasher::new_at(l, SESSION, 3);
+            for n in (0..70).chain([200]) {
+                let mut out = vec![0; n];
+                hasher.hash_blocks(5000, 42, 10, &mut out);
+                for (k, o) in out.iter().enumerate() {
+                    assert_eq!(*o, h(3, 5000, 10 + k as u32, false, 42));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn large_calls_split_like_small_ones() {
+        for l in available() {
+            let hasher = Hasher::new_at(l, SESSION, 200);
+            for (rows, n) in [(3 * PARALLEL + 17, 1), (PARALLEL / 8, 32), (40, 4096)] {
+                let (r, o) = (random(1, rows), random(2, n));
+                let mut whole = vec![0; rows * n];
+                hasher.hash_offsets(77, 0, &r, &o, &mut whole);
+                let step = 1000;
+                for from in (0..rows).step_by(step) {
+                    let to = rows.min(from + step);
+                    let mut part = vec![0; (to - from) * n];
+                    hasher.hash_offsets(77 + from as u64, 0, &r[from..to], &o, &mut part);
+                    assert!(part == whole[from * n..to * n]);
+                }
+            }
+        }
     }
 }

@@ -33,6 +33,8 @@ pub mod pack;
 pub mod ring;
 pub mod table;
 pub mod transpose;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use level::{Level, available, detected, level, override_note};
 pub use ring::{RingWord, storage_bits};
