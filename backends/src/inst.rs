@@ -292,9 +292,8 @@ impl Inst {
 
     /// When `party` has its share of the results; `None` if it gets none.
     pub fn ready(&self, party: Party) -> Option<Ready> {
-        let ready = |messages: &[usize], needs: &[usize]| {
-            Some(Ready { messages: messages.to_vec(), needs: needs.to_vec() })
-        };
+        let ready =
+            |messages: &[usize], needs: &[usize]| Some(Ready { messages: messages.to_vec(), needs: needs.to_vec() });
         match self {
             Inst::And { .. } => ready(&[1 - party.index()], &[0, 1]),
             Inst::Cross { chooser, .. } if *chooser == party => ready(&[1], &[0]),

@@ -1,0 +1,628 @@
+//! Every form, both parties in one process, against the definition of its instruction.
+
+use proptest::prelude::*;
+use sirnn_backends::{
+    Error, Party,
+    dealer::InsecureDealer,
+    forms::{Instance, LinearShare, Operand, linear_offline, linear_offline_cost, start},
+    inst::{Flag, FlagKind, Inst, Kind, LinearOp, Ring, Table},
+    transport::{Channel, MemChannel},
+    vector::{Bits, Vector, storage_bits},
+};
+use sirnn_kernels::aes::Prg;
+use std::sync::Arc;
+
+/// Lengths at which words, tiles and nothing at all begin and end.
+const LENGTHS: [usize; 6] = [0, 1, 63, 64, 65, 1000];
+
+/// How a driver may interleave what the contract leaves open.
+#[derive(Clone, Copy, Debug)]
+struct Order {
+    /// Unordered messages are ferried last first.
+    reversed: bool,
+    /// Results are asked for as early as possible, or after all messages.
+    early: bool,
+    /// Operands are shown only where the contract promises them.
+    hidden: bool,
+}
+
+fn order() -> impl Strategy<Value = Order> {
+    any::<(bool, bool, bool)>().prop_map(|(reversed, early, hidden)| Order { reversed, early, hidden })
+}
+
+/// A source of test values.
+struct Values(u64);
+
+impl Values {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn take(&mut self, ring: Ring, n: usize) -> Vec<u64> {
+        (0..n).map(|_| self.next() & mask(ring.bits())).collect()
+    }
+}
+
+fn mask(bits: u32) -> u64 {
+    if bits == 0 { 0 } else { u64::MAX >> (64 - bits) }
+}
+
+fn vector(ring: Ring, values: &[u64]) -> Vector {
+    match ring {
+        Ring::Add(w) => Vector::from_u64s(w.into(), values.iter().copied()),
+        Ring::Xor(k) => {
+            let mut bits = Bits::zero(k.into(), values.len());
+            for (i, value) in values.iter().enumerate() {
+                for p in 0..usize::from(k) {
+                    bits.set(p, i, value >> p & 1 == 1);
+                }
+            }
+            Vector::Bits(bits)
+        }
+    }
+}
+
+/// The elements of a register, after checking that it is in its normal form.
+fn elements(ring: Ring, v: &Vector) -> Vec<u64> {
+    match (ring, v) {
+        (Ring::Xor(k), Vector::Bits(bits)) => {
+            assert_eq!(bits.planes, usize::from(k));
+            let mut clean = bits.clone();
+            clean.clear_tail();
+            assert_eq!(&clean, bits, "bits behind the end");
+            (0..bits.len).map(|i| (0..bits.planes).map(|p| u64::from(bits.get(p, i)) << p).sum()).collect()
+        }
+        (Ring::Add(w), v) => {
+            let stored = match v {
+                Vector::U8(_) => 8,
+                Vector::U16(_) => 16,
+                Vector::U32(_) => 32,
+                Vector::U64(_) => 64,
+                Vector::Bits(_) => panic!("bit planes in an additive register"),
+            };
+            assert_eq!(stored, storage_bits(w.into()));
+            let values = v.to_u64s();
+            assert!(values.iter().all(|x| x & !mask(w.into()) == 0), "not reduced");
+            values
+        }
+        _ => panic!("ring words in an XOR register"),
+    }
+}
+
+fn combine(ring: Ring, a: u64, b: u64) -> u64 {
+    match ring {
+        Ring::Add(w) => a.wrapping_add(b) & mask(w.into()),
+        Ring::Xor(_) => a ^ b,
+    }
+}
+
+/// Splits values: one register per party.
+fn split(ring: Ring, values: &[u64], rng: &mut Values) -> [Vector; 2] {
+    let zero = rng.take(ring, values.len());
+    let one: Vec<u64> = values
+        .iter()
+        .zip(&zero)
+        .map(|(v, z)| match ring {
+            Ring::Add(w) => v.wrapping_sub(*z) & mask(w.into()),
+            Ring::Xor(_) => v ^ z,
+        })
+        .collect();
+    [vector(ring, &zero), vector(ring, &one)]
+}
+
+/// The operands of both parties, in the order of the instruction.
+#[derive(Clone, Default)]
+struct Operands([Vec<Operand>; 2]);
+
+impl Operands {
+    fn shared(mut self, [zero, one]: [Vector; 2]) -> Self {
+        self.0[0].push(Some(Arc::new(zero)));
+        self.0[1].push(Some(Arc::new(one)));
+        self
+    }
+
+    fn private(mut self, owner: Party, v: Vector) -> Self {
+        self.0[owner.index()].push(Some(Arc::new(v)));
+        self.0[owner.other().index()].push(None);
+        self
+    }
+}
+
+type Linear = [Option<LinearShare>; 2];
+/// What the network does to a message.
+type Tamper<'a> = &'a mut dyn FnMut(&mut Vec<u8>);
+
+fn begin(inst: &Inst, n: usize, linear: Linear, seed: u64) -> [Box<dyn Instance>; 2] {
+    let mut linear = linear.into_iter();
+    Party::BOTH.map(|party| {
+        let mut dealer = InsecureDealer::new(party, seed);
+        let mut prg = Prg::new(u128::from(seed) << 1 | party.index() as u128);
+        let instance = start(inst, n, party, &mut dealer, &mut prg, linear.next().unwrap()).unwrap();
+        let demand: Vec<_> = inst.demand(n).into_iter().collect();
+        assert_eq!(dealer.drawn().iter().map(|(k, n)| (*k, *n)).collect::<Vec<_>>(), demand);
+        instance
+    })
+}
+
+/// Runs both parties as `order` says and gives each one's results.
+fn run(
+    inst: &Inst,
+    n: usize,
+    operands: &Operands,
+    linear: Linear,
+    order: Order,
+    seed: u64,
+    tamper: Tamper,
+) -> Result<[Option<Vec<Vector>>; 2], Error> {
+    let mut instances = begin(inst, n, linear, seed);
+    let messages = inst.messages(n);
+    let mut arrived = vec![false; messages.len()];
+    let mut results = [None, None];
+    let mut finish = |instances: &mut [Box<dyn Instance>; 2], arrived: &[bool]| {
+        for party in Party::BOTH {
+            let p = party.index();
+            let Some(ready) = inst.ready(party) else { continue };
+            if results[p].is_none() && ready.messages.iter().all(|m| arrived[*m]) {
+                results[p] = Some(instances[p].finish(&shown(&operands.0[p], order, &ready.needs)));
+            }
+        }
+        results.clone()
+    };
+    while let Some(m) = {
+        let mut open = (0..messages.len()).filter(|m| !arrived[*m] && messages[*m].after.is_none_or(|a| arrived[a]));
+        if order.reversed { open.next_back() } else { open.next() }
+    } {
+        let from = messages[m].from.index();
+        let mut bytes = vec![0xa5; messages[m].bytes];
+        instances[from].produce(m, &shown(&operands.0[from], order, &messages[m].needs), &mut bytes);
+        tamper(&mut bytes);
+        instances[1 - from].consume(m, &shown(&operands.0[1 - from], order, &[]), &bytes)?;
+        arrived[m] = true;
+        if order.early {
+            finish(&mut instances, &arrived);
+        }
+    }
+    Ok(finish(&mut instances, &arrived))
+}
+
+fn shown(operands: &[Operand], order: Order, needs: &[usize]) -> Vec<Operand> {
+    let show = |(i, o): (usize, &Operand)| if !order.hidden || needs.contains(&i) { o.clone() } else { None };
+    operands.iter().enumerate().map(show).collect()
+}
+
+/// The values of the results, where both parties have a share.
+fn reconstruct(inst: &Inst, results: &[Option<Vec<Vector>>; 2]) -> Vec<Vec<u64>> {
+    let [zero, one] = results.each_ref().map(|r| r.as_ref().expect("both parties have a share"));
+    let rings = inst.results();
+    assert_eq!((zero.len(), one.len()), (rings.len(), rings.len()));
+    let column = |(c, ring): (usize, &Ring)| {
+        let (a, b) = (elements(*ring, &zero[c]), elements(*ring, &one[c]));
+        assert_eq!(a.len(), b.len());
+        a.iter().zip(&b).map(|(a, b)| combine(*ring, *a, *b)).collect()
+    };
+    rings.iter().enumerate().map(column).collect()
+}
+
+fn check(inst: &Inst, n: usize, operands: &Operands, linear: Linear, order: Order, seed: u64, expected: &[Vec<u64>]) {
+    let results = run(inst, n, operands, linear, order, seed, &mut |_| {}).unwrap();
+    for (c, (got, expected)) in reconstruct(inst, &results).iter().zip(expected).enumerate() {
+        assert_eq!(got.len(), expected.len(), "{inst:?}");
+        for i in 0..got.len() {
+            assert_eq!(got[i], expected[i], "{inst:?} n={n} column {c} element {i}");
+        }
+    }
+}
+
+fn digits(ring: Ring, values: impl Iterator<Item = u64>) -> Vector {
+    vector(ring, &values.collect::<Vec<_>>())
+}
+
+type Case = (Inst, Operands, Vec<Vec<u64>>);
+
+// And ---------------------------------------------------------------------------------------------------------------
+
+fn and_case(cols: u8, n: usize, rng: &mut Values) -> Case {
+    let (a, b) = (rng.take(Ring::Xor(1), n), rng.take(Ring::Xor(cols), n));
+    let expected = a.iter().zip(&b).map(|(a, b)| a * b).collect();
+    let operands = Operands::default().shared(split(Ring::Xor(1), &a, rng)).shared(split(Ring::Xor(cols), &b, rng));
+    (Inst::And { cols }, operands, vec![expected])
+}
+
+// Cross -------------------------------------------------------------------------------------------------------------
+
+fn cross_case(chooser: Party, bits: u8, width: u8, top: bool, n: usize, rng: &mut Values) -> Case {
+    let u = rng.take(Ring::Xor(bits), n);
+    let v = rng.take(Ring::Add(width), n);
+    let last = Ring::Add(width - (bits - 1));
+    let t = rng.take(last, n);
+    let mut operands = Operands::default()
+        .private(chooser, vector(Ring::Xor(bits), &u))
+        .private(chooser.other(), vector(Ring::Add(width), &v));
+    if top {
+        operands = operands.private(chooser.other(), vector(last, &t));
+    }
+    let term = |i: usize, j: u8| {
+        let x = if top && j == bits - 1 { t[i] } else { v[i] };
+        (u[i] >> j & 1).wrapping_mul(x) << j
+    };
+    let sum = |i: usize| (0..bits).fold(0u64, |sum, j| sum.wrapping_add(term(i, j))) & mask(width.into());
+    (Inst::Cross { chooser, bits, width, top }, operands, vec![(0..n).map(sum).collect()])
+}
+
+// Lookup ------------------------------------------------------------------------------------------------------------
+
+#[derive(Clone, Debug)]
+struct LookupShape {
+    sender: Party,
+    index: u8,
+    xor_index: u8,
+    units: u32,
+    private: bool,
+    columns: Vec<Ring>,
+}
+
+/// A look-up of all the given index shares: `(s, s', r, r')` per instance.
+fn lookup_case(shape: &LookupShape, shares: &[[u64; 4]], rng: &mut Values) -> Case {
+    let LookupShape { sender, index, xor_index, units, private, columns } = shape.clone();
+    let total = index + xor_index;
+    let entries = (units as usize) << total;
+    let table: Vec<Vec<u64>> = columns.iter().map(|c| rng.take(*c, entries)).collect();
+    let mut operands = Operands::default();
+    for (owner, at) in [(sender, 0), (sender.other(), 2)] {
+        if index > 0 {
+            operands = operands.private(owner, digits(Ring::Add(index), shares.iter().map(|x| x[at])));
+        }
+        if xor_index > 0 {
+            operands = operands.private(owner, digits(Ring::Xor(xor_index), shares.iter().map(|x| x[at + 1])));
+        }
+    }
+    if private {
+        for (ring, column) in columns.iter().zip(&table) {
+            operands = operands.private(sender, vector(*ring, column));
+        }
+    }
+    let entry = |i: usize| {
+        let [s, s2, r, r2] = shares[i];
+        let e = (s + r) & mask(index.into()) | (s2 ^ r2) << index;
+        ((i % units as usize) << total) + e as usize
+    };
+    let expected = table.iter().map(|column| (0..shares.len()).map(|i| column[entry(i)]).collect()).collect();
+    let table = if private { Table::Private } else { Table::Public(Arc::new(table)) };
+    (Inst::Lookup { sender, index, xor_index, units, table, columns }, operands, expected)
+}
+
+fn random_shares(index: u8, xor_index: u8, n: usize, rng: &mut Values) -> Vec<[u64; 4]> {
+    let (lo, hi) = (mask(index.into()), mask(xor_index.into()));
+    (0..n).map(|_| [rng.next() & lo, rng.next() & hi, rng.next() & lo, rng.next() & hi]).collect()
+}
+
+fn column() -> impl Strategy<Value = Ring> {
+    prop_oneof![
+        (1u8..=64).prop_map(Ring::Add),
+        (1u8..=64).prop_map(Ring::Xor),
+        prop_oneof![Just(1u8), Just(8), Just(16), Just(32)].prop_map(Ring::Add),
+        (1u8..=4).prop_map(Ring::Xor),
+    ]
+}
+
+/// Some columns, as many as fit into a pad.
+fn columns() -> impl Strategy<Value = Vec<Ring>> {
+    proptest::collection::vec(column(), 1..=5).prop_map(|mut columns| {
+        while columns.iter().map(|c| c.bits()).sum::<u32>() > 128 {
+            columns.pop();
+        }
+        columns
+    })
+}
+
+fn party() -> impl Strategy<Value = Party> {
+    prop_oneof![Just(Party::P0), Just(Party::P1)]
+}
+
+fn length() -> impl Strategy<Value = usize> {
+    proptest::sample::select(LENGTHS.to_vec())
+}
+
+// Leaf --------------------------------------------------------------------------------------------------------------
+
+fn leaf_case(sender: Party, digit: u8, flags: &[Flag], views: &[Vec<u64>], b: &[u64]) -> Case {
+    let mut operands = Operands::default();
+    for a in views {
+        operands = operands.private(sender, vector(Ring::Add(digit), a));
+    }
+    operands = operands.private(sender.other(), vector(Ring::Add(digit), b));
+    let flag = |f: &Flag, i: usize| {
+        let m = mask(f.bits.into());
+        let sum = (views[usize::from(f.view)][i] & m) + (b[i] & m);
+        match f.kind {
+            FlagKind::Carry => sum > m,
+            FlagKind::Ones => sum == m,
+        }
+    };
+    let value = |i: usize| flags.iter().enumerate().map(|(j, f)| u64::from(flag(f, i)) << j).sum();
+    let expected = (0..b.len()).map(value).collect();
+    (Inst::Leaf { sender, digit, views: views.len() as u8, flags: flags.to_vec() }, operands, vec![expected])
+}
+
+fn flag(digit: u8, views: u8) -> impl Strategy<Value = Flag> {
+    (any::<bool>(), 1..=digit, 0..views).prop_map(|(carry, bits, view)| Flag {
+        kind: if carry { FlagKind::Carry } else { FlagKind::Ones },
+        bits,
+        view,
+    })
+}
+
+// Linear ------------------------------------------------------------------------------------------------------------
+
+fn linear_definition(op: LinearOp, weight_bits: u8, width: u8, weights: &[u64], x: &[u64]) -> Vec<u64> {
+    let signed = |w: u64| (w << (64 - weight_bits)) as i64 >> (64 - weight_bits);
+    let m = mask(width.into());
+    match op {
+        LinearOp::Scale { period } => {
+            let w = |i: usize| signed(weights[i % period as usize]) as u64;
+            x.iter().enumerate().map(|(i, x)| w(i).wrapping_mul(*x) & m).collect()
+        }
+        LinearOp::MatMul { inner, outer } => {
+            let (inner, outer) = (inner as usize, outer as usize);
+            let entry = |row: &[u64], j: usize| {
+                let product = |k: usize| (signed(weights[k * outer + j]) as u64).wrapping_mul(row[k]);
+                (0..inner).fold(0u64, |sum, k| sum.wrapping_add(product(k))) & m
+            };
+            x.chunks_exact(inner).flat_map(|row| (0..outer).map(move |j| entry(row, j))).collect()
+        }
+    }
+}
+
+/// The offline phase, both parties on threads of their own; gives the shares after checking the cost.
+fn linear_shares(op: LinearOp, weight_bits: u8, width: u8, n: usize, weights: &Vector, seed: u64) -> [LinearShare; 2] {
+    let (cots, to_p1, to_p0) = linear_offline_cost(op, weight_bits, width, n);
+    let (a, b) = MemChannel::pair();
+    let offline = |party: Party, mut channel: MemChannel| {
+        let mut dealer = InsecureDealer::new(party, seed);
+        let mut prg = Prg::new(u128::from(seed) << 1 | party.index() as u128);
+        let weights = (party == Party::P0).then_some(weights);
+        let share =
+            linear_offline(party, op, weight_bits, width, n, weights, &mut dealer, &mut channel, &mut prg).unwrap();
+        assert_eq!(dealer.drawn().values().sum::<usize>(), cots);
+        assert!(dealer.drawn().keys().all(|kind| *kind == Kind::Cot { sender: Party::P1 }));
+        (share, channel.traffic())
+    };
+    std::thread::scope(|scope| {
+        let p1 = scope.spawn(|| offline(Party::P1, b));
+        let (zero, traffic) = offline(Party::P0, a);
+        assert_eq!((traffic.sent, traffic.received), (to_p1 as u64, to_p0 as u64));
+        [zero, p1.join().unwrap().0]
+    })
+}
+
+/// Both phases of a linear layer on `n` input elements.
+fn linear_check(op: LinearOp, weight_bits: u8, width: u8, n: usize, order: Order, seed: u64) {
+    let mut rng = Values(seed);
+    let ring = Ring::Add(width);
+    let weights = rng.take(Ring::Add(weight_bits), op.weights());
+    let x = rng.take(ring, n);
+    let expected = linear_definition(op, weight_bits, width, &weights, &x);
+    let weights = vector(Ring::Add(weight_bits), &weights);
+    let shares = linear_shares(op, weight_bits, width, n, &weights, seed).map(Some);
+    let operands = Operands::default().private(Party::P0, weights).shared(split(ring, &x, &mut rng));
+    check(&Inst::Linear { op, weight_bits, width }, n, &operands, shares, order, seed, &[expected]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn and(cols in 1u8..=9, n in length(), order in order(), seed: u64) {
+        let (inst, operands, expected) = and_case(cols, n, &mut Values(seed));
+        check(&inst, n, &operands, [None, None], order, seed, &expected);
+    }
+
+    #[test]
+    fn cross(
+        chooser in party(), width in 1u8..=64, bits in 1u8..=64, top: bool, n in length(), order in order(), seed: u64,
+    ) {
+        let (inst, operands, expected) = cross_case(chooser, bits.min(width), width, top, n, &mut Values(seed));
+        check(&inst, n, &operands, [None, None], order, seed, &expected);
+    }
+
+    #[test]
+    fn lookup(
+        sender in party(), total in 1u8..=7, xor_index in 0u8..=7, units in 1u32..=5, private: bool,
+        columns in columns(), n in length(), order in order(), seed: u64,
+    ) {
+        let xor_index = xor_index.min(total);
+        let shape = LookupShape { sender, index: total - xor_index, xor_index, units, private, columns };
+        let mut rng = Values(seed);
+        let shares = random_shares(shape.index, shape.xor_index, n, &mut rng);
+        let (inst, operands, expected) = lookup_case(&shape, &shares, &mut rng);
+        check(&inst, n, &operands, [None, None], order, seed, &expected);
+    }
+
+    #[test]
+    fn leaf(
+        sender in party(),
+        (digit, flags) in (1u8..=8).prop_flat_map(|d| (Just(d), proptest::collection::vec(flag(d, 2), 1..=8))),
+        n in length(), order in order(), seed: u64,
+    ) {
+        let mut rng = Values(seed);
+        let views = [rng.take(Ring::Add(digit), n), rng.take(Ring::Add(digit), n)];
+        let b = rng.take(Ring::Add(digit), n);
+        let (inst, operands, expected) = leaf_case(sender, digit, &flags, &views, &b);
+        check(&inst, n, &operands, [None, None], order, seed, &expected);
+    }
+
+    #[test]
+    fn matmul(
+        inner in 1u32..=9, outer in 1u32..=9, weight_bits in 1u8..=64, width in 1u8..=64, rows in length(),
+        order in order(), seed: u64,
+    ) {
+        // Weights of 64 bits and 1000 rows are for a release build.
+        let rows = if weight_bits > 16 { rows.min(65) } else { rows };
+        linear_check(LinearOp::MatMul { inner, outer }, weight_bits, width, rows * inner as usize, order, seed);
+    }
+
+    #[test]
+    fn scale(
+        period in 1u32..=70, weight_bits in 1u8..=16, width in 1u8..=64, n in length(), order in order(), seed: u64,
+    ) {
+        linear_check(LinearOp::Scale { period }, weight_bits, width, n, order, seed);
+    }
+
+    #[test]
+    fn open(to in party(), ring in column(), n in length(), order in order(), seed: u64) {
+        let mut rng = Values(seed);
+        let values = rng.take(ring, n);
+        let inst = Inst::Open { to, ring };
+        let operands = Operands::default().shared(split(ring, &values, &mut rng));
+        let results = run(&inst, n, &operands, [None, None], order, seed, &mut |_| {}).unwrap();
+        prop_assert!(results[to.other().index()].is_none());
+        prop_assert_eq!(elements(ring, &results[to.index()].as_ref().unwrap()[0]), values);
+    }
+}
+
+#[test]
+fn and_of_all_inputs() {
+    // All shares of both operands' bits, in all lanes of a word.
+    let (mut zero, mut one) = ([vec![], vec![]], [vec![], vec![]]);
+    for i in 0..256u64 {
+        zero[0].push(i & 1);
+        zero[1].push(i >> 1 & 1);
+        one[0].push(i >> 2 & 1);
+        one[1].push(i >> 3 & 1);
+    }
+    let expected = (0..256).map(|i| (zero[0][i] ^ one[0][i]) & (zero[1][i] ^ one[1][i])).collect();
+    let ring = Ring::Xor(1);
+    let operands = Operands::default()
+        .shared([vector(ring, &zero[0]), vector(ring, &one[0])])
+        .shared([vector(ring, &zero[1]), vector(ring, &one[1])]);
+    let order = Order { reversed: false, early: true, hidden: true };
+    check(&Inst::And { cols: 1 }, 256, &operands, [None, None], order, 1, &[expected]);
+}
+
+#[test]
+fn cross_of_every_storage_type_and_many_tiles() {
+    let mut rng = Values(2);
+    for (bits, width) in [(1, 1), (8, 8), (1, 16), (16, 16), (16, 32), (32, 32), (1, 64), (64, 64)] {
+        for (chooser, top) in [(Party::P0, false), (Party::P1, true)] {
+            let n = 9001;
+            let (inst, operands, expected) = cross_case(chooser, bits, width, top, n, &mut rng);
+            let order = Order { reversed: top, early: true, hidden: false };
+            check(&inst, n, &operands, [None, None], order, 3, &expected);
+        }
+    }
+}
+
+#[test]
+fn matmul_of_many_tiles() {
+    let order = Order { reversed: false, early: true, hidden: true };
+    for (inner, outer, rows) in [(3, 2, 10_000), (40, 30, 99), (1, 1, 1024)] {
+        linear_check(LinearOp::MatMul { inner, outer }, 8, 23, inner as usize * rows, order, 13);
+    }
+    linear_check(LinearOp::Scale { period: 3 }, 8, 31, 40_000, order, 14);
+}
+
+#[test]
+fn lookup_of_all_index_shares() {
+    let mut rng = Values(4);
+    for total in 1..=4u8 {
+        for xor_index in 0..=total {
+            let units = 3;
+            let index = total - xor_index;
+            let (lo, hi) = (mask(index.into()), mask(xor_index.into()));
+            let columns = vec![Ring::Add(13), Ring::Xor(3), Ring::Add(37)];
+            let shape = LookupShape { sender: Party::P1, index, xor_index, units, private: total % 2 == 0, columns };
+            let share = |i: u64| {
+                let i = i / u64::from(units);
+                let (s, r) = (i & mask(total.into()), i >> total);
+                [s & lo, s >> index & hi, r & lo, r >> index & hi]
+            };
+            let shares: Vec<_> = (0..u64::from(units) << (2 * total)).map(share).collect();
+            let (inst, operands, expected) = lookup_case(&shape, &shares, &mut rng);
+            let order = Order { reversed: false, early: true, hidden: true };
+            check(&inst, shares.len(), &operands, [None, None], order, 5, &expected);
+        }
+    }
+}
+
+#[test]
+fn lookup_of_wide_indices() {
+    let mut rng = Values(6);
+    for (index, xor_index, columns) in [(8, 0, vec![Ring::Add(16)]), (11, 1, vec![Ring::Add(64), Ring::Add(64)])] {
+        let shape = LookupShape { sender: Party::P0, index, xor_index, units: 2, private: false, columns };
+        let shares = random_shares(index, xor_index, 67, &mut rng);
+        let (inst, operands, expected) = lookup_case(&shape, &shares, &mut rng);
+        let order = Order { reversed: false, early: false, hidden: true };
+        check(&inst, shares.len(), &operands, [None, None], order, 7, &expected);
+    }
+}
+
+#[test]
+fn leaf_of_all_digits_and_flags() {
+    for digit in 1..=8u8 {
+        let all = 1u64 << digit;
+        let a: Vec<u64> = (0..all * all).map(|i| i % all).collect();
+        let b: Vec<u64> = (0..all * all).map(|i| i / all).collect();
+        let complement: Vec<u64> = a.iter().map(|a| !a & mask(digit.into())).collect();
+        for kind in [FlagKind::Carry, FlagKind::Ones] {
+            let view = u8::from(kind == FlagKind::Ones);
+            let flags: Vec<Flag> = (1..=digit).map(|bits| Flag { kind, bits, view }).collect();
+            let views = [a.clone(), complement.clone()];
+            let (inst, operands, expected) = leaf_case(Party::P0, digit, &flags, &views, &b);
+            let order = Order { reversed: false, early: true, hidden: true };
+            check(&inst, b.len(), &operands, [None, None], order, 8, &expected);
+        }
+    }
+}
+
+/// One case of each instruction.
+fn some_of_each(n: usize, rng: &mut Values) -> Vec<Case> {
+    let mut cases = vec![and_case(3, n, rng)];
+    cases.push(cross_case(Party::P0, 7, 20, false, n, rng));
+    cases.push(cross_case(Party::P1, 64, 64, true, n, rng));
+    for (index, xor_index) in [(4, 0), (0, 2), (5, 1)] {
+        let columns = vec![Ring::Add(12), Ring::Xor(2), Ring::Add(64)];
+        let shape = LookupShape { sender: Party::P1, index, xor_index, units: 3, private: index == 4, columns };
+        let shares = random_shares(index, xor_index, n, rng);
+        cases.push(lookup_case(&shape, &shares, rng));
+    }
+    let flags: Vec<Flag> = (1..=5).map(|bits| Flag { kind: FlagKind::Carry, bits, view: bits % 2 }).collect();
+    let views = [rng.take(Ring::Add(5), n), rng.take(Ring::Add(5), n)];
+    let b = rng.take(Ring::Add(5), n);
+    cases.push(leaf_case(Party::P0, 5, &flags, &views, &b));
+    for ring in [Ring::Add(23), Ring::Xor(3)] {
+        let values = rng.take(ring, n);
+        let operands = Operands::default().shared(split(ring, &values, rng));
+        cases.push((Inst::Open { to: Party::P0, ring }, operands, vec![]));
+    }
+    cases
+}
+
+#[test]
+fn garbage_gives_shares_and_wrong_lengths_give_errors() {
+    let mut rng = Values(9);
+    for n in [0, 1, 65, 1000] {
+        for (inst, operands, _) in some_of_each(n, &mut rng) {
+            for early in [false, true] {
+                let order = Order { reversed: early, early, hidden: early };
+                let mut noise = |bytes: &mut Vec<u8>| bytes.iter_mut().for_each(|b| *b = rng.next() as u8);
+                let results = run(&inst, n, &operands, [None, None], order, 10, &mut noise).unwrap();
+                for columns in results.iter().flatten() {
+                    for (ring, column) in inst.results().iter().zip(columns) {
+                        assert_eq!(elements(*ring, column).len(), n);
+                    }
+                }
+            }
+            let order = Order { reversed: false, early: false, hidden: false };
+            let longer = run(&inst, n, &operands, [None, None], order, 11, &mut |bytes| bytes.extend([0; 8]));
+            assert!(matches!(longer, Err(Error::Protocol(_))), "{inst:?}");
+            if n > 0 {
+                let shorter =
+                    run(&inst, n, &operands, [None, None], order, 12, &mut |bytes| bytes.truncate(bytes.len() - 1));
+                assert!(matches!(shorter, Err(Error::Protocol(_))), "{inst:?}");
+            }
+        }
+    }
+}
