@@ -1,0 +1,215 @@
+//! KK13: random 1-of-N OTs for N up to 256 from 256 base OTs.
+//!
+//! Kolesnikov and Kumaresan (CRYPTO 2013): IKNP with the row `c..c` of equal bits replaced by the code word `C(c)` of a
+//! code of distance 128, here the 256-bit Walsh-Hadamard code, bit `i` of `C(c)` the parity of `c & i`. The sender gets
+//! `q = t ^ (C(c) & s)`; pad `j` is a hash of `q ^ (C(j) & s)`, of which the receiver knows the one with `j = c`.
+//!
+//! Two kinds of columns are not sent: those in which all code words are zero (for N < 256), and the columns `2^b`, whose
+//! bit is bit `b` of the random choice and can be chosen such that nothing has to be corrected.
+//! One message from the receiver, 236 bits for N = 16 and 247 for N = 256, rounded up to multiples of 128 OTs.
+
+use super::GRANULE;
+use crate::{Error, transport::Channel};
+use sirnn_kernels::{aes::Prg, bits::xor_blocks, transpose::transpose128};
+use zeroize::Zeroizing;
+
+/// Length of the code.
+const COLUMNS: usize = 256;
+
+/// Blocks of 128 rows that are made at a time.
+// AGREEMENT: the order of the blocks on the wire.
+const TILE: usize = 16;
+
+/// Columns that are sent for 1-of-`2^bits`, ascending.
+fn sent(bits: u8) -> impl Iterator<Item = usize> {
+    (0..COLUMNS).filter(move |i| i & (low(bits)) != 0 && !is_choice(*i, bits))
+}
+
+/// Mask of a choice.
+fn low(bits: u8) -> usize {
+    (1 << bits) - 1
+}
+
+/// Whether the column is bit `i.trailing_zeros()` of the choice.
+fn is_choice(i: usize, bits: u8) -> bool {
+    i.is_power_of_two() && i < 1 << bits
+}
+
+/// Bytes of the message for `n` OTs.
+pub(super) fn message(n: u64, bits: u8) -> u64 {
+    n.next_multiple_of(GRANULE as u64) / 8 * sent(bits).count() as u64
+}
+
+/// The code word of `c`.
+fn code_word(c: usize) -> [u128; 2] {
+    let half = |h: usize| (0..128).fold(0, |w, i| w | u128::from((c & (128 * h + i)).count_ones() & 1) << i);
+    [half(0), half(1)]
+}
+
+/// The side that knows all pads.
+pub(super) struct Sender {
+    s: Zeroizing<[u128; 2]>,
+    columns: Vec<Prg>,
+    q: Vec<u128>,
+    halves: [Vec<u128>; 2],
+    received: Vec<u128>,
+}
+
+impl Sender {
+    /// `seeds` are the base OTs' for the bits of `s`.
+    pub(super) fn new(s: [u128; 2], seeds: &[u128]) -> Self {
+        Self {
+            s: Zeroizing::new(s),
+            columns: seeds.iter().map(|&s| Prg::new(s)).collect(),
+            q: vec![0; COLUMNS * TILE],
+            halves: [vec![0; 128 * TILE], vec![0; 128 * TILE]],
+            received: vec![0; COLUMNS * TILE],
+        }
+    }
+
+    /// What to add to a row for each pad.
+    pub(super) fn offsets(&self, bits: u8) -> Vec<[u128; 2]> {
+        let masked = |c| {
+            let w = code_word(c);
+            [w[0] & self.s[0], w[1] & self.s[1]]
+        };
+        (0..1 << bits).map(masked).collect()
+    }
+
+    /// Makes rows; their number is a multiple of 128.
+    pub(super) fn extend(&mut self, bits: u8, rows: &mut [[u128; 2]], channel: &mut dyn Channel) -> Result<(), Error> {
+        let sent: Vec<usize> = sent(bits).collect();
+        for rows in rows.chunks_mut(128 * TILE) {
+            let m = rows.len() / 128;
+            let received = &mut self.received[..sent.len() * m];
+            channel.recv(bytemuck::cast_slice_mut(received))?;
+            let q = &mut self.q[..COLUMNS * m];
+            q.fill(0);
+            for b in 0..bits {
+                self.columns[1 << b].fill_blocks(&mut q[m << b..][..m]);
+            }
+            for (&i, u) in sent.iter().zip(received.chunks_exact(m)) {
+                let q = &mut q[i * m..][..m];
+                self.columns[i].fill_blocks(q);
+                let take = 0u128.wrapping_sub(self.s[i / 128] >> (i % 128) & 1);
+                q.iter_mut().zip(u).for_each(|(q, u)| *q ^= u & take);
+            }
+            transpose256(q, m, &mut self.halves, rows);
+        }
+        Ok(())
+    }
+}
+
+/// The side that knows choices.
+pub(super) struct Receiver {
+    columns: Vec<[Prg; 2]>,
+    t: Vec<u128>,
+    halves: [Vec<u128>; 2],
+    words: Vec<u128>,
+    u: Vec<u128>,
+}
+
+impl Receiver {
+    /// `seeds` are both seeds of every base OT.
+    pub(super) fn new(seeds: &[[u128; 2]]) -> Self {
+        Self {
+            columns: seeds.iter().map(|pair| pair.map(Prg::new)).collect(),
+            t: vec![0; COLUMNS * TILE],
+            halves: [vec![0; 128 * TILE], vec![0; 128 * TILE]],
+            words: vec![0; COLUMNS * TILE],
+            u: vec![0; COLUMNS * TILE],
+        }
+    }
+
+    /// Makes rows and random choices; their number is a multiple of 128.
+    pub(super) fn extend(
+        &mut self,
+        bits: u8,
+        rows: &mut [[u128; 2]],
+        choices: &mut [u16],
+        channel: &mut dyn Channel,
+    ) -> Result<(), Error> {
+        let sent: Vec<usize> = sent(bits).collect();
+        for (rows, choices) in rows.chunks_mut(128 * TILE).zip(choices.chunks_mut(128 * TILE)) {
+            let m = rows.len() / 128;
+            let t = &mut self.t[..COLUMNS * m];
+            t.fill(0);
+            // What is added to column `i` of all code words depends on `i mod N`; `words` has it for each residue.
+            let words = &mut self.words[..m << bits];
+            for b in 0..bits {
+                let (t, word) = (&mut t[m << b..][..m], &mut words[m << b..][..m]);
+                let [zero, one] = &mut self.columns[1 << b];
+                zero.fill_blocks(t);
+                one.fill_blocks(word);
+                xor_blocks(word, t);
+            }
+            for x in 1..1 << bits {
+                let rest: usize = x & (x - 1);
+                if rest != 0 {
+                    let (done, word) = words.split_at_mut(x * m);
+                    word[..m].copy_from_slice(&done[rest * m..][..m]);
+                    xor_blocks(&mut word[..m], &done[(x ^ rest) * m..][..m]);
+                }
+            }
+            let u = &mut self.u[..sent.len() * m];
+            for (&i, u) in sent.iter().zip(u.chunks_exact_mut(m)) {
+                let t = &mut t[i * m..][..m];
+                let [zero, one] = &mut self.columns[i];
+                zero.fill_blocks(t);
+                one.fill_blocks(u);
+                xor_blocks(u, t);
+                xor_blocks(u, &words[(i & low(bits)) * m..][..m]);
+            }
+            channel.send(bytemuck::cast_slice(u))?;
+            gather(bits, bytemuck::cast_slice(words), choices);
+            transpose256(t, m, &mut self.halves, rows);
+        }
+        Ok(())
+    }
+}
+
+/// Bit `b` of choice `i` is bit `i` of plane `2^b`; a plane has `choices.len() / 64` words.
+fn gather(bits: u8, planes: &[u64], choices: &mut [u16]) {
+    let words = choices.len() / 64;
+    for (w, choices) in choices.chunks_exact_mut(64).enumerate() {
+        choices.fill(0);
+        for b in 0..bits {
+            let plane = planes[(words << b) + w];
+            for (i, c) in choices.iter_mut().enumerate() {
+                *c |= ((plane >> i & 1) as u16) << b;
+            }
+        }
+    }
+}
+
+/// The transpose of 256 columns of `m` blocks.
+fn transpose256(columns: &[u128], m: usize, halves: &mut [Vec<u128>; 2], rows: &mut [[u128; 2]]) {
+    for (half, columns) in halves.iter_mut().zip(columns.chunks_exact(128 * m)) {
+        transpose128(columns, m, &mut half[..128 * m]);
+    }
+    for (row, (a, b)) in rows.iter_mut().zip(halves[0].iter().zip(&halves[1])) {
+        *row = [*a, *b];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_distance_is_the_security_parameter() {
+        for bits in 2..=8 {
+            let words: Vec<_> = (0..1 << bits).map(code_word).collect();
+            for (i, a) in words.iter().enumerate() {
+                for b in &words[..i] {
+                    assert_eq!((a[0] ^ b[0]).count_ones() + (a[1] ^ b[1]).count_ones(), 128);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bits_per_ot() {
+        assert_eq!([2, 4, 8].map(|bits| message(1024, bits) / 128), [190, 236, 247]);
+    }
+}

@@ -1,0 +1,181 @@
+//! Where correlations come from: oblivious transfer extension in several flavours, and the streams that hand its
+//! output to the online phase.
+//!
+//! Reading order: `base` (128 or 256 random OTs by public-key operations), `iknp` (many correlated OTs from them),
+//! `kk13` (1-of-N), `extension` (every kind of correlation from these), [`streams`] (FIFOs, prefilled or live),
+//! [`cost`] (what all of it costs, exactly and without running it).
+//!
+//! All protocols are secure against semi-honest parties with 128 bits. Every session has fresh base OTs, deltas and
+//! seeds, all from the operating system's generator.
+
+mod base;
+pub mod cost;
+mod extension;
+mod iknp;
+mod kk13;
+pub mod streams;
+
+use crate::{
+    Error, Party,
+    correlation::{Rows, Triples},
+    inst::Kind,
+    transport::Channel,
+    vector::Bits,
+};
+use cost::{Cost, Ledger, Meter};
+use zeroize::Zeroizing;
+
+/// COT sources make multiples of this many rows; what is not asked for is thrown away.
+// AGREEMENT: the lengths of all messages.
+const GRANULE: usize = 128;
+
+/// Which party this is, in which session.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    /// This party.
+    pub party: Party,
+    /// The same for both parties, different for every connection: it goes into base OT and hashes.
+    pub id: [u8; 16],
+}
+
+/// Freshly made correlations, this party's side.
+#[derive(Debug)]
+pub enum Batch {
+    /// Rows `q` of correlated OTs.
+    CotSend(Vec<u128>),
+    /// Rows and choices of correlated OTs.
+    CotRecv(Vec<u128>, Bits),
+    /// Rows of 1-of-N OTs.
+    OneOfSend(Rows),
+    /// Rows and choices of 1-of-N OTs.
+    OneOfRecv(Rows, Vec<u16>),
+    /// Triples.
+    Triples(Triples),
+}
+
+/// One party's end of a running generator of correlations. The peer calls the same functions in the same order.
+pub trait Backend: Send {
+    /// The session it was made for.
+    fn session(&self) -> Session;
+    /// This party's correlation as COT sender; 0 if it never is.
+    fn delta(&self) -> u128;
+    /// What to add to the row of a 1-of-`2^bits` OT for each pad, as sender.
+    fn offsets(&self, bits: u8) -> Vec<[u128; 2]>;
+    /// Makes `n` correlations.
+    fn generate(&mut self, kind: Kind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error>;
+}
+
+/// A flavour of correlation generator: builds it, and knows its cost without building it.
+pub trait BackendSpec: Send + Sync {
+    /// Name in the registry.
+    fn name(&self) -> &str;
+    /// Runs the set-up that the demanded kinds need: base OTs, both directions in the same messages.
+    fn connect(
+        &self,
+        party: Party,
+        session_id: [u8; 16],
+        demand: &[(Kind, u64)],
+        channel: &mut dyn Channel,
+    ) -> Result<Box<dyn Backend>, Error>;
+    /// Predicts the messages of a backend that is connected with this demand.
+    fn meter(&self, demand: &[(Kind, u64)]) -> Box<dyn Meter>;
+
+    /// Exact cost of the set-up.
+    fn setup_cost(&self, demand: &[(Kind, u64)]) -> Cost {
+        let mut ledger = Ledger::default();
+        self.meter(demand).setup(&mut ledger);
+        ledger.cost()
+    }
+
+    /// Exact cost of `n` correlations made at once, right after the set-up.
+    fn cost(&self, kind: Kind, n: usize) -> Cost {
+        let mut ledger = Ledger::default();
+        self.meter(&[(kind, n as u64)]).generate(kind, n, &mut ledger);
+        ledger.cost()
+    }
+
+    /// Bytes, both ways, that one correlation costs when many are made: for the choice between forms.
+    fn bytes_per(&self, kind: Kind) -> f64 {
+        const MANY: usize = 1 << 24;
+        let [a, b] = self.cost(kind, MANY).bytes_from;
+        (a + b) as f64 / MANY as f64
+    }
+}
+
+/// A COT source at the side that knows delta.
+trait CotSend: Send {
+    fn delta(&self) -> u128;
+    /// Makes rows `q`; their number is a multiple of [`GRANULE`].
+    fn extend(&mut self, rows: &mut [u128], channel: &mut dyn Channel) -> Result<(), Error>;
+}
+
+/// A COT source at the side that has choices.
+trait CotRecv: Send {
+    /// Makes rows `q ^ c delta` and random choices `c`; the number of rows is a multiple of [`GRANULE`].
+    fn extend(&mut self, rows: &mut [u128], choices: &mut [u64], channel: &mut dyn Channel) -> Result<(), Error>;
+}
+
+/// The sources there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Iknp,
+}
+
+/// A registered flavour.
+struct Flavour {
+    name: &'static str,
+    source: Source,
+}
+
+const FLAVOURS: [Flavour; 1] = [Flavour { name: "iknp", source: Source::Iknp }];
+
+/// Names of all flavours.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    FLAVOURS.iter().map(|f| f.name)
+}
+
+/// The flavour of this name.
+pub fn lookup(name: &str) -> Result<&'static dyn BackendSpec, Error> {
+    match FLAVOURS.iter().find(|f| f.name == name) {
+        Some(f) => Ok(f),
+        None => Err(Error::UnknownBackend(name.into(), names().collect::<Vec<_>>().join(", "))),
+    }
+}
+
+impl BackendSpec for Flavour {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn connect(
+        &self,
+        party: Party,
+        session_id: [u8; 16],
+        demand: &[(Kind, u64)],
+        channel: &mut dyn Channel,
+    ) -> Result<Box<dyn Backend>, Error> {
+        let session = Session { party, id: session_id };
+        Ok(Box::new(extension::Extension::connect(self.source, session, demand, channel)?))
+    }
+
+    fn meter(&self, demand: &[(Kind, u64)]) -> Box<dyn Meter> {
+        Box::new(extension::ExtensionMeter::new(self.source, demand))
+    }
+}
+
+/// Random bytes from the operating system.
+fn os_random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|e| std::io::Error::other(e.to_string()))?;
+    Ok(bytes)
+}
+
+/// A secret random block from the operating system.
+fn os_block() -> Result<u128, Error> {
+    Ok(u128::from_le_bytes(*Zeroizing::new(os_random()?)))
+}
+
+#[cfg(test)]
+fn test_session(party: Party) -> Session {
+    Session { party, id: *b"a test's session" }
+}

@@ -1,0 +1,503 @@
+//! FIFOs of correlations, one for each kind and direction, filled in chunks.
+//!
+//! Both parties make the same chunks in the same order: that in which the online phase will first need them. Either all
+//! of them are made before the online phase starts, or a thread makes them beside it, on a channel of its own and
+//! within a memory budget. The latter cannot dead-lock: when the online phase waits for a chunk, it has begun to use all
+//! chunks made before, hence holds at most one of each kind, and the budget has room for one of each and two more.
+
+use super::{
+    Backend, BackendSpec, Batch,
+    cost::{Cost, Ledger},
+    extension::domain,
+};
+use crate::{
+    Error, Party,
+    correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Rows, Triples},
+    inst::Kind,
+    transport::{Channel, Traffic},
+    vector::Bits,
+};
+use sirnn_kernels::hash::Hasher;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    time::{Duration, Instant},
+};
+
+/// When correlations are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// All of them, before the online phase.
+    Prefilled,
+    /// Beside the online phase.
+    Live,
+}
+
+/// Correlations made at a time: a megabyte of rows. Triples are small, and their messages wait for each other, so that
+/// their chunks are larger.
+// AGREEMENT: the order of messages.
+fn chunk_len(kind: Kind) -> u64 {
+    match kind {
+        Kind::Cot { .. } => 1 << 16,
+        Kind::OneOf { .. } => 1 << 15,
+        Kind::Triple { .. } => 1 << 18,
+    }
+}
+
+/// Memory that a chunk takes, at most.
+fn chunk_bytes(kind: Kind, n: usize) -> usize {
+    match kind {
+        Kind::Cot { .. } => 16 * n + n / 8,
+        Kind::OneOf { .. } => 34 * n,
+        Kind::Triple { cols } => (1 + 2 * usize::from(cols)) * n.div_ceil(64) * 8,
+    }
+}
+
+/// Sums of a list of needs, by kind; kinds that are not needed are left out.
+fn totals(needs: &[(Kind, u64)]) -> BTreeMap<Kind, u64> {
+    let mut totals = BTreeMap::new();
+    for &(kind, n) in needs.iter().filter(|(_, n)| *n > 0) {
+        *totals.entry(kind).or_insert(0) += n;
+    }
+    totals
+}
+
+/// The chunks to make, in order.
+fn schedule(needs: &[(Kind, u64)], mode: Mode) -> Vec<(Kind, usize)> {
+    let totals = totals(needs);
+    let mut made: BTreeMap<Kind, u64> = BTreeMap::new();
+    let mut used: BTreeMap<Kind, u64> = BTreeMap::new();
+    let mut chunks = Vec::new();
+    for &(kind, n) in needs.iter().filter(|(_, n)| *n > 0) {
+        let (used, made) = (used.entry(kind).or_default(), made.entry(kind).or_default());
+        *used += n;
+        while *made < *used {
+            let chunk = chunk_len(kind).min(totals[&kind] - *made);
+            *made += chunk;
+            chunks.push((kind, chunk as usize));
+        }
+    }
+    if mode == Mode::Prefilled {
+        // Nothing is used before all is there: what flows the same way goes together.
+        chunks.sort_by_key(|&(kind, _)| match kind {
+            Kind::Cot { sender } | Kind::OneOf { sender, .. } => sender.index(),
+            Kind::Triple { .. } => 2,
+        });
+    }
+    chunks
+}
+
+/// Exact cost of set-up and generation for a list of needs in the order in which they arise.
+pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(Kind, u64)], mode: Mode) -> Cost {
+    let mut meter = spec.meter(&totals(needs).into_iter().collect::<Vec<_>>());
+    let mut ledger = Ledger::default();
+    meter.setup(&mut ledger);
+    for (kind, n) in schedule(needs, mode) {
+        meter.generate(kind, n, &mut ledger);
+    }
+    ledger.cost()
+}
+
+/// What the streams of a session did so far.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Time the generator was busy.
+    pub generating: Duration,
+    /// Time the online phase waited for correlations.
+    pub stalled: Duration,
+    /// Correlations made.
+    pub generated: Vec<(Kind, u64)>,
+    /// What went through the generator's channel, set-up not included.
+    pub traffic: Traffic,
+}
+
+/// The FIFOs.
+pub struct Streams {
+    party: Party,
+    session: u128,
+    delta: u128,
+    fifos: BTreeMap<Kind, Fifo>,
+    shared: Arc<Shared>,
+    stalled: Duration,
+}
+
+/// The consumer's end of a stream.
+struct Fifo {
+    hasher: Arc<Hasher>,
+    offsets: Arc<Vec<[u128; 2]>>,
+    /// Correlations drawn so far.
+    position: u64,
+    /// Correlations in the plan that were not drawn yet.
+    left: u64,
+    chunk: Option<Batch>,
+    /// Correlations of `chunk` that were drawn.
+    taken: usize,
+}
+
+/// Between generator and consumer.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    ready: BTreeMap<Kind, VecDeque<Batch>>,
+    /// Bytes of chunks made or being made that are not used up.
+    held: usize,
+    /// Why there will be no more.
+    error: Option<Error>,
+    /// No more chunks will come.
+    finished: bool,
+    /// No more chunks are wanted.
+    abandoned: bool,
+    report: Report,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        self.changed.wait(state).unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Makes all chunks, each as soon as the budget has room for it.
+    fn fill(
+        &self,
+        backend: &mut dyn Backend,
+        chunks: &[(Kind, usize)],
+        budget: usize,
+        channel: &mut dyn Channel,
+    ) -> Result<(), Error> {
+        let before = channel.traffic();
+        for &(kind, n) in chunks {
+            let bytes = chunk_bytes(kind, n);
+            let mut state = self.lock();
+            while state.held + bytes > budget && !state.abandoned {
+                state = self.wait(state);
+            }
+            if state.abandoned {
+                return Ok(());
+            }
+            state.held += bytes;
+            drop(state);
+            let start = Instant::now();
+            let batch = backend.generate(kind, n, channel)?;
+            channel.flush()?;
+            let now = channel.traffic();
+            let mut state = self.lock();
+            state.ready.entry(kind).or_default().push_back(batch);
+            let report = &mut state.report;
+            report.generating += start.elapsed();
+            report.traffic = Traffic {
+                sent: now.sent - before.sent,
+                received: now.received - before.received,
+                turns: now.turns - before.turns,
+            };
+            match report.generated.iter_mut().find(|(k, _)| *k == kind) {
+                Some((_, total)) => *total += n as u64,
+                None => report.generated.push((kind, n as u64)),
+            }
+            drop(state);
+            self.changed.notify_all();
+        }
+        Ok(())
+    }
+}
+
+/// Tells the consumer that the generator ended, however it ended.
+struct Finish(Arc<Shared>);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.lock().finished = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Streams {
+    /// Makes everything in `needs` now. Use the same list, with the same order, at both parties.
+    pub fn prefilled(
+        mut backend: Box<dyn Backend>,
+        needs: &[(Kind, u64)],
+        channel: &mut dyn Channel,
+    ) -> Result<Self, Error> {
+        let streams = Self::new(backend.as_ref(), needs);
+        streams.shared.fill(backend.as_mut(), &schedule(needs, Mode::Prefilled), usize::MAX, channel)?;
+        streams.shared.lock().finished = true;
+        Ok(streams)
+    }
+
+    /// Makes what is in `needs` (in the order in which it will be drawn; the same list at both parties) in a thread of
+    /// its own, holding at most `budget` bytes of unused correlations (more if one chunk of each kind and two more do
+    /// not fit). The deadline of `channel` has to cover the longest pause of the online phase.
+    pub fn live(
+        mut backend: Box<dyn Backend>,
+        needs: &[(Kind, u64)],
+        mut channel: Box<dyn Channel>,
+        budget: usize,
+    ) -> Result<Self, Error> {
+        let streams = Self::new(backend.as_ref(), needs);
+        let chunks = schedule(needs, Mode::Live);
+        let largest = chunks.iter().map(|&(kind, n)| chunk_bytes(kind, n)).max().unwrap_or(0);
+        let budget = budget.max((streams.fifos.len() + 2) * largest);
+        let shared = streams.shared.clone();
+        std::thread::Builder::new().name("correlations".into()).spawn(move || {
+            let finish = Finish(shared);
+            if let Err(e) = finish.0.fill(backend.as_mut(), &chunks, budget, channel.as_mut()) {
+                finish.0.lock().error = Some(e);
+            }
+        })?;
+        Ok(streams)
+    }
+
+    fn new(backend: &dyn Backend, needs: &[(Kind, u64)]) -> Self {
+        let session = backend.session();
+        let id = u128::from_le_bytes(session.id);
+        let fifo = |(kind, left)| {
+            let offsets = match kind {
+                Kind::OneOf { sender, bits } if sender == session.party => backend.offsets(bits),
+                _ => Vec::new(),
+            };
+            let mut fifo = Fifo::empty(id, kind);
+            fifo.left = left;
+            fifo.offsets = Arc::new(offsets);
+            (kind, fifo)
+        };
+        Self {
+            party: session.party,
+            session: id,
+            delta: backend.delta(),
+            fifos: totals(needs).into_iter().map(fifo).collect(),
+            shared: Arc::default(),
+            stalled: Duration::ZERO,
+        }
+    }
+
+    /// What was done so far.
+    pub fn report(&self) -> Report {
+        Report { stalled: self.stalled, ..self.shared.lock().report.clone() }
+    }
+
+    /// Correlations of the plan that were not drawn.
+    pub fn left(&self) -> u64 {
+        self.fifos.values().map(|f| f.left).sum()
+    }
+
+    /// `n` correlations of a kind, and what goes with them.
+    fn draw(&mut self, kind: Kind, n: usize) -> Result<(Batch, u64, &Fifo), Error> {
+        let fifo = self.fifos.entry(kind).or_insert_with(|| Fifo::empty(self.session, kind));
+        if fifo.left < n as u64 {
+            return Err(Error::Exhausted(format!("{kind:?}")));
+        }
+        let position = fifo.position;
+        let mut out = None;
+        let mut filled = 0;
+        while filled < n {
+            let chunk = match fifo.chunk.take() {
+                Some(chunk) => chunk,
+                None => {
+                    fifo.taken = 0;
+                    next_chunk(&self.shared, kind, &mut self.stalled)?
+                }
+            };
+            let (from, len) = (fifo.taken, chunk.len());
+            let count = (len - from).min(n - filled);
+            fifo.taken += count;
+            if fifo.taken == len {
+                self.shared.lock().held -= chunk_bytes(kind, len);
+                self.shared.changed.notify_all();
+            }
+            if count == n && count == len {
+                out = Some(chunk);
+            } else {
+                chunk.copy_to(from, count, out.get_or_insert_with(|| chunk.empty(n)), filled);
+                fifo.chunk = (fifo.taken < len).then_some(chunk);
+            }
+            filled += count;
+        }
+        fifo.position += n as u64;
+        fifo.left -= n as u64;
+        Ok((out.unwrap_or_else(|| nothing(self.party, kind)), position, fifo))
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        self.shared.lock().abandoned = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+/// The next chunk of a kind, waiting for it.
+fn next_chunk(shared: &Shared, kind: Kind, stalled: &mut Duration) -> Result<Batch, Error> {
+    let mut state = shared.lock();
+    let mut since = None;
+    loop {
+        if let Some(chunk) = state.ready.get_mut(&kind).and_then(VecDeque::pop_front) {
+            *stalled += since.map_or(Duration::ZERO, |t: Instant| t.elapsed());
+            return Ok(chunk);
+        }
+        if state.finished {
+            return Err(state.error.take().unwrap_or(Error::Closed("correlations were being made")));
+        }
+        since.get_or_insert_with(Instant::now);
+        state = shared.wait(state);
+    }
+}
+
+impl Fifo {
+    fn empty(session: u128, kind: Kind) -> Self {
+        Self {
+            hasher: Arc::new(Hasher::new(session, domain(kind))),
+            offsets: Arc::default(),
+            position: 0,
+            left: 0,
+            chunk: None,
+            taken: 0,
+        }
+    }
+}
+
+/// No correlations.
+fn nothing(party: Party, kind: Kind) -> Batch {
+    match kind {
+        Kind::Cot { sender } if sender == party => Batch::CotSend(Vec::new()),
+        Kind::Cot { .. } => Batch::CotRecv(Vec::new(), Bits::zero(1, 0)),
+        Kind::OneOf { sender, .. } if sender == party => Batch::OneOfSend(Rows::Field(Vec::new())),
+        Kind::OneOf { .. } => Batch::OneOfRecv(Rows::Field(Vec::new()), Vec::new()),
+        Kind::Triple { cols } => {
+            let planes = |p| Bits::zero(p, 0);
+            Batch::Triples(Triples { a: planes(1), b: planes(cols.into()), c: planes(cols.into()) })
+        }
+    }
+}
+
+impl Batch {
+    fn len(&self) -> usize {
+        match self {
+            Batch::CotSend(rows) | Batch::CotRecv(rows, _) => rows.len(),
+            Batch::OneOfSend(rows) | Batch::OneOfRecv(rows, _) => match rows {
+                Rows::Code(rows) => rows.len(),
+                Rows::Field(rows) => rows.len(),
+            },
+            Batch::Triples(t) => t.a.len,
+        }
+    }
+
+    /// The same kind of batch with room for `n`; bits are there already, all zero.
+    fn empty(&self, n: usize) -> Self {
+        let rows = |rows: &Rows| match rows {
+            Rows::Code(_) => Rows::Code(Vec::with_capacity(n)),
+            Rows::Field(_) => Rows::Field(Vec::with_capacity(n)),
+        };
+        match self {
+            Batch::CotSend(_) => Batch::CotSend(Vec::with_capacity(n)),
+            Batch::CotRecv(..) => Batch::CotRecv(Vec::with_capacity(n), Bits::zero(1, n)),
+            Batch::OneOfSend(r) => Batch::OneOfSend(rows(r)),
+            Batch::OneOfRecv(r, _) => Batch::OneOfRecv(rows(r), Vec::with_capacity(n)),
+            Batch::Triples(t) => {
+                let planes = |bits: &Bits| Bits::zero(bits.planes, n);
+                Batch::Triples(Triples { a: planes(&t.a), b: planes(&t.b), c: planes(&t.c) })
+            }
+        }
+    }
+
+    /// Copies `n` correlations from `from` on to the end of `out`, which has `at` of them.
+    fn copy_to(&self, from: usize, n: usize, out: &mut Batch, at: usize) {
+        let copy_rows = |rows: &Rows, out: &mut Rows| match (rows, out) {
+            (Rows::Code(rows), Rows::Code(out)) => out.extend_from_slice(&rows[from..from + n]),
+            (Rows::Field(rows), Rows::Field(out)) => out.extend_from_slice(&rows[from..from + n]),
+            _ => unreachable!("a stream has one form of rows"),
+        };
+        let copy_planes = |bits: &Bits, out: &mut Bits| {
+            for p in 0..bits.planes {
+                copy_bits(bits.plane(p), from, n, out.plane_mut(p), at);
+            }
+        };
+        match (self, out) {
+            (Batch::CotSend(rows), Batch::CotSend(out)) => out.extend_from_slice(&rows[from..from + n]),
+            (Batch::CotRecv(rows, c), Batch::CotRecv(out, out_c)) => {
+                out.extend_from_slice(&rows[from..from + n]);
+                copy_planes(c, out_c);
+            }
+            (Batch::OneOfSend(rows), Batch::OneOfSend(out)) => copy_rows(rows, out),
+            (Batch::OneOfRecv(rows, c), Batch::OneOfRecv(out, out_c)) => {
+                copy_rows(rows, out);
+                out_c.extend_from_slice(&c[from..from + n]);
+            }
+            (Batch::Triples(t), Batch::Triples(out)) => {
+                copy_planes(&t.a, &mut out.a);
+                copy_planes(&t.b, &mut out.b);
+                copy_planes(&t.c, &mut out.c);
+            }
+            _ => unreachable!("a stream has one form of batches"),
+        }
+    }
+}
+
+/// Copies `n` bits between planes; those of `out` are zero before.
+fn copy_bits(bits: &[u64], from: usize, n: usize, out: &mut [u64], at: usize) {
+    let mut done = 0;
+    while done < n {
+        let (source, target) = (from + done, at + done);
+        let count = (64 - source % 64).min(64 - target % 64).min(n - done);
+        let field = bits[source / 64] >> (source % 64) & (u64::MAX >> (64 - count));
+        out[target / 64] |= field << (target % 64);
+        done += count;
+    }
+}
+
+impl Correlations for Streams {
+    fn party(&self) -> Party {
+        self.party
+    }
+
+    fn cot_send(&mut self, n: usize) -> Result<CotSender, Error> {
+        let delta = self.delta;
+        match self.draw(Kind::Cot { sender: self.party }, n)? {
+            (Batch::CotSend(rows), position, fifo) => {
+                Ok(CotSender { rows, delta, position, hasher: fifo.hasher.clone() })
+            }
+            _ => unreachable!("the stream's kind"),
+        }
+    }
+
+    fn cot_recv(&mut self, n: usize) -> Result<CotReceiver, Error> {
+        match self.draw(Kind::Cot { sender: self.party.other() }, n)? {
+            (Batch::CotRecv(rows, choices), position, fifo) => {
+                Ok(CotReceiver { rows, choices, position, hasher: fifo.hasher.clone() })
+            }
+            _ => unreachable!("the stream's kind"),
+        }
+    }
+
+    fn one_of_send(&mut self, bits: u8, n: usize) -> Result<OneOfSender, Error> {
+        match self.draw(Kind::OneOf { sender: self.party, bits }, n)? {
+            (Batch::OneOfSend(rows), position, fifo) => {
+                let (offsets, hasher) = (fifo.offsets.clone(), fifo.hasher.clone());
+                Ok(OneOfSender { bits, rows, offsets, position, hasher })
+            }
+            _ => unreachable!("the stream's kind"),
+        }
+    }
+
+    fn one_of_recv(&mut self, bits: u8, n: usize) -> Result<OneOfReceiver, Error> {
+        match self.draw(Kind::OneOf { sender: self.party.other(), bits }, n)? {
+            (Batch::OneOfRecv(rows, choices), position, fifo) => {
+                Ok(OneOfReceiver { bits, rows, choices, position, hasher: fifo.hasher.clone() })
+            }
+            _ => unreachable!("the stream's kind"),
+        }
+    }
+
+    fn triples(&mut self, cols: u8, n: usize) -> Result<Triples, Error> {
+        match self.draw(Kind::Triple { cols }, n)? {
+            (Batch::Triples(triples), ..) => Ok(triples),
+            _ => unreachable!("the stream's kind"),
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Every flavour of correlation generator, both parties, against the definitions of the correlations and against its
+//! own predicted cost.
+
+use sirnn_backends::{
+    Error, Party,
+    correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Rows, Triples},
+    inst::Kind,
+    ot::{
+        self, Backend, Batch,
+        cost::{Cost, Ledger},
+        streams::{Mode, Streams, plan_cost},
+    },
+    transport::{Channel, MemChannel},
+    vector::Bits,
+};
+use std::time::Duration;
+
+const SESSION: [u8; 16] = *b"session of tests";
+
+/// Runs the same function as both parties.
+fn both<T: Send>(f: impl Fn(Party, MemChannel) -> T + Sync) -> [T; 2] {
+    let (a, b) = MemChannel::pair();
+    std::thread::scope(|s| {
+        let first = s.spawn(|| f(Party::P0, a));
+        let second = f(Party::P1, b);
+        [first.join().unwrap(), second]
+    })
+}
+
+fn connect(name: &str, party: Party, demand: &[(Kind, u64)], channel: &mut MemChannel) -> Box<dyn Backend> {
+    ot::lookup(name).unwrap().connect(party, SESSION, demand, channel).unwrap()
+}
+
+/// What both channels measured.
+fn measured(channels: [&MemChannel; 2]) -> Cost {
+    let [a, b] = channels.map(|c| c.traffic());
+    assert_eq!((a.sent, b.sent), (b.received, a.received));
+    Cost { bytes_from: [a.sent, b.sent], rounds: channels[0].depth().max(channels[1].depth()) }
+}
+
+fn kinds() -> Vec<Kind> {
+    let mut kinds: Vec<_> = [1, 2, 5, 130].map(|cols| Kind::Triple { cols }).into();
+    for sender in Party::BOTH {
+        kinds.push(Kind::Cot { sender });
+        kinds.extend((1..=12).map(|bits| Kind::OneOf { sender, bits }));
+    }
+    kinds
+}
+
+/// The code that backends share draws a chunk of each kind; sizes that are no multiples of anything.
+#[test]
+fn batches_satisfy_their_definitions() {
+    for name in ot::names() {
+        for kind in kinds() {
+            for n in [1, 129, 5000] {
+                let demand = [(kind, n as u64)];
+                let [a, b] = both(|party, mut channel| {
+                    let mut backend = connect(name, party, &demand, &mut channel);
+                    let batch = backend.generate(kind, n, &mut channel).unwrap();
+                    let offsets = match kind {
+                        Kind::OneOf { sender, bits } if sender == party => backend.offsets(bits),
+                        _ => Vec::new(),
+                    };
+                    (batch, backend.delta(), offsets, channel)
+                });
+                let spec = ot::lookup(name).unwrap();
+                let mut ledger = Ledger::default();
+                let mut meter = spec.meter(&demand);
+                meter.setup(&mut ledger);
+                meter.generate(kind, n, &mut ledger);
+                assert_eq!(measured([&a.3, &b.3]), ledger.cost(), "{name} {kind:?} {n}");
+                match (&a.0, &b.0) {
+                    (Batch::CotSend(q), Batch::CotRecv(t, c)) => check_cot(n, q, a.1, t, c),
+                    (Batch::CotRecv(t, c), Batch::CotSend(q)) => check_cot(n, q, b.1, t, c),
+                    (Batch::OneOfSend(q), Batch::OneOfRecv(t, c)) => check_one_of(n, q, &a.2, t, c),
+                    (Batch::OneOfRecv(t, c), Batch::OneOfSend(q)) => check_one_of(n, q, &b.2, t, c),
+                    (Batch::Triples(x), Batch::Triples(y)) => check_triples(n, x, y),
+                    _ => panic!("{name} {kind:?}: the parties' batches do not fit together"),
+                }
+            }
+        }
+    }
+}
+
+/// Within six standard deviations of half.
+fn assert_balanced(ones: usize, n: usize) {
+    let deviation = (ones as f64 - n as f64 / 2.0).abs();
+    assert!(deviation <= 3.0 * (n as f64).sqrt() + 1.0, "{ones} ones in {n} bits");
+}
+
+fn check_cot(n: usize, q: &[u128], delta: u128, t: &[u128], c: &Bits) {
+    assert_eq!((q.len(), t.len(), c.len, c.planes, c.words.len()), (n, n, n, 1, n.div_ceil(64)));
+    assert!(delta != 0);
+    for i in 0..n {
+        assert_eq!(t[i], q[i] ^ if c.get(0, i) { delta } else { 0 }, "{i}");
+    }
+    assert_balanced((0..n).filter(|&i| c.get(0, i)).count(), n);
+    for bit in 0..128 {
+        assert_balanced(q.iter().filter(|&&q| q >> bit & 1 == 1).count(), n);
+    }
+    assert_clear(c);
+}
+
+fn check_one_of(n: usize, q: &Rows, offsets: &[[u128; 2]], t: &Rows, choices: &[u16]) {
+    assert_eq!(choices.len(), n);
+    let mut counts = vec![0; offsets.len()];
+    for (i, &c) in choices.iter().enumerate() {
+        let offset = offsets[usize::from(c)];
+        match (q, t) {
+            (Rows::Code(q), Rows::Code(t)) => assert_eq!(t[i], [q[i][0] ^ offset[0], q[i][1] ^ offset[1]]),
+            (Rows::Field(q), Rows::Field(t)) => assert_eq!(t[i], q[i] ^ offset[0]),
+            _ => panic!("rows of different forms"),
+        }
+        counts[usize::from(c)] += 1;
+    }
+    for bit in 0..offsets.len().trailing_zeros() {
+        assert_balanced(counts.iter().enumerate().filter(|(j, _)| j >> bit & 1 == 1).map(|(_, c)| c).sum(), n);
+    }
+    let mut sorted = offsets.to_vec();
+    sorted.sort_unstable();
+    sorted.dedup();
+    assert_eq!(sorted.len(), offsets.len(), "offsets are different from each other");
+    assert_eq!(offsets[0], [0, 0]);
+}
+
+fn assert_clear(bits: &Bits) {
+    let mut cleared = bits.clone();
+    cleared.clear_tail();
+    assert_eq!(&cleared, bits);
+}
+
+fn check_triples(n: usize, x: &Triples, y: &Triples) {
+    for t in [x, y] {
+        assert_eq!((t.a.len, t.b.len, t.c.len), (n, n, n));
+        assert_eq!((t.a.planes, t.b.planes), (1, t.c.planes));
+        for bits in [&t.a, &t.b, &t.c] {
+            assert_clear(bits);
+            for p in 0..bits.planes {
+                assert_balanced((0..n).filter(|&i| bits.get(p, i)).count(), n);
+            }
+        }
+    }
+    for p in 0..x.b.planes {
+        for i in 0..n {
+            let open = |get: fn(&Triples) -> &Bits, p| get(x).get(p, i) ^ get(y).get(p, i);
+            assert_eq!(open(|t| &t.c, p), open(|t| &t.a, 0) & open(|t| &t.b, p), "column {p} of {i}");
+        }
+    }
+}
+
+/// What a party drew from its streams.
+enum Drawn {
+    CotSend(CotSender),
+    CotRecv(CotReceiver),
+    OneOfSend(OneOfSender),
+    OneOfRecv(OneOfReceiver),
+    Triples(Triples),
+}
+
+fn draw(streams: &mut Streams, kind: Kind, n: usize) -> Result<Drawn, Error> {
+    let me = streams.party();
+    Ok(match kind {
+        Kind::Cot { sender } if sender == me => Drawn::CotSend(streams.cot_send(n)?),
+        Kind::Cot { .. } => Drawn::CotRecv(streams.cot_recv(n)?),
+        Kind::OneOf { sender, bits } if sender == me => Drawn::OneOfSend(streams.one_of_send(bits, n)?),
+        Kind::OneOf { bits, .. } => Drawn::OneOfRecv(streams.one_of_recv(bits, n)?),
+        Kind::Triple { cols } => Drawn::Triples(streams.triples(cols, n)?),
+    })
+}
+
+/// Checks a draw, down to the pads; returns its stream position.
+fn check(n: usize, a: &Drawn, b: &Drawn) -> u64 {
+    match (a, b) {
+        (Drawn::CotSend(s), Drawn::CotRecv(r)) | (Drawn::CotRecv(r), Drawn::CotSend(s)) => {
+            check_cot(n, &s.rows, s.delta, &r.rows, &r.choices);
+            let [mut zero, mut one, mut mine] = [(); 3].map(|()| vec![0; n]);
+            s.pads(0, 3, &mut zero, &mut one);
+            r.pads(0, 3, &mut mine);
+            for i in 0..n {
+                assert_eq!(mine[i], if r.choices.get(0, i) { one[i] } else { zero[i] });
+                assert_ne!(zero[i], one[i]);
+            }
+            assert_eq!(s.position, r.position);
+            s.position
+        }
+        (Drawn::OneOfSend(s), Drawn::OneOfRecv(r)) | (Drawn::OneOfRecv(r), Drawn::OneOfSend(s)) => {
+            check_one_of(n, &s.rows, &s.offsets, &r.rows, &r.choices);
+            let mut all = vec![0; n << s.bits];
+            let mut mine = vec![0; n];
+            s.pads(0, &mut all);
+            r.pads(0, &mut mine);
+            for i in 0..n {
+                let pads = &all[i << s.bits..(i + 1) << s.bits];
+                for (j, pad) in pads.iter().enumerate() {
+                    assert_eq!(*pad == mine[i], j == usize::from(r.choices[i]));
+                }
+            }
+            assert_eq!(s.position, r.position);
+            s.position
+        }
+        (Drawn::Triples(x), Drawn::Triples(y)) => {
+            check_triples(n, x, y);
+            0
+        }
+        _ => panic!("the parties' draws do not fit together"),
+    }
+}
+
+fn streams(name: &str, mode: Mode, needs: &[(Kind, u64)], party: Party, mut channel: MemChannel) -> Streams {
+    let backend = connect(name, party, needs, &mut channel);
+    match mode {
+        Mode::Prefilled => Streams::prefilled(backend, needs, &mut channel).unwrap(),
+        Mode::Live => Streams::live(backend, needs, Box::new(channel), 0).unwrap(),
+    }
+}
+
+#[test]
+fn draws_cross_chunks_in_both_modes() {
+    let cot = |sender| Kind::Cot { sender };
+    let one_of = |sender, bits| Kind::OneOf { sender, bits };
+    let needs: Vec<(Kind, u64)> = vec![
+        (cot(Party::P0), 70_000),
+        (one_of(Party::P1, 4), 31),
+        (Kind::Triple { cols: 1 }, 300_001),
+        (one_of(Party::P0, 9), 1),
+        (cot(Party::P0), 65_536),
+        (Kind::Triple { cols: 2 }, 0),
+        (cot(Party::P1), 1),
+        (one_of(Party::P1, 4), 40_000),
+        (Kind::Triple { cols: 3 }, 77),
+        (cot(Party::P0), 131_073),
+        (cot(Party::P1), 64),
+    ];
+    for name in ot::names() {
+        for mode in [Mode::Prefilled, Mode::Live] {
+            let [a, b] = both(|party, channel| {
+                let mut streams = streams(name, mode, &needs, party, channel);
+                let drawn: Vec<_> =
+                    needs.iter().map(|&(kind, n)| draw(&mut streams, kind, n as usize).unwrap()).collect();
+                assert_eq!(streams.left(), 0);
+                for (kind, _) in &needs {
+                    assert!(matches!(draw(&mut streams, *kind, 1), Err(Error::Exhausted(_))));
+                    draw(&mut streams, *kind, 0).unwrap();
+                }
+                (drawn, streams.report())
+            });
+            let mut positions = std::collections::BTreeMap::new();
+            for ((kind, n), (x, y)) in needs.iter().zip(a.0.iter().zip(&b.0)) {
+                let position = check(*n as usize, x, y);
+                if !matches!(kind, Kind::Triple { .. }) {
+                    let expected = positions.entry(*kind).or_insert(0);
+                    assert_eq!(position, *expected);
+                    *expected += n;
+                }
+            }
+            assert_eq!(a.1.generated, b.1.generated);
+            assert_eq!(a.1.generated.iter().map(|(_, n)| n).sum::<u64>(), needs.iter().map(|(_, n)| n).sum());
+            assert_eq!((a.1.traffic.sent, b.1.traffic.sent), (b.1.traffic.received, a.1.traffic.received));
+        }
+    }
+}
+
+#[test]
+fn predicted_cost_is_measured() {
+    let mut needs = Vec::new();
+    for (i, kind) in kinds().into_iter().enumerate() {
+        needs.extend([(kind, 1), (kind, 1000 * (i as u64 % 40)), (Kind::Cot { sender: Party::P1 }, 50_000)]);
+    }
+    for name in ot::names() {
+        for mode in [Mode::Prefilled, Mode::Live] {
+            for needs in [&needs[..], &needs[..1], &[(Kind::Triple { cols: 1 }, 0)]] {
+                let [a, b] = both(|party, mut channel| {
+                    let backend = connect(name, party, needs, &mut channel);
+                    // The live order over a channel that stays in our hands: what the thread would do.
+                    let streams = match mode {
+                        Mode::Prefilled => Streams::prefilled(backend, needs, &mut channel).unwrap(),
+                        Mode::Live => return live_cost(backend, needs, channel),
+                    };
+                    drop(streams);
+                    (channel.traffic().sent, channel.depth())
+                });
+                let cost = Cost { bytes_from: [a.0, b.0], rounds: a.1.max(b.1) };
+                assert_eq!(cost, plan_cost(ot::lookup(name).unwrap(), needs, mode), "{name} {mode:?}");
+            }
+        }
+    }
+}
+
+/// Lends a channel to the generator's thread and reads its counters when the thread is done.
+fn live_cost(backend: Box<dyn Backend>, needs: &[(Kind, u64)], channel: MemChannel) -> (u64, u32) {
+    struct Lent(Option<MemChannel>, std::sync::mpsc::Sender<(u64, u32)>);
+    impl Channel for Lent {
+        fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
+            self.0.as_mut().unwrap().send(bytes)
+        }
+        fn recv(&mut self, out: &mut [u8]) -> Result<(), Error> {
+            self.0.as_mut().unwrap().recv(out)
+        }
+        fn flush(&mut self) -> Result<(), Error> {
+            Ok(())
+        }
+        fn traffic(&self) -> sirnn_backends::transport::Traffic {
+            self.0.as_ref().unwrap().traffic()
+        }
+        fn set_deadline(&mut self, deadline: Duration) {
+            self.0.as_mut().unwrap().set_deadline(deadline);
+        }
+    }
+    impl Drop for Lent {
+        fn drop(&mut self) {
+            let channel = self.0.take().unwrap();
+            let _ = self.1.send((channel.traffic().sent, channel.depth()));
+        }
+    }
+    let (result, done) = std::sync::mpsc::channel();
+    let streams = Streams::live(backend, needs, Box::new(Lent(Some(channel), result)), usize::MAX).unwrap();
+    let cost = done.recv().unwrap();
+    drop(streams);
+    cost
+}
+
+#[test]
+fn a_dead_peer_is_an_error_where_correlations_are_drawn() {
+    let needs = [(Kind::Cot { sender: Party::P0 }, 1 << 22), (Kind::Triple { cols: 1 }, 1 << 20)];
+    for name in ot::names() {
+        both(|party, channel| {
+            let mut streams = streams(name, Mode::Live, &needs, party, channel);
+            if party == Party::P1 {
+                return;
+            }
+            let mut failed = None;
+            for _ in 0..1 << 7 {
+                match streams.cot_send(1 << 15) {
+                    Ok(_) => assert!(failed.is_none()),
+                    Err(e) => failed = Some(e),
+                }
+            }
+            assert!(matches!(failed, Some(Error::Closed(_))), "{failed:?}");
+        });
+    }
+}
+
+#[test]
+fn silent_garbled_and_short_peers_are_errors() {
+    let demand: Vec<_> = kinds().into_iter().map(|kind| (kind, 1000)).collect();
+    for name in ot::names() {
+        let spec = ot::lookup(name).unwrap();
+        for party in Party::BOTH {
+            let attempt = |garbage: &[u8], die: bool| {
+                let (mut a, mut b) = MemChannel::pair();
+                a.set_deadline(Duration::from_millis(50));
+                b.send(garbage).unwrap();
+                let kept = (!die).then_some(b);
+                let result = spec.connect(party, SESSION, &demand, &mut a);
+                drop(kept);
+                result.err()
+            };
+            assert!(matches!(attempt(&[], true), Some(Error::Closed(_))));
+            assert!(matches!(attempt(&[], false), Some(Error::Deadline(_))));
+            assert!(matches!(attempt(&[0; 31], true), Some(Error::Closed(_))));
+            assert!(matches!(attempt(&[0x5a; 4096], false), Some(Error::Protocol(_))));
+        }
+        // After an honest set-up, bytes are as good as any others to the protocol; missing ones are not.
+        for kind in kinds() {
+            both(|party, mut channel| {
+                let mut backend = connect(name, party, &[(kind, 1000)], &mut channel);
+                channel.set_deadline(Duration::from_millis(100));
+                if party == Party::P0 {
+                    let _ = channel.send(&[0xa5; 1000]);
+                    return;
+                }
+                match backend.generate(kind, 1000, &mut channel) {
+                    Ok(_) | Err(Error::Closed(_) | Error::Deadline(_) | Error::Protocol(_)) => {}
+                    Err(e) => panic!("{e}"),
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn names_are_looked_up() {
+    for name in ot::names() {
+        assert_eq!(ot::lookup(name).unwrap().name(), name);
+    }
+    let Err(e) = ot::lookup("silver") else { panic!("insecure and yet there") };
+    assert!(e.to_string().contains("iknp"), "{e}");
+}
+
+#[test]
+fn iknp_bytes_per_correlation() {
+    let iknp = ot::lookup("iknp").unwrap();
+    let of = |kind| iknp.bytes_per(kind);
+    assert_eq!(of(Kind::Cot { sender: Party::P0 }), 127.0 / 8.0);
+    assert_eq!(of(Kind::OneOf { sender: Party::P0, bits: 4 }), 236.0 / 8.0);
+    assert_eq!(of(Kind::Triple { cols: 1 }), 133.0 / 8.0);
+    assert_eq!(of(Kind::Triple { cols: 2 }), 254.0 / 8.0);
+    let setup = iknp.setup_cost(&[(Kind::Cot { sender: Party::P0 }, 5)]);
+    assert_eq!(setup, Cost { bytes_from: [128 * 32, 32], rounds: 2 });
+    assert_eq!(iknp.setup_cost(&[(Kind::Triple { cols: 1 }, 0)]), Cost::default());
+}
