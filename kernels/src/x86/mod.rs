@@ -4,3 +4,4 @@
 //! features through [`crate::level::Level::checked`].
 
 pub(crate) mod aes;
+pub(crate) mod transpose;
