@@ -141,8 +141,9 @@ mod tests {
     }
 
     #[test]
-    fn a_shorter_digit_is_a_prefix() {
+    fn digits_differ_in_weight_and_length_only() {
         assert_eq!(exp_digit(1, 5, 12, 12), exp_digit(1, 8, 12, 12)[..32]);
+        assert_eq!(exp_digit(1, 8, 12, 12), exp_digit(0, 8, 4, 12));
     }
 
     #[test]
