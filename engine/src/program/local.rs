@@ -1,0 +1,503 @@
+//! Local operations: a closed list, so that programs can be hashed, printed and vectorised.
+//!
+//! On *shared* registers only linear operations exist; the constructors below hold that border ([`Int`] and [`Bit`]
+//! for shared values, [`Own`] for private ones). Both parties execute the same operation on their shares, except that
+//! public constants are added by P0 alone.
+
+use super::{Cx, Holder, Int, Bit, Own, Party, Reg, Ring, Ty};
+use sirnn_backends::vector::{Bits, Vector, VectorWord};
+use sirnn_backends::{with_word_type, with_words};
+use sirnn_kernels::{bits as bitk, ops, ring::RingWord};
+use std::sync::Arc;
+
+/// What a local node does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LocalOp {
+    /// `a + b`.
+    Add,
+    /// `a - b`.
+    Sub,
+    /// `a * b`. Private only.
+    Mul,
+    /// `a + c`, `c` public.
+    Offset(i128),
+    /// `a * c`, `c` public.
+    Scale(i128),
+    /// `(a << by) mod 2^width`. On shares `width <= w + by`.
+    Shl {
+        /// Shift.
+        by: u8,
+        /// Width of the result.
+        width: u8,
+    },
+    /// Bits `lo..lo + bits` as a number. Private only.
+    Digit {
+        /// Lowest bit.
+        lo: u8,
+        /// Number of bits.
+        bits: u8,
+    },
+    /// Bits `lo..lo + bits` as planes. Private only.
+    Planes {
+        /// Lowest bit.
+        lo: u8,
+        /// Number of bits.
+        bits: u8,
+    },
+    /// A bit as a number of the given width. Private only.
+    Word {
+        /// Width of the result.
+        width: u8,
+    },
+    /// `x` where the bit is set, 0 elsewhere; operands: bit, `x`. Private only.
+    Select,
+    /// `a xor b`.
+    Xor,
+    /// Complement.
+    Not,
+    /// Planes `from..from + count`.
+    Pick {
+        /// First plane.
+        from: u8,
+        /// Number of planes.
+        count: u8,
+    },
+    /// The planes of all operands, one after the other.
+    Stack,
+    /// A share, seen by its holder.
+    View,
+    /// A private value as a sharing: the owner's share is the value.
+    Share,
+    /// A public constant as a sharing.
+    Public(Arc<Vec<i128>>),
+    /// Elements `from..from + len`.
+    Slice {
+        /// First element.
+        from: usize,
+        /// Number of elements.
+        len: usize,
+    },
+    /// The elements of all operands, one after the other.
+    Concat,
+    /// All elements, `times` times over.
+    Repeat {
+        /// Copies.
+        times: usize,
+    },
+    /// Element `i` of the result is element `map[i]`.
+    Gather(Arc<Vec<u32>>),
+    /// The same register under another range.
+    Retype,
+}
+
+// Constructors. Those of shared values are linear; ranges follow.
+impl Cx {
+    fn like(&self, x: Reg, lo: i128, hi: i128) -> Ty {
+        Ty { lo, hi, ..self.ty(x).clone() }
+    }
+
+    fn same(&self, a: Reg, b: Reg) {
+        let (a, b) = (self.ty(a), self.ty(b));
+        assert!(a.ring == b.ring && a.len == b.len && a.holder == b.holder, "operands differ: {a:?} {b:?}");
+    }
+
+    /// `a + b` in their common ring.
+    pub fn add(&mut self, a: Int, b: Int) -> Int {
+        self.same(a.0, b.0);
+        let (x, y) = (self.ty(a), self.ty(b));
+        let ty = self.like(a.0, x.lo + y.lo, x.hi + y.hi);
+        Int(self.local(LocalOp::Add, &[a.0, b.0], ty))
+    }
+
+    /// `a - b` in their common ring.
+    pub fn sub(&mut self, a: Int, b: Int) -> Int {
+        self.same(a.0, b.0);
+        let (x, y) = (self.ty(a), self.ty(b));
+        let ty = self.like(a.0, x.lo - y.hi, x.hi - y.lo);
+        Int(self.local(LocalOp::Sub, &[a.0, b.0], ty))
+    }
+
+    /// `a + c`.
+    pub fn offset(&mut self, a: Int, c: i128) -> Int {
+        if c == 0 {
+            return a;
+        }
+        let ty = self.like(a.0, self.ty(a).lo + c, self.ty(a).hi + c);
+        Int(self.local(LocalOp::Offset(c), &[a.0], ty))
+    }
+
+    /// `a * c`.
+    pub fn scale(&mut self, a: Int, c: i128) -> Int {
+        let (x, y) = (self.ty(a).lo * c, self.ty(a).hi * c);
+        let ty = self.like(a.0, x.min(y), x.max(y));
+        Int(self.local(LocalOp::Scale(c), &[a.0], ty))
+    }
+
+    /// `-a`.
+    pub fn neg(&mut self, a: Int) -> Int {
+        self.scale(a, -1)
+    }
+
+    /// `a << by` in a ring of `width <= w + by` bits.
+    pub fn shl(&mut self, a: Int, by: u32, width: u32) -> Int {
+        let t = self.ty(a);
+        assert!(width >= 1 && width <= t.width() + by && width <= 64, "shl of {} bits by {by} to {width}", t.width());
+        if by == 0 && width == t.width() {
+            return a;
+        }
+        let ty = Ty { ring: Ring::Add(width as u8), lo: t.lo << by, hi: t.hi << by, ..t.clone() };
+        Int(self.local(LocalOp::Shl { by: by as u8, width: width as u8 }, &[a.0], ty))
+    }
+
+    /// `a` modulo `2^width`, a smaller ring. The range stays: only the low bits are known from here on.
+    pub fn reduce(&mut self, a: Int, width: u32) -> Int {
+        self.shl(a, 0, width)
+    }
+
+    /// `a` read as the integer of `[lo, hi]`: for an author who has proven it, or who wants wrapping.
+    pub fn retype(&mut self, a: Int, lo: i128, hi: i128) -> Int {
+        let ty = self.like(a.0, lo, hi);
+        Int(self.local(LocalOp::Retype, &[a.0], ty))
+    }
+
+    /// The share of `party`, as its private value in `[0, 2^w)`.
+    pub fn view(&mut self, a: impl Into<Reg>, party: Party) -> Own {
+        let a = a.into();
+        let t = self.ty(a);
+        assert_eq!(t.holder, Holder::Both, "only shares are viewed");
+        let ty = Ty { holder: Holder::Only(party), lo: 0, hi: (1 << t.width()) - 1, ..t.clone() };
+        Own(self.local(LocalOp::View, &[a], ty))
+    }
+
+    /// A private value as a sharing, at no cost.
+    pub fn share(&mut self, a: Own) -> Int {
+        let ty = Ty { holder: Holder::Both, ..self.ty(a).clone() };
+        Int(self.local(LocalOp::Share, &[a.0], ty))
+    }
+
+    /// Private bits as a sharing.
+    pub fn share_bits(&mut self, a: Own) -> Bit {
+        Bit(self.share(a).0)
+    }
+
+    /// A public constant vector.
+    pub fn public(&mut self, width: u32, values: Vec<i128>) -> Int {
+        let (lo, hi) = (*values.iter().min().unwrap_or(&0), *values.iter().max().unwrap_or(&0));
+        let ty = Ty { ring: Ring::Add(width as u8), len: values.len(), holder: Holder::Both, lo, hi };
+        Int(self.local(LocalOp::Public(Arc::new(values)), &[], ty))
+    }
+
+    /// Elements `from..from + len`.
+    pub fn slice(&mut self, a: Int, from: usize, len: usize) -> Int {
+        assert!(from + len <= self.len(a), "slice outside");
+        let ty = Ty { len, ..self.ty(a).clone() };
+        Int(self.local(LocalOp::Slice { from, len }, &[a.0], ty))
+    }
+
+    /// All elements of all operands.
+    pub fn concat(&mut self, parts: &[Int]) -> Int {
+        let first = self.ty(parts[0]).clone();
+        let regs: Vec<Reg> = parts.iter().map(|p| p.0).collect();
+        assert!(regs.iter().all(|&r| self.ty(r).ring == first.ring), "concat of different rings");
+        let ty = Ty {
+            len: regs.iter().map(|&r| self.len(r)).sum(),
+            lo: regs.iter().map(|&r| self.ty(r).lo).min().expect("parts"),
+            hi: regs.iter().map(|&r| self.ty(r).hi).max().expect("parts"),
+            ..first
+        };
+        Int(self.local(LocalOp::Concat, &regs, ty))
+    }
+
+    /// The whole vector `times` times over: a bias for every item of a batch.
+    pub fn repeat(&mut self, a: Int, times: usize) -> Int {
+        if times == 1 {
+            return a;
+        }
+        let ty = Ty { len: self.len(a) * times, ..self.ty(a).clone() };
+        Int(self.local(LocalOp::Repeat { times }, &[a.0], ty))
+    }
+
+    /// Elements by public index.
+    pub fn gather(&mut self, a: Int, map: Vec<u32>) -> Int {
+        assert!(map.iter().all(|&i| (i as usize) < self.len(a)), "gather outside");
+        let ty = Ty { len: map.len(), ..self.ty(a).clone() };
+        Int(self.local(LocalOp::Gather(Arc::new(map)), &[a.0], ty))
+    }
+
+    // Bits.
+
+    /// `a xor b`.
+    pub fn xor(&mut self, a: Bit, b: Bit) -> Bit {
+        self.same(a.0, b.0);
+        let ty = self.ty(a).clone();
+        Bit(self.local(LocalOp::Xor, &[a.0, b.0], ty))
+    }
+
+    /// Complement of all planes.
+    pub fn not(&mut self, a: Bit) -> Bit {
+        let ty = self.ty(a).clone();
+        Bit(self.local(LocalOp::Not, &[a.0], ty))
+    }
+
+    /// Planes `from..from + count`.
+    pub fn pick(&mut self, a: Bit, from: usize, count: usize) -> Bit {
+        let t = self.ty(a);
+        assert!(from + count <= t.width() as usize, "pick outside");
+        if count == t.width() as usize {
+            return a;
+        }
+        let ty = Ty { ring: Ring::Xor(count as u8), lo: 0, hi: (1 << count) - 1, ..t.clone() };
+        Bit(self.local(LocalOp::Pick { from: from as u8, count: count as u8 }, &[a.0], ty))
+    }
+
+    /// Planes of all operands.
+    pub fn stack(&mut self, parts: &[Bit]) -> Bit {
+        let count: u32 = parts.iter().map(|&p| self.width(p)).sum();
+        let ty = Ty { ring: Ring::Xor(count as u8), lo: 0, hi: (1 << count) - 1, ..self.ty(parts[0]).clone() };
+        let regs: Vec<Reg> = parts.iter().map(|p| p.0).collect();
+        Bit(self.local(LocalOp::Stack, &regs, ty))
+    }
+
+    // Private values.
+
+    fn own(&self, a: Own) -> Party {
+        match self.ty(a).holder {
+            Holder::Only(party) => party,
+            Holder::Both => unreachable!("private values have one holder"),
+        }
+    }
+
+    fn own_ty(&self, a: Own, ring: Ring) -> Ty {
+        Ty { ring, lo: 0, hi: (1i128 << ring.bits()) - 1, len: self.len(a), holder: Holder::Only(self.own(a)) }
+    }
+
+    /// `a + b` modulo the ring.
+    pub fn own_add(&mut self, a: Own, b: Own) -> Own {
+        self.same(a.0, b.0);
+        let ty = self.own_ty(a, self.ty(a).ring);
+        Own(self.local(LocalOp::Add, &[a.0, b.0], ty))
+    }
+
+    /// `a - b` modulo the ring.
+    pub fn own_sub(&mut self, a: Own, b: Own) -> Own {
+        self.same(a.0, b.0);
+        let ty = self.own_ty(a, self.ty(a).ring);
+        Own(self.local(LocalOp::Sub, &[a.0, b.0], ty))
+    }
+
+    /// `a * b` modulo the ring.
+    pub fn own_mul(&mut self, a: Own, b: Own) -> Own {
+        self.same(a.0, b.0);
+        let ty = self.own_ty(a, self.ty(a).ring);
+        Own(self.local(LocalOp::Mul, &[a.0, b.0], ty))
+    }
+
+    /// `a + c` modulo the ring.
+    pub fn own_offset(&mut self, a: Own, c: i128) -> Own {
+        if c == 0 {
+            return a;
+        }
+        let ty = self.own_ty(a, self.ty(a).ring);
+        Own(self.local(LocalOp::Offset(c), &[a.0], ty))
+    }
+
+    /// `a * c` modulo the ring.
+    pub fn own_scale(&mut self, a: Own, c: i128) -> Own {
+        let ty = self.own_ty(a, self.ty(a).ring);
+        Own(self.local(LocalOp::Scale(c), &[a.0], ty))
+    }
+
+    /// `a << by` modulo `2^width`; wider rings zero-extend.
+    pub fn own_shl(&mut self, a: Own, by: u32, width: u32) -> Own {
+        if by == 0 && width == self.width(a) {
+            return a;
+        }
+        let ty = self.own_ty(a, Ring::Add(width as u8));
+        Own(self.local(LocalOp::Shl { by: by as u8, width: width as u8 }, &[a.0], ty))
+    }
+
+    /// Bits `lo..lo + bits` of `a` as a number.
+    pub fn digit(&mut self, a: Own, lo: u32, bits: u32) -> Own {
+        assert!(bits >= 1 && lo + bits <= self.width(a), "digit outside");
+        if lo == 0 && bits == self.width(a) {
+            return a;
+        }
+        let ty = self.own_ty(a, Ring::Add(bits as u8));
+        Own(self.local(LocalOp::Digit { lo: lo as u8, bits: bits as u8 }, &[a.0], ty))
+    }
+
+    /// Bits `lo..lo + bits` of `a` as planes.
+    pub fn planes(&mut self, a: Own, lo: u32, bits: u32) -> Own {
+        assert!(bits >= 1 && lo + bits <= self.width(a), "planes outside");
+        let ty = self.own_ty(a, Ring::Xor(bits as u8));
+        Own(self.local(LocalOp::Planes { lo: lo as u8, bits: bits as u8 }, &[a.0], ty))
+    }
+
+    /// Complement of private bits.
+    pub fn own_not(&mut self, a: Own) -> Own {
+        let ty = self.ty(a).clone();
+        Own(self.local(LocalOp::Not, &[a.0], ty))
+    }
+
+    /// A private bit as a number 0 or 1 of `width` bits.
+    pub fn word(&mut self, bit: Own, width: u32) -> Own {
+        assert_eq!(self.width(bit), 1, "one bit expected");
+        let ty = Ty { hi: 1, ..self.own_ty(bit, Ring::Add(width as u8)) };
+        Own(self.local(LocalOp::Word { width: width as u8 }, &[bit.0], ty))
+    }
+
+    /// `x` where the private bit is set, else 0.
+    pub fn own_select(&mut self, bit: Own, x: Own) -> Own {
+        let ty = self.own_ty(x, self.ty(x).ring);
+        Own(self.local(LocalOp::Select, &[bit.0, x.0], ty))
+    }
+}
+
+/// Runs a local operation at one party. `first` is P0, who adds public constants to shares; for private registers it
+/// is true. `ty` is the type of the result.
+pub fn eval(op: &LocalOp, first: bool, ins: &[&Arc<Vector>], ty: &Ty) -> Arc<Vector> {
+    let width = ty.width();
+    let out = match op {
+        LocalOp::View | LocalOp::Retype => return Arc::clone(ins[0]),
+        LocalOp::Share => match ins.first() {
+            Some(x) => return Arc::clone(x),
+            None => zero(ty),
+        },
+        LocalOp::Public(values) if first => Vector::from_u64s(width, values.iter().map(|&v| v as u64)),
+        LocalOp::Public(_) => zero(ty),
+        LocalOp::Add => binary(ins, width, WordFn::Add),
+        LocalOp::Sub => binary(ins, width, WordFn::Sub),
+        LocalOp::Mul => binary(ins, width, WordFn::Mul),
+        LocalOp::Offset(c) if first => scalar(ins[0], width, *c, true),
+        LocalOp::Offset(_) => return Arc::clone(ins[0]),
+        LocalOp::Scale(c) => scalar(ins[0], width, *c, false),
+        LocalOp::Shl { by, .. } => with_words!(&**ins[0], xs => with_word_type!(width, W => {
+            let m = W::mask(width);
+            W::wrap(xs.iter().map(|x| W::from_u64(x.to_u64() << by) & m).collect())
+        })),
+        LocalOp::Digit { lo, .. } => with_words!(&**ins[0], xs => with_word_type!(width, W => {
+            let mut out = vec![W::default(); xs.len()];
+            ops::digit(xs, u32::from(*lo), width, &mut out);
+            W::wrap(out)
+        })),
+        LocalOp::Planes { lo, bits } => with_words!(&**ins[0], xs => {
+            let mut out = Bits::zero(usize::from(*bits), xs.len());
+            for p in 0..*bits {
+                bitk::bit_plane(xs, u32::from(lo + p), out.plane_mut(usize::from(p)));
+            }
+            Vector::Bits(out)
+        }),
+        LocalOp::Word { .. } => {
+            let b = ins[0].bits();
+            with_word_type!(width, W => {
+                let mut out = vec![W::default(); b.len];
+                bitk::words_from_plane(b.plane(0), b.len, &mut out);
+                W::wrap(out)
+            })
+        }
+        LocalOp::Select => {
+            let b = ins[0].bits();
+            with_words!(&**ins[1], xs => {
+                let mut out = vec![Default::default(); xs.len()];
+                bitk::select_words(b.plane(0), xs, &mut out);
+                VectorWord::wrap(out)
+            })
+        }
+        LocalOp::Xor => {
+            let mut out = ins[0].bits().clone();
+            for (a, b) in out.words.iter_mut().zip(&ins[1].bits().words) {
+                *a ^= b;
+            }
+            Vector::Bits(out)
+        }
+        LocalOp::Not if first => {
+            let mut out = ins[0].bits().clone();
+            out.words.iter_mut().for_each(|w| *w = !*w);
+            out.clear_tail();
+            Vector::Bits(out)
+        }
+        LocalOp::Not => return Arc::clone(ins[0]),
+        LocalOp::Pick { from, count } => {
+            let b = ins[0].bits();
+            let n = b.words_per_plane();
+            let (from, count) = (usize::from(*from), usize::from(*count));
+            Vector::Bits(Bits { planes: count, len: b.len, words: b.words[from * n..(from + count) * n].to_vec() })
+        }
+        LocalOp::Stack => {
+            let words = ins.iter().flat_map(|b| b.bits().words.iter().copied()).collect();
+            Vector::Bits(Bits { planes: ins.iter().map(|b| b.bits().planes).sum(), len: ty.len, words })
+        }
+        LocalOp::Slice { from, len } => match &**ins[0] {
+            Vector::Bits(b) => Vector::Bits(gather_bits(b, (*from..from + len).map(|i| (0, i)), &[b], *len)),
+            v => with_words!(v, xs => VectorWord::wrap(xs[*from..from + len].to_vec())),
+        },
+        LocalOp::Concat => with_words!(&**ins[0], first => {
+            let mut out = first.clone();
+            extend(&mut out, &ins[1..]);
+            VectorWord::wrap(out)
+        }),
+        LocalOp::Repeat { times } => with_words!(&**ins[0], xs => VectorWord::wrap(xs.repeat(*times))),
+        LocalOp::Gather(map) => {
+            with_words!(&**ins[0], xs => VectorWord::wrap(map.iter().map(|&i| xs[i as usize]).collect()))
+        }
+    };
+    Arc::new(out)
+}
+
+fn extend<W: VectorWord>(out: &mut Vec<W>, parts: &[&Arc<Vector>]) {
+    for part in parts {
+        out.extend_from_slice(W::of(part));
+    }
+}
+
+fn gather_bits(like: &Bits, map: impl Iterator<Item = (usize, usize)> + Clone, from: &[&Bits], len: usize) -> Bits {
+    let mut out = Bits::zero(like.planes, len);
+    for p in 0..like.planes {
+        for (i, (source, j)) in map.clone().enumerate() {
+            out.set(p, i, from[source].get(p, j));
+        }
+    }
+    out
+}
+
+/// A register of zeros.
+pub fn zero(ty: &Ty) -> Vector {
+    match ty.ring {
+        Ring::Add(w) => with_word_type!(w, W => W::wrap(vec![W::default(); ty.len])),
+        Ring::Xor(k) => Vector::Bits(Bits::zero(usize::from(k), ty.len)),
+    }
+}
+
+enum WordFn {
+    Add,
+    Sub,
+    Mul,
+}
+
+fn binary(ins: &[&Arc<Vector>], width: u32, f: WordFn) -> Vector {
+    fn go<W: VectorWord>(a: &[W], b: &Vector, width: u32, f: WordFn) -> Vector {
+        let b = W::of(b);
+        let mut out = vec![W::default(); a.len()];
+        match f {
+            WordFn::Add => ops::add(width, a, b, &mut out),
+            WordFn::Sub => ops::sub(width, a, b, &mut out),
+            WordFn::Mul => ops::mul(width, a, b, &mut out),
+        }
+        W::wrap(out)
+    }
+    with_words!(&**ins[0], a => go(a, ins[1], width, f))
+}
+
+fn scalar(x: &Vector, width: u32, c: i128, add: bool) -> Vector {
+    fn go<W: VectorWord>(x: &[W], width: u32, c: i128, add: bool) -> Vector {
+        let c = W::from_u64(c as u64) & W::mask(width);
+        let mut out = vec![W::default(); x.len()];
+        if add {
+            ops::add_scalar(width, x, c, &mut out);
+        } else {
+            ops::mul_scalar(width, x, c, &mut out);
+        }
+        W::wrap(out)
+    }
+    with_words!(x, xs => go(xs, width, c, add))
+}

@@ -1,0 +1,170 @@
+//! Shared bits: AND, conversion to arithmetic shares (B2A), selection (MUX), sign. Paper III-A.
+//!
+//! With `b = b0 xor b1` and private `b0`, `b1`: `b = b0 + b1 - 2 b0 b1`, so B2A is one [`Inst::Cross`] of a bit and a bit, in
+//! a ring one bit narrower because of the factor 2. For a shared `x = x0 + x1`:
+//! `b x_p = b_p x_p + b_q (x_p - 2 b_p x_p)`, one cross per direction. Both take one round: choice bits and corrections are
+//! independent messages when the OTs are random.
+//!
+//! Bytes (beside one COT per cross): B2A to `w` bits `w` bits, MUX `2 (1 + w)` bits.
+
+use crate::program::{Bit, Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse};
+use crate::protocols::carries::{Want, bit_ty, carries};
+use sirnn_backends::inst::{Inst, Party, Ring};
+
+impl Cx {
+    /// `a AND b_j` for every plane of `b`; `a` is one plane. One round.
+    pub fn and(&mut self, a: Bit, b: Bit) -> Bit {
+        let cols = self.width(b) as u8;
+        let ty = bit_ty(self.len(a), usize::from(cols));
+        Bit(self.inter(Inst::And { cols }, &[a.0, b.0], vec![ty])[0])
+    }
+
+    /// `sum_i u_i 2^i v` of one party's planes `u` and the other's number `v`, in the ring of `v`; `top` replaces `v` for the
+    /// last plane, in a ring narrower by the number of planes less one. One round.
+    pub fn cross(&mut self, u: Own, v: Own, top: Option<Own>) -> Int {
+        let Holder::Only(chooser) = self.ty(u).holder else { unreachable!("planes are private") };
+        let (bits, width) = (self.width(u) as u8, self.width(v) as u8);
+        let ty = Ty {
+            ring: Ring::Add(width),
+            len: self.len(u),
+            holder: Holder::Both,
+            lo: 0,
+            hi: (1i128 << width) - 1,
+        };
+        let mut ins = vec![u.0, v.0];
+        ins.extend(top.map(|t| t.0));
+        Int(self.inter(Inst::Cross { chooser, bits, width, top: top.is_some() }, &ins, vec![ty])[0])
+    }
+
+    /// Shares of a private value, moved up to `width` bits: `x << by`.
+    pub(crate) fn lift(&mut self, x: Own, by: u32, width: u32) -> Int {
+        let shifted = self.own_shl(x, by, width);
+        self.share(shifted)
+    }
+
+    /// A shared bit as a number 0 or 1 of `width` bits. One round, one COT; none for one bit.
+    pub fn b2a(&mut self, bit: Bit, width: u32) -> Int {
+        let (b0, b1) = (self.view(bit, Party::P0), self.view(bit, Party::P1));
+        let (w0, w1) = (self.word(b0, width), self.word(b1, width));
+        let (s0, s1) = (self.share(w0), self.share(w1));
+        let sum = self.add(s0, s1);
+        let value = if width == 1 {
+            sum
+        } else {
+            let v = self.word(b0, width - 1);
+            let product = self.cross(b1, v, None);
+            let twice = self.shl(product, 1, width);
+            self.sub(sum, twice)
+        };
+        self.retype(value, 0, 1)
+    }
+
+    /// `b x` in the ring of `x`. One round, two COTs.
+    pub fn mux(&mut self, bit: Bit, x: Int) -> Int {
+        let (lo, hi) = (self.ty(x).lo.min(0), self.ty(x).hi.max(0));
+        let mut sum = None;
+        for p in Party::BOTH {
+            let (mine, other) = (self.view(bit, p), self.view(bit, p.other()));
+            let share = self.view(x, p);
+            let kept = self.own_select(mine, share);
+            let part = self.bit_times(other, mine, share);
+            let kept = self.share(kept);
+            let part = self.add(kept, part);
+            sum = Some(sum.map_or(part, |s| self.add(s, part)));
+        }
+        self.retype(sum.expect("two parties"), lo, hi)
+    }
+
+    /// `other (share - 2 mine share)`: the interactive half of a selection.
+    fn bit_times(&mut self, other: Own, mine: Own, share: Own) -> Int {
+        let kept = self.own_select(mine, share);
+        let twice = self.own_scale(kept, 2);
+        let v = self.own_sub(share, twice);
+        self.cross(other, v, None)
+    }
+
+    /// Whether `x` is negative, by comparison of the shares. Rounds: 2 and the depth of the carry tree.
+    pub fn negative(&mut self, x: Int) -> Build<Bit> {
+        let ty = self.ty(x).clone();
+        if !ty.exact() {
+            return refuse("sign", "the operand's range is wider than its ring");
+        }
+        let k = signed_bits(ty.lo, ty.hi);
+        if k > ty.width() {
+            return refuse("sign", format!("{}..={} is not a signed range of {} bits", ty.lo, ty.hi, ty.width()));
+        }
+        let x = self.reduce(x, k);
+        self.top_bit(x)
+    }
+
+    /// The top bit of the sum of the shares.
+    pub fn top_bit(&mut self, x: Int) -> Build<Bit> {
+        let w = self.width(x);
+        let (x0, x1) = (self.view(x, Party::P0), self.view(x, Party::P1));
+        let (t0, t1) = (self.planes(x0, w - 1, 1), self.planes(x1, w - 1, 1));
+        let (t0, t1) = (self.share_bits(t0), self.share_bits(t1));
+        let tops = self.xor(t0, t1);
+        if w == 1 {
+            return Ok(tops);
+        }
+        let carry = carries(self, x0, x1, &[Want::Carry(w - 1)])?[0];
+        Ok(self.xor(tops, carry))
+    }
+}
+
+/// Width of the narrowest two's complement that holds a range.
+pub fn signed_bits(lo: i128, hi: i128) -> u32 {
+    let magnitude = |v: i128| 128 - (if v < 0 { !v } else { v }).leading_zeros();
+    1 + magnitude(lo).max(magnitude(hi))
+}
+
+/// `x >= 0 ? 0 : 1`, XOR-shared. Paper: MSB.
+#[derive(Debug)]
+pub struct Sign;
+
+impl Function for Sign {
+    fn name(&self) -> &'static str {
+        "sign"
+    }
+    fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
+        vec![ins[0].iter().map(|&x| i128::from(x < 0)).collect()]
+    }
+    fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        Ok(vec![cx.negative(Int(ins[0]))?.0])
+    }
+}
+
+/// A shared bit as a number of `width` bits (B2A).
+#[derive(Debug)]
+pub struct BitToArithmetic {
+    /// Width of the result.
+    pub width: u32,
+}
+
+impl Function for BitToArithmetic {
+    fn name(&self) -> &'static str {
+        "b2a"
+    }
+    fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
+        vec![ins[0].to_vec()]
+    }
+    fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        Ok(vec![cx.b2a(Bit(ins[0]), self.width).0])
+    }
+}
+
+/// `b ? x : 0` (MUX).
+#[derive(Debug)]
+pub struct Mux;
+
+impl Function for Mux {
+    fn name(&self) -> &'static str {
+        "mux"
+    }
+    fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
+        vec![ins[0].iter().zip(ins[1]).map(|(b, x)| b * x).collect()]
+    }
+    fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        Ok(vec![cx.mux(Bit(ins[0]), Int(ins[1])).0])
+    }
+}

@@ -1,0 +1,310 @@
+//! The carry tree: comparison, wrap, MSB, equality, and the carries and zero tests of truncation are its taps.
+//!
+//! P0 holds `a`, P1 holds `b`. The carry into bit `t` of `a + b` is the millionaires' predicate
+//! `b mod 2^t > 2^t - 1 - (a mod 2^t)` (paper III-C); so the wrap of a sharing is the carry out of its top bit, its MSB is the
+//! carry into the top bit xor both top bits, and a logical shift by `s` needs the carry into bit `s`.
+//!
+//! * Leaves ([`Inst::Leaf`]) cut the numbers in digits; one 1-of-`2^k` OT gives a digit's *generate* (sum of digits overflows) and
+//!   *propagate* (sum is all ones) flags, for all ends inside the digit that somebody taps.
+//! * Inner nodes compose `(G, P) = (G_hi xor P_hi G_lo, P_hi P_lo)`: generate and propagate exclude each other, so xor is or, and
+//!   both products share the factor `P_hi`: one [`Inst::And`] with two columns. Prefixes from bit 0 need no `P`.
+//! * All taps are one Sklansky prefix tree: depth `ceil(log2 leaves)`, shared nodes built once.
+//! * Low bits `from..to` of the sum are all zero: if no carry enters, iff `(a >> from) - 1` and `b >> from` sum to all ones there
+//!   (an equality test, hence an AND tree over propagate flags of a second view of `a`); if one enters, iff the sum is all ones.
+//!
+//! Rounds: 2 for the leaves, 1 per level. Bytes: per leaf of `k` bits one random 1-of-`2^k` OT, `k + flags * 2^k` bits; per node one
+//! triple and `2 (1 + columns)` bits. Leaf sizes are chosen by cost: KK13 pays 32 bytes for any leaf, so 6-7 bits are best there.
+
+use crate::program::{Bit, Build, Cx, Holder, Own, Rates, Ty};
+use sirnn_backends::inst::{Flag, FlagKind, Inst, Party, Ring};
+use std::collections::HashMap;
+
+/// A bit of knowledge about `a + b`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// The carry into bit `t`, `1 <= t <= width`.
+    Carry(u32),
+    /// Whether bits `from..to` of the sum are all zero.
+    Zero {
+        /// First bit.
+        from: u32,
+        /// Bit behind the last.
+        to: u32,
+    },
+}
+
+/// Computes `wants` about the sum of P0's `a` and P1's `b`, both of the same width.
+pub fn carries(cx: &mut Cx, a: Own, b: Own, wants: &[Want]) -> Build<Vec<Bit>> {
+    let n = cx.len(a);
+    let rates = cx.profile.rates;
+    let best = (2..=8)
+        .flat_map(|k| [Plan::new(wants, k, true), Plan::new(wants, k, false)])
+        .min_by(|p, q| {
+            let score = |p: &Plan| cx.profile.score(p.depth() + 2, p.bytes(&rates), n);
+            score(p).partial_cmp(&score(q)).expect("costs are finite")
+        })
+        .expect("there are candidates");
+    Ok(cx.named("carries", |cx| best.emit(cx, a, b)))
+}
+
+#[derive(Debug)]
+struct Leaf {
+    lo: u32,
+    bits: u32,
+    flags: Vec<Flag>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Value(usize);
+
+#[derive(Debug)]
+enum Expr {
+    Flag { leaf: usize, flag: usize },
+    And { node: usize, column: usize },
+    Xor(Value, Value),
+}
+
+/// Which bits a node covers: leaves `first..=last`, of the last one only the low `bits` bits.
+type Range = (usize, usize, u32);
+
+/// A tree as data, so that candidates can be priced before one is built.
+#[derive(Debug, Default)]
+struct Plan {
+    leaves: Vec<Leaf>,
+    /// Shift of each view of `a` beyond the first, which is `a` itself: view `i + 1` is `(a >> views[i]) - 1`.
+    views: Vec<u32>,
+    exprs: Vec<(Expr, u32)>,
+    nodes: Vec<(Value, Vec<Value>)>,
+    outs: Vec<Value>,
+    pairs: HashMap<Range, (Value, Value)>,
+    prefixes: HashMap<Range, Value>,
+}
+
+impl Plan {
+    fn new(wants: &[Want], max_leaf: u32, cut_at_taps: bool) -> Self {
+        let mut cuts = vec![0];
+        let mut end = 0;
+        for want in wants {
+            match *want {
+                Want::Carry(t) => {
+                    end = end.max(t);
+                    cuts.extend(cut_at_taps.then_some(t));
+                }
+                Want::Zero { from, to } => {
+                    end = end.max(to);
+                    cuts.push(from);
+                    cuts.extend(cut_at_taps.then_some(to));
+                }
+            }
+        }
+        cuts.push(end);
+        cuts.sort_unstable();
+        cuts.dedup();
+        let mut plan = Plan::default();
+        for pair in cuts.windows(2) {
+            let (from, len) = (pair[0], pair[1] - pair[0]);
+            let parts = len.div_ceil(max_leaf);
+            let mut lo = from;
+            for i in 0..parts {
+                // Larger leaves first: the lowest one has a flag less.
+                let bits = len / parts + u32::from(i < len % parts);
+                plan.leaves.push(Leaf { lo, bits, flags: Vec::new() });
+                lo += bits;
+            }
+        }
+        for want in wants {
+            let out = match *want {
+                Want::Carry(t) => plan.prefix(plan.range(0, t)),
+                Want::Zero { from, to } => plan.zero(from, to),
+            };
+            plan.outs.push(out);
+        }
+        plan
+    }
+
+    fn range(&self, from: u32, to: u32) -> Range {
+        let at = |bit: u32| self.leaves.iter().position(|l| l.lo <= bit && bit < l.lo + l.bits).expect("inside");
+        let (first, last) = (at(from), at(to - 1));
+        debug_assert_eq!(self.leaves[first].lo, from, "ranges start at a cut");
+        (first, last, to - self.leaves[last].lo)
+    }
+
+    fn expr(&mut self, expr: Expr) -> Value {
+        let depth = match &expr {
+            Expr::Flag { .. } => 0,
+            Expr::And { node, .. } => {
+                let (a, b) = &self.nodes[*node];
+                1 + b.iter().chain([a]).map(|v| self.exprs[v.0].1).max().expect("operands")
+            }
+            Expr::Xor(a, b) => self.exprs[a.0].1.max(self.exprs[b.0].1),
+        };
+        self.exprs.push((expr, depth));
+        Value(self.exprs.len() - 1)
+    }
+
+    fn flag(&mut self, leaf: usize, kind: FlagKind, bits: u32, view: usize) -> Value {
+        let flag = Flag { kind, bits: bits as u8, view: view as u8 };
+        let flags = &mut self.leaves[leaf].flags;
+        let at = flags.iter().position(|f| *f == flag).unwrap_or_else(|| {
+            flags.push(flag);
+            flags.len() - 1
+        });
+        self.expr(Expr::Flag { leaf, flag: at })
+    }
+
+    fn and(&mut self, a: Value, b: &[Value]) -> Vec<Value> {
+        self.nodes.push((a, b.to_vec()));
+        let node = self.nodes.len() - 1;
+        (0..b.len()).map(|column| self.expr(Expr::And { node, column })).collect()
+    }
+
+    /// Splits leaves `first..=last` so that prefixes share their lower parts.
+    fn split((first, last, bits): Range, leaves: &[Leaf]) -> (Range, Range) {
+        let count = last - first + 1;
+        let mid = first + count.next_power_of_two() / 2;
+        ((first, mid - 1, leaves[mid - 1].bits), (mid, last, bits))
+    }
+
+    /// The carry out of a range that starts at bit 0.
+    fn prefix(&mut self, range: Range) -> Value {
+        if let Some(&v) = self.prefixes.get(&range) {
+            return v;
+        }
+        let value = if range.0 == range.1 {
+            self.flag(range.0, FlagKind::Carry, range.2, 0)
+        } else {
+            let (low, high) = Self::split(range, &self.leaves);
+            let g_low = self.prefix(low);
+            let (g, p) = self.pair(high);
+            let carried = self.and(p, &[g_low])[0];
+            self.expr(Expr::Xor(g, carried))
+        };
+        self.prefixes.insert(range, value);
+        value
+    }
+
+    /// Generate and propagate of a range.
+    fn pair(&mut self, range: Range) -> (Value, Value) {
+        if let Some(&v) = self.pairs.get(&range) {
+            return v;
+        }
+        let value = if range.0 == range.1 {
+            let g = self.flag(range.0, FlagKind::Carry, range.2, 0);
+            (g, self.flag(range.0, FlagKind::Ones, range.2, 0))
+        } else {
+            let (low, high) = Self::split(range, &self.leaves);
+            let (g_low, p_low) = self.pair(low);
+            let (g, p) = self.pair(high);
+            let both = self.and(p, &[g_low, p_low]);
+            (self.expr(Expr::Xor(g, both[0])), both[1])
+        };
+        self.pairs.insert(range, value);
+        value
+    }
+
+    /// All-ones of a range under a view: an AND tree.
+    fn ones(&mut self, range: Range, view: usize) -> Value {
+        if range.0 == range.1 {
+            return self.flag(range.0, FlagKind::Ones, range.2, view);
+        }
+        let (low, high) = Self::split(range, &self.leaves);
+        let (low, high) = (self.ones(low, view), self.ones(high, view));
+        self.and(high, &[low])[0]
+    }
+
+    fn zero(&mut self, from: u32, to: u32) -> Value {
+        let view = 1 + self.views.iter().position(|&v| v == from).unwrap_or_else(|| {
+            self.views.push(from);
+            self.views.len() - 1
+        });
+        let range = self.range(from, to);
+        let zero = self.ones(range, view);
+        if from == 0 {
+            return zero;
+        }
+        let carry = self.prefix(self.range(0, from));
+        let ones = self.ones(range, 0);
+        let differ = self.expr(Expr::Xor(zero, ones));
+        let change = self.and(carry, &[differ])[0];
+        self.expr(Expr::Xor(zero, change))
+    }
+
+    fn depth(&self) -> u32 {
+        self.outs.iter().map(|v| self.exprs[v.0].1).max().unwrap_or(0)
+    }
+
+    fn bytes(&self, rates: &Rates) -> f64 {
+        let leaves = self.leaves.iter().filter(|l| !l.flags.is_empty()).map(|l| {
+            let bits = f64::from(l.bits) + (l.flags.len() << l.bits) as f64;
+            // A leaf instruction carries at most 8 flags; more never pays.
+            let penalty = if l.flags.len() > 8 { f64::INFINITY } else { 0.0 };
+            rates.one_of[l.bits as usize] + bits / 8.0 + penalty
+        });
+        let nodes = self.nodes.iter().map(|(_, b)| {
+            let columns = b.len() as f64;
+            (if b.len() == 1 { rates.triple } else { rates.triples }) + (1.0 + columns) / 4.0
+        });
+        leaves.chain(nodes).sum()
+    }
+
+    fn emit(self, cx: &mut Cx, a: Own, b: Own) -> Vec<Bit> {
+        let n = cx.len(a);
+        let mut sources = vec![(a, 0)];
+        for &shift in &self.views {
+            let above = cx.digit(a, shift, cx.width(a) - shift);
+            sources.push((cx.own_offset(above, -1), shift));
+        }
+        let leaves: Vec<Option<Bit>> = self
+            .leaves
+            .iter()
+            .map(|leaf| {
+                if leaf.flags.is_empty() {
+                    return None;
+                }
+                // Only the views that this leaf's flags use travel with it.
+                let mut used: Vec<u8> = leaf.flags.iter().map(|f| f.view).collect();
+                used.sort_unstable();
+                used.dedup();
+                let mut ins: Vec<_> = used
+                    .iter()
+                    .map(|&v| {
+                        let (source, shift) = sources[usize::from(v)];
+                        cx.digit(source, leaf.lo - shift, leaf.bits).0
+                    })
+                    .collect();
+                ins.push(cx.digit(b, leaf.lo, leaf.bits).0);
+                let view = |f: &Flag| used.iter().position(|v| *v == f.view).expect("collected above") as u8;
+                let flags: Vec<Flag> = leaf.flags.iter().map(|f| Flag { view: view(f), ..*f }).collect();
+                let ty = bit_ty(n, flags.len());
+                let views = used.len() as u8;
+                let inst = Inst::Leaf { sender: Party::P0, digit: leaf.bits as u8, views, flags };
+                Some(Bit(cx.inter(inst, &ins, vec![ty])[0]))
+            })
+            .collect();
+        let mut values: Vec<Bit> = Vec::new();
+        let mut nodes: Vec<Option<Bit>> = vec![None; self.nodes.len()];
+        for (expr, _) in &self.exprs {
+            let value = match expr {
+                Expr::Flag { leaf, flag } => cx.pick(leaves[*leaf].expect("has flags"), *flag, 1),
+                Expr::Xor(a, b) => cx.xor(values[a.0], values[b.0]),
+                Expr::And { node, column } => {
+                    let made = nodes[*node].unwrap_or_else(|| {
+                        let (a, b) = &self.nodes[*node];
+                        let b: Vec<Bit> = b.iter().map(|v| values[v.0]).collect();
+                        let b = if b.len() == 1 { b[0] } else { cx.stack(&b) };
+                        cx.and(values[a.0], b)
+                    });
+                    nodes[*node] = Some(made);
+                    cx.pick(made, *column, 1)
+                }
+            };
+            values.push(value);
+        }
+        self.outs.iter().map(|v| values[v.0]).collect()
+    }
+}
+
+/// Type of `planes` shared bits.
+pub fn bit_ty(len: usize, planes: usize) -> Ty {
+    Ty { ring: Ring::Xor(planes as u8), len, holder: Holder::Both, lo: 0, hi: (1 << planes) - 1 }
+}

@@ -1,0 +1,115 @@
+//! Products of a server-owned matrix with shared inputs. Paper IV-C; `linear` form: one one-way message online.
+//!
+//! The client draws a mask `R` in advance and both get shares of `W R`, made once per *bit of the weights* and extended over all time
+//! steps and items; online it sends `x1 - R`, and `W x = W (x0 + (x1 - R)) + W R`. The input must be in the ring of the result, so
+//! it is extended first: one round with slack, else a comparison. The ring is no wider than the rescale behind it needs.
+//!
+//! Rounds: 1 (+ extension + rescale). Bytes online: the ring's width per input element.
+
+use super::shift::Shift;
+use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse};
+use sirnn_backends::inst::{Inst, LinearOp, Party, Ring};
+
+/// `W x` in a ring of `width` bits. Operands: weights (private to P0, signed), input.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear {
+    /// The map.
+    pub op: LinearOp,
+    /// Width of input ring and result.
+    pub width: u32,
+}
+
+/// `R(floor(W x / 2^floor), shift)`.
+#[derive(Clone, Copy, Debug)]
+pub struct ScaledLinear {
+    /// The map.
+    pub op: LinearOp,
+    /// The rescale.
+    pub shift: Shift,
+}
+
+fn apply(op: LinearOp, w: &[i128], x: &[i128]) -> Vec<i128> {
+    match op {
+        LinearOp::MatMul { inner, outer } => {
+            let (inner, outer) = (inner as usize, outer as usize);
+            x.chunks(inner)
+                .flat_map(|row| (0..outer).map(move |j| row.iter().enumerate().map(|(k, x)| x * w[k * outer + j]).sum()))
+                .collect()
+        }
+        LinearOp::Scale { period } => x.iter().enumerate().map(|(i, x)| x * w[i % period as usize]).collect(),
+    }
+}
+
+/// Range of the result: from the declared range of the weights, not from their values.
+fn range(cx: &Cx, op: LinearOp, w: Reg, x: Reg) -> (i128, i128) {
+    let (w, x) = (cx.ty(w), cx.ty(x));
+    let terms = match op {
+        LinearOp::MatMul { inner, .. } => i128::from(inner),
+        LinearOp::Scale { .. } => 1,
+    };
+    let all = [w.lo * x.lo, w.lo * x.hi, w.hi * x.lo, w.hi * x.hi];
+    (terms * all.iter().min().expect("four"), terms * all.iter().max().expect("four"))
+}
+
+fn check(cx: &Cx, name: &str, op: LinearOp, ins: &[Reg]) -> Build<()> {
+    let (w, x) = (cx.ty(ins[0]), cx.ty(ins[1]));
+    if w.holder != Holder::Only(Party::P0) || w.len != op.weights() {
+        return refuse(name, format!("{} weights of the server expected, {} given", op.weights(), w.len));
+    }
+    if let LinearOp::MatMul { inner, .. } = op {
+        if x.len % inner as usize != 0 {
+            return refuse(name, format!("{} inputs are no rows of {inner}", x.len));
+        }
+    }
+    Ok(())
+}
+
+impl Function for Linear {
+    fn name(&self) -> &'static str {
+        match self.op {
+            LinearOp::MatMul { .. } => "matmul",
+            LinearOp::Scale { .. } => "scale",
+        }
+    }
+    fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
+        vec![apply(self.op, ins[0], ins[1])]
+    }
+    fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        check(cx, self.name(), self.op, ins)?;
+        if self.width > 64 {
+            return refuse(self.name(), format!("the product needs {} bits, 64 are supported", self.width));
+        }
+        let (lo, hi) = range(cx, self.op, ins[0], ins[1]);
+        let weight_bits = cx.width(ins[0]) as u8;
+        let x = cx.extend(Int(ins[1]), self.width)?;
+        let width = self.width as u8;
+        let len = self.op.output_len(cx.len(x));
+        let ty = Ty { ring: Ring::Add(width), len, holder: Holder::Both, lo, hi };
+        let y = cx.inter(Inst::Linear { op: self.op, weight_bits, width }, &[ins[0], x.0], vec![ty])[0];
+        Ok(vec![y])
+    }
+}
+
+impl Function for ScaledLinear {
+    fn name(&self) -> &'static str {
+        "scaled linear"
+    }
+    fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
+        vec![apply(self.op, ins[0], ins[1]).into_iter().map(|t| self.shift.of(t)).collect()]
+    }
+    fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        check(cx, self.name(), self.op, ins)?;
+        let (lo, hi) = range(cx, self.op, ins[0], ins[1]);
+        let width = self.shift.ring_for(lo, hi);
+        let y = cx.call_int(Linear { op: self.op, width }, ins)?;
+        Ok(vec![cx.call_int(self.shift, &[y.0])?.0])
+    }
+}
+
+impl Cx {
+    /// `R(floor(x W / 2^floor), shift)` for rows `x` of `inner` elements.
+    pub fn matmul(&mut self, w: Own, x: Int, inner: usize, outer: usize, shift: Shift) -> Build<Int> {
+        let op = LinearOp::MatMul { inner: inner as u32, outer: outer as u32 };
+        self.call_int(ScaledLinear { op, shift }, &[w.0, x.0])
+    }
+}

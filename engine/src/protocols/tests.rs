@@ -1,0 +1,287 @@
+//! Every protocol against its definition on the ideal machine, which checks each call and each range on the way.
+
+use super::{basic::*, bits::*, exp::Exp, linear::*, lookup::*, product::*, select::ArgMax, shift::*, sigmoid::*};
+use crate::fixed::math;
+use crate::program::{Build, Cx, Function, Holder, Own, Profile, Program, Reg, clear, ideal::Machine, signed};
+use proptest::prelude::*;
+use sirnn_backends::inst::{LinearOp, Party};
+use std::collections::HashMap;
+
+type Inputs = HashMap<String, Vec<i128>>;
+
+/// A sharing that is random at both parties: a product with one, which the machine shares afresh.
+#[derive(Debug)]
+struct Shuffle;
+
+impl Function for Shuffle {
+    fn name(&self) -> &'static str {
+        "shuffle"
+    }
+    fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
+        vec![ins[0].to_vec()]
+    }
+    fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        let (lo, hi) = (cx.ty(ins[0]).lo, cx.ty(ins[0]).hi);
+        let Holder::Only(owner) = cx.ty(ins[0]).holder else { unreachable!() };
+        let n = cx.len(ins[0]);
+        let ones = cx.public(1, vec![1; n]);
+        let p0 = cx.view(ones, Party::P0);
+        let p1 = cx.view(ones, Party::P1);
+        let one = cx.own_offset(p1, i128::from(owner == Party::P0));
+        let one = if owner == Party::P0 { one } else { p0 };
+        let one = cx.planes(one, 0, 1);
+        let x = cx.cross(one, Own(ins[0]), None);
+        Ok(vec![cx.retype(x, lo, hi).0])
+    }
+}
+
+/// Shares operands over both parties, applies `build`, reveals the results to P1.
+fn program(operands: &[(u32, (i128, i128), usize)], build: impl FnOnce(&mut Cx, &[Reg]) -> Build<Vec<Reg>>) -> Build<Program> {
+    let mut cx = Cx::new(Profile::default());
+    let mut ins = Vec::new();
+    for (i, &(width, range, n)) in operands.iter().enumerate() {
+        let own = cx.input(&format!("x{i}"), if i % 2 == 0 { Party::P1 } else { Party::P0 }, width, n, range);
+        ins.push(cx.call(Shuffle, &[own.0])?[0]);
+    }
+    let outs = build(&mut cx, &ins)?;
+    for (i, out) in outs.into_iter().enumerate() {
+        let revealed = cx.call(Reveal { to: Party::P1 }, &[out])?[0];
+        cx.output(&format!("y{i}"), Own(revealed));
+    }
+    Ok(cx.finish())
+}
+
+fn inputs(values: &[Vec<i128>]) -> Inputs {
+    values.iter().enumerate().map(|(i, v)| (format!("x{i}"), v.clone())).collect()
+}
+
+/// Runs a program on the ideal machine with all checks and compares its outputs with cleartext.
+fn check(program: &Program, inputs: &Inputs, seed: u128) -> Result<(), String> {
+    let want = clear::evaluate(program, inputs)?;
+    let got = Machine::new(program, seed, true).run(inputs)?;
+    if got == want { Ok(()) } else { Err(format!("outputs differ: {got:?} {want:?}")) }
+}
+
+/// One function on operands with the given types; values are spread over the range, ends included.
+fn one(function: impl Function + 'static, types: &[(u32, (i128, i128))], values: Vec<Vec<i128>>, seed: u128) {
+    let operands: Vec<_> = types.iter().zip(&values).map(|(&(w, r), v)| (w, r, v.len())).collect();
+    let name = format!("{function:?}").chars().take(100).collect::<String>();
+    let p = program(&operands, |cx, ins| cx.call(function, ins))
+    .unwrap_or_else(|e| panic!("{name}: {e}"));
+    check(&p, &inputs(&values), seed).unwrap_or_else(|e| panic!("{name} on {types:?}: {e}"));
+}
+
+fn all(lo: i128, hi: i128) -> Vec<i128> {
+    (lo..=hi).collect()
+}
+
+#[test]
+fn shifts_exhaustively_at_small_widths() {
+    for w in 1..=7u32 {
+        for (lo, hi) in [signed(w), (0, (1 << w) - 1), (0, (1 << (w - 1)) - 1), (-(1 << (w - 1)), 0)] {
+            for rounding in [Rounding::Floor, Rounding::TowardZero] {
+                for floor in 0..w {
+                    for shift in 0..w - floor {
+                        for width in [1, w.saturating_sub(floor + shift).max(1), w, w + 3] {
+                            let f = Shift { floor, shift, rounding, width };
+                            let mut cx = Cx::new(Profile::default());
+                            let own = cx.input("x", Party::P1, w, 1, (lo, hi));
+                            let x = cx.share(own);
+                            if cx.call(f, &[x.0]).is_err() {
+                                // Only where an unsigned number that fills its ring is divided after a public offset.
+                                assert!(lo >= 0 && hi == (1 << w) - 1 || floor + shift >= w - 1, "{f:?} refused {w} {lo} {hi}");
+                                continue;
+                            }
+                            for seed in 0..3 {
+                                let y = (f.of(lo), f.of(hi));
+                                // What is revealed must be determined by the result's ring.
+                                if y.1 - y.0 < 1 << width {
+                                    one(f, &[(w, (lo, hi))], vec![all(lo, hi)], seed);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn shifts_at_any_width(w in 2u32..=64, a in 0u32..64, b in 0u32..64, zero in any::<bool>(), extra in 0u32..=8, seed in any::<u64>(), values in prop::collection::vec(any::<i64>(), 70)) {
+        let (floor, shift) = (a % w, b % (w - a % w));
+        prop_assume!(floor + shift < w);
+        let rounding = if zero { Rounding::TowardZero } else { Rounding::Floor };
+        let width = (w - floor - shift + extra).min(64);
+        let x = values.iter().map(|v| i128::from(*v) >> (64 - w)).collect();
+        one(Shift { floor, shift, rounding, width }, &[(w, signed(w))], vec![x], seed.into());
+    }
+
+    #[test]
+    fn products(wx in 1u32..=20, wy in 1u32..=20, sx in 0u32..3, sy in 0u32..3, ux in any::<bool>(), uy in any::<bool>(), cut in 0u32..10, seed in any::<u64>(), values in prop::collection::vec(any::<(i64, i64)>(), 70)) {
+        let range = |w: u32, unsigned: bool| if unsigned { (0, (1i128 << w) - 1) } else { signed(w) };
+        let clip = |v: i64, (lo, hi): (i128, i128)| lo + i128::from(v).rem_euclid(hi - lo + 1);
+        let (rx, ry) = (range(wx, ux), range(wy, uy));
+        let x = values.iter().map(|v| clip(v.0, rx)).collect();
+        let y = values.iter().map(|v| clip(v.1, ry)).collect();
+        let width = (wx + wy + 2 - cut.min(wx + wy + 1)).max(1);
+        let f = Product { width };
+        let types = [(wx + sx, rx), (wy + sy, ry)];
+        // Compare modulo the ring: the product may be wider.
+        let p = program(&[(types[0].0, rx, 70), (types[1].0, ry, 70)], |cx, ins| {
+            let y = cx.call_int(f, ins)?;
+            Ok(vec![cx.call(Wrap { width }, &[y.0])?[0]])
+        }).unwrap();
+        check(&p, &inputs(&[x, y]), seed.into()).unwrap();
+    }
+
+    #[test]
+    fn scaled_products(zero in any::<bool>(), floor in 0u32..4, shift in 0u32..14, seed in any::<u64>(), values in prop::collection::vec(any::<(i16, i16)>(), 70)) {
+        let rounding = if zero { Rounding::TowardZero } else { Rounding::Floor };
+        let x = values.iter().map(|v| v.0.into()).collect();
+        let y = values.iter().map(|v| (v.1 / 2).into()).collect();
+        one(ScaledProduct(Shift { floor, shift, rounding, width: 33 - floor - shift }), &[(16, signed(16)), (16, signed(15))], vec![x, y], seed.into());
+    }
+}
+
+#[test]
+fn bits() {
+    one(Sign, &[(9, signed(8))], vec![all(-128, 127)], 1);
+    one(Sign, &[(8, signed(8))], vec![all(-128, 127)], 2);
+    one(Sign, &[(1, signed(1))], vec![all(-1, 0)], 2);
+    for width in [1, 2, 8, 17, 64] {
+        let p = program(&[(8, signed(8), 256)], |cx, ins| {
+            let sign = cx.call(Sign, ins)?[0];
+            cx.call(BitToArithmetic { width }, &[sign])
+        });
+        check(&p.unwrap(), &inputs(&[all(-128, 127)]), 3).unwrap();
+    }
+    let p = program(&[(8, signed(8), 256)], |cx, ins| {
+        let sign = cx.call(Sign, ins)?[0];
+        cx.call(Mux, &[sign, ins[0]])
+    });
+    check(&p.unwrap(), &inputs(&[all(-128, 127)]), 3).unwrap();
+}
+
+#[test]
+fn lookups_and_digits() {
+    for d in [1u32, 3, 8, 12] {
+        let n = 1i128 << d;
+        let column = |width, f: fn(i128) -> i128| Column { width, entries: std::sync::Arc::new((0..n).map(f).collect()) };
+        let f = Lookup { columns: vec![column(30, |i| 7 * i * i), column(40, |i| -i)] };
+        one(f, &[(d, (0, n - 1))], vec![all(0, n - 1)], 5);
+    }
+    one(Digits { widths: vec![8, 8] }, &[(16, (0, 65535))], vec![all(0, 65535)], 6);
+    one(Digits { widths: vec![2, 8] }, &[(10, (0, 1023))], vec![all(0, 1023)], 7);
+    one(Digits { widths: vec![3, 5, 1, 7] }, &[(17, (0, 65535))], vec![all(0, 65535)], 7);
+}
+
+#[test]
+fn linear_maps() {
+    for (inner, outer, rows, rounding) in [(3, 5, 4, Rounding::Floor), (8, 2, 1, Rounding::TowardZero)] {
+        let op = LinearOp::MatMul { inner, outer };
+        let shift = Shift { floor: 2, shift: 5, rounding, width: 16 };
+        let (inner, outer) = (inner as usize, outer as usize);
+        let mut cx = Cx::new(Profile::default());
+        let w = cx.input("w", Party::P0, 8, inner * outer, signed(8));
+        let x = cx.input("x", Party::P1, 16, rows * inner, signed(16));
+        let x = cx.share(x);
+        let y = cx.call(ScaledLinear { op, shift }, &[w.0, x.0]).unwrap()[0];
+        let y = cx.call(Wrap { width: 16 }, &[y]).unwrap()[0];
+        let y = cx.call(Reveal { to: Party::P1 }, &[y]).unwrap()[0];
+        cx.output("y", Own(y));
+        let p = cx.finish();
+        let mut values = Inputs::new();
+        values.insert("w".into(), (0..inner * outer).map(|i| (i as i128 * 37) % 256 - 128).collect());
+        values.insert("x".into(), (0..rows * inner).map(|i| (i as i128 * 30011) % 65536 - 32768).collect());
+        let got = Machine::new(&p, 3, true).run(&values).unwrap();
+        let want: Vec<i128> = values["x"]
+            .chunks(inner)
+            .flat_map(|row| {
+                let w = &values["w"];
+                (0..outer).map(move |j| {
+                    let sum = (0..inner).map(|k| row[k] * w[k * outer + j]).sum();
+                    crate::fixed::wrap(shift.of(sum), 16, true)
+                })
+            })
+            .collect();
+        assert_eq!(got[0].1, want);
+    }
+}
+
+#[test]
+fn exponentials() {
+    for (s_in, s_out) in [(12, 12), (8, 14), (8, 8)] {
+        let reference = math::Exp::new(16, s_in, s_out).unwrap();
+        one(Exp { reference, stride: 0, width: 16 }, &[(16, (-32768, 0))], vec![all(-32768, 0)], 9);
+    }
+    let reference = math::Exp::new(16, 9, 14).unwrap();
+    one(Exp { reference, stride: 6, width: 16 }, &[(10, (-512, 0))], vec![all(-512, 0)], 9);
+    let reference = math::Exp::new(8, 4, 10).unwrap();
+    one(Exp { reference, stride: 0, width: 12 }, &[(8, (-128, 0))], vec![all(-128, 0)], 9);
+    let reference = math::Exp::new(32, 24, 20).unwrap();
+    let x: Vec<i128> = (0..1400).map(|i| -(i * i * 1000)).chain([-(1 << 31)]).collect();
+    one(Exp { reference, stride: 0, width: 22 }, &[(32, (-(1 << 31), 0))], vec![x], 9);
+}
+
+#[test]
+fn sigmoid_and_tanh_on_every_input() {
+    for (s_in, s_out) in [(12, 12), (8, 14), (9, 9)] {
+        let reference = math::Sigmoid::new(16, s_in, s_out).unwrap();
+        one(Sigmoid { reference, stride: 0, width: 16 }, &[(16, signed(16))], vec![all(-32768, 32767)], 9);
+        let reference = math::Tanh::new(16, s_in, s_out).unwrap();
+        one(Tanh { reference, stride: 0, width: 16 }, &[(16, signed(16))], vec![all(-32768, 32767)], 10);
+    }
+    let reference = math::Tanh::new(16, 9, 9).unwrap();
+    one(Tanh { reference, stride: 6, width: 16 }, &[(10, signed(10))], vec![all(-512, 511)], 10);
+}
+
+#[test]
+fn argmax_keeps_the_first_of_equals() {
+    for classes in [1usize, 2, 3, 7, 30] {
+        let values: Vec<i128> = (0..40 * classes).map(|i| ((i * i * 31 + i / 7) % 256) as i128 - 128).collect();
+        one(ArgMax { classes }, &[(8, signed(8))], vec![values.clone()], 4);
+        let few: Vec<i128> = values.iter().map(|v| v.rem_euclid(3) - 1).collect();
+        one(ArgMax { classes }, &[(8, signed(8))], vec![few], 4);
+    }
+}
+
+#[test]
+fn loops_carry_state() {
+    // h' = floor((h * x_t) / 2^4) wrapped to 8 bits + x_t.
+    let mut cx = Cx::new(Profile::default());
+    let x = cx.input("x0", Party::P1, 8, 15, signed(8));
+    let x = cx.share(x);
+    let zero = cx.public(8, vec![3; 3]);
+    let zero = cx.retype(zero, -128, 127);
+    let (last, all) = cx
+        .scan(5, &[(zero, signed(8))], &[x], |cx, state, xs| {
+            let p = cx.call_int(ScaledProduct(Shift::down(4, 16)), &[state[0].0, xs[0].0])?;
+            let p = cx.call_int(Wrap { width: 8 }, &[p.0])?;
+            let sum = cx.call_int(Add { width: 8 }, &[p.0, xs[0].0])?;
+            let sum = cx.retype(sum, -256, 254);
+            let h = cx.call_int(Wrap { width: 8 }, &[sum.0])?;
+            Ok((vec![h], vec![h]))
+        })
+        .unwrap();
+    for (name, v) in [("y0", last[0]), ("y1", all[0])] {
+        let y = cx.call(Reveal { to: Party::P1 }, &[v.0]).unwrap()[0];
+        cx.output(name, Own(y));
+    }
+    let p = cx.finish();
+    let x: Vec<i128> = (0..15).map(|i| (i * 97) % 256 - 128).collect();
+    let mut h = vec![3i128; 3];
+    let mut trace = Vec::new();
+    for row in x.chunks(3) {
+        for (h, x) in h.iter_mut().zip(row) {
+            *h = crate::fixed::wrap(crate::fixed::wrap(*h * x >> 4, 8, true) + x, 8, true);
+        }
+        trace.extend(h.clone());
+    }
+    let got = Machine::new(&p, 11, true).run(&inputs(&[x])).unwrap();
+    assert_eq!(got[0].1, h);
+    assert_eq!(got[1].1, trace);
+}
