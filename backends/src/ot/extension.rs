@@ -15,7 +15,7 @@
 use super::{
     Backend, Batch, CotRecv, CotSend, GRANULE, Session, Source, base,
     cost::{Ledger, Meter},
-    iknp, kk13, os_block,
+    kk13, os_block, softspoken,
 };
 use crate::{
     Error, Party,
@@ -139,16 +139,12 @@ impl Extension {
         let mut cot_recv: Option<Box<dyn CotRecv>> = None;
         if uses.cot[peer.index()] {
             let mine = pairs.split_off(..128).expect("one block was demanded");
-            cot_recv = Some(match source {
-                Source::Iknp => Box::new(iknp::Receiver::new(mine)),
-            });
+            cot_recv = Some(Box::new(softspoken::Receiver::new(source.group(), mine, channel)?));
         }
         if uses.cot[me.index()] {
             let delta = s.split_off_first().expect("one block was demanded");
             let mine = chosen.split_off(..128).expect("one block was demanded");
-            cot_send = Some(match source {
-                Source::Iknp => Box::new(iknp::Sender::new(*delta, mine)),
-            });
+            cot_send = Some(Box::new(softspoken::Sender::new(source.group(), *delta, mine, channel)?));
         }
         let kk13_send = (!s.is_empty()).then(|| kk13::Sender::new([s[0], s[1]], chosen));
         let kk13_recv = (!pairs.is_empty()).then(|| kk13::Receiver::new(pairs));
@@ -429,9 +425,7 @@ impl ExtensionMeter {
     }
 
     fn cots(&mut self, n: u64) -> u64 {
-        match self.source {
-            Source::Iknp => iknp::message(n),
-        }
+        softspoken::message(self.source.group(), n)
     }
 }
 
@@ -440,6 +434,8 @@ impl Meter for ExtensionMeter {
         let receives = Party::BOTH.map(|p| self.uses.blocks(p) as u64);
         ledger.exchange([receives[1], receives[0]].map(|n| n.min(1) * base::POINT as u64));
         ledger.exchange(receives.map(|n| n * 128 * base::POINT as u64));
+        let [p0, p1] = self.uses.cot.map(|used| u64::from(used) * softspoken::setup_message(self.source.group()));
+        ledger.exchange([p1, p0]);
     }
 
     fn generate(&mut self, kind: Kind, n: usize, ledger: &mut Ledger) {

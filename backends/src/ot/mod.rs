@@ -1,8 +1,8 @@
 //! Where correlations come from: oblivious transfer extension in several flavours, and the streams that hand its
 //! output to the online phase.
 //!
-//! Reading order: `base` (128 or 256 random OTs by public-key operations), `iknp` (many correlated OTs from them),
-//! `kk13` (1-of-N), `extension` (every kind of correlation from these), [`streams`] (FIFOs, prefilled or live),
+//! Reading order: `base` (random OTs by public-key operations), `softspoken` (many correlated OTs from 128 of them, IKNP
+//! included), `kk13` (1-of-N), `extension` (every kind of correlation from these), [`streams`] (FIFOs, prefilled or live),
 //! [`cost`] (what all of it costs, exactly and without running it).
 //!
 //! All protocols are secure against semi-honest parties with 128 bits. Every session has fresh base OTs, deltas and
@@ -11,8 +11,8 @@
 mod base;
 pub mod cost;
 mod extension;
-mod iknp;
 mod kk13;
+mod softspoken;
 pub mod streams;
 
 use crate::{
@@ -118,7 +118,20 @@ trait CotRecv: Send {
 /// The sources there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
+    /// SoftSpoken with `k = 1`; 1-of-N from KK13.
     Iknp,
+    /// Groups of this many bits of delta.
+    SoftSpoken(u32),
+}
+
+impl Source {
+    /// Bits of delta that share a tree.
+    fn group(self) -> u32 {
+        match self {
+            Source::Iknp => 1,
+            Source::SoftSpoken(k) => k,
+        }
+    }
 }
 
 /// A registered flavour.
@@ -127,7 +140,12 @@ struct Flavour {
     source: Source,
 }
 
-const FLAVOURS: [Flavour; 1] = [Flavour { name: "iknp", source: Source::Iknp }];
+const FLAVOURS: [Flavour; 4] = [
+    Flavour { name: "iknp", source: Source::Iknp },
+    Flavour { name: "softspoken", source: Source::SoftSpoken(4) },
+    Flavour { name: "softspoken:2", source: Source::SoftSpoken(2) },
+    Flavour { name: "softspoken:8", source: Source::SoftSpoken(8) },
+];
 
 /// Names of all flavours.
 pub fn names() -> impl Iterator<Item = &'static str> {
