@@ -3,9 +3,11 @@
 use proptest::prelude::*;
 use sirnn_backends::{
     Error, Party,
+    correlation::Correlations,
     dealer::InsecureDealer,
     forms::{Instance, LinearShare, Operand, linear_offline, linear_offline_cost, start},
     inst::{Flag, FlagKind, Inst, Kind, LinearOp, Ring, Table},
+    ot::{self, streams::Streams},
     transport::{Channel, MemChannel},
     vector::{Bits, Vector, storage_bits},
 };
@@ -18,7 +20,7 @@ const LENGTHS: [usize; 6] = [0, 1, 63, 64, 65, 1000];
 /// How a driver may interleave what the contract leaves open.
 #[derive(Clone, Copy, Debug)]
 struct Order {
-    /// Unordered messages are ferried last first.
+    /// Unordered messages are ferried last first. (Buffers also begin with other contents.)
     reversed: bool,
     /// Results are asked for as early as possible, or after all messages.
     early: bool,
@@ -135,19 +137,7 @@ type Linear = [Option<LinearShare>; 2];
 /// What the network does to a message.
 type Tamper<'a> = &'a mut dyn FnMut(&mut Vec<u8>);
 
-fn begin(inst: &Inst, n: usize, linear: Linear, seed: u64) -> [Box<dyn Instance>; 2] {
-    let mut linear = linear.into_iter();
-    Party::BOTH.map(|party| {
-        let mut dealer = InsecureDealer::new(party, seed);
-        let mut prg = Prg::new(u128::from(seed) << 1 | party.index() as u128);
-        let instance = start(inst, n, party, &mut dealer, &mut prg, linear.next().unwrap()).unwrap();
-        let demand: Vec<_> = inst.demand(n).into_iter().collect();
-        assert_eq!(dealer.drawn().iter().map(|(k, n)| (*k, *n)).collect::<Vec<_>>(), demand);
-        instance
-    })
-}
-
-/// Runs both parties as `order` says and gives each one's results.
+/// Runs both parties on dealt correlations as `order` says and gives each one's results.
 fn run(
     inst: &Inst,
     n: usize,
@@ -157,7 +147,33 @@ fn run(
     seed: u64,
     tamper: Tamper,
 ) -> Result<[Option<Vec<Vector>>; 2], Error> {
-    let mut instances = begin(inst, n, linear, seed);
+    let mut dealers = Party::BOTH.map(|party| InsecureDealer::new(party, seed));
+    let [zero, one] = &mut dealers;
+    let results = run_on([zero, one], inst, n, operands, linear, order, seed, tamper);
+    for dealer in &dealers {
+        assert_eq!(dealer.drawn(), inst.demand(n).into_iter().collect());
+    }
+    results
+}
+
+/// Runs both parties on any correlations.
+#[allow(clippy::too_many_arguments)]
+fn run_on(
+    sources: [&mut dyn Correlations; 2],
+    inst: &Inst,
+    n: usize,
+    operands: &Operands,
+    linear: Linear,
+    order: Order,
+    seed: u64,
+    tamper: Tamper,
+) -> Result<[Option<Vec<Vector>>; 2], Error> {
+    let mut linear = linear.into_iter();
+    let mut instances = sources.map(|source| {
+        let party = source.party();
+        let mut prg = Prg::new(u128::from(seed) << 1 | party.index() as u128);
+        start(inst, n, party, source, &mut prg, linear.next().unwrap()).unwrap()
+    });
     let messages = inst.messages(n);
     let mut arrived = vec![false; messages.len()];
     let mut results = [None, None];
@@ -176,7 +192,8 @@ fn run(
         if order.reversed { open.next_back() } else { open.next() }
     } {
         let from = messages[m].from.index();
-        let mut bytes = vec![0xa5; messages[m].bytes];
+        // Whatever the buffer held before.
+        let mut bytes = vec![if order.reversed { 0 } else { 0xff }; messages[m].bytes];
         instances[from].produce(m, &shown(&operands.0[from], order, &messages[m].needs), &mut bytes);
         tamper(&mut bytes);
         instances[1 - from].consume(m, &shown(&operands.0[1 - from], order, &[]), &bytes)?;
@@ -577,6 +594,68 @@ fn leaf_of_all_digits_and_flags() {
     }
 }
 
+/// Which bits differ between any of the vectors.
+#[derive(Default)]
+struct Varying {
+    first: Vec<u64>,
+    bits: Vec<u64>,
+}
+
+impl Varying {
+    fn add(&mut self, words: Vec<u64>) {
+        if self.bits.is_empty() {
+            self.bits = vec![0; words.len()];
+            self.first = words;
+        } else {
+            let both = self.first.iter().zip(words);
+            self.bits.iter_mut().zip(both).for_each(|(v, (a, b))| *v |= a ^ b);
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.bits.iter().map(|v| v.count_ones() as usize).sum()
+    }
+}
+
+/// With operands that stay the same, every bit that is sent and every bit of a result's share is random: the number
+/// of bits that change from session to session is that of the bits without padding.
+#[test]
+fn masks_cover_every_bit() {
+    let n = 67;
+    let mut rng = Values(15);
+    for (inst, operands, _) in some_of_each(n, &mut rng) {
+        let sent: &[usize] = match &inst {
+            Inst::And { cols } => &[n * (1 + usize::from(*cols)); 2],
+            Inst::Cross { bits, width, .. } => {
+                &[n * usize::from(*bits), n * (0..*bits).map(|j| usize::from(width - j)).sum::<usize>()]
+            }
+            Inst::Lookup { index, xor_index, columns, .. } => {
+                let entry: u32 = columns.iter().map(|c| c.bits()).sum();
+                &[n * usize::from(index + xor_index), (n << (index + xor_index)) * entry as usize]
+            }
+            Inst::Leaf { digit, flags, .. } => &[n * usize::from(*digit), (n << digit) * flags.len()],
+            Inst::Linear { .. } | Inst::Open { .. } => continue,
+        };
+        let mut messages = [Varying::default(), Varying::default()];
+        let mut shares = [Varying::default(), Varying::default()];
+        let order = Order { reversed: false, early: false, hidden: false };
+        for seed in 0..40 {
+            let mut m = 0;
+            let mut record = |bytes: &mut Vec<u8>| {
+                messages[m].add(bytes.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).collect());
+                m += 1;
+            };
+            let results = run(&inst, n, &operands, [None, None], order, seed, &mut record).unwrap();
+            for (varying, columns) in shares.iter_mut().zip(results.iter().flatten()) {
+                varying.add(inst.results().iter().zip(columns).flat_map(|(r, c)| elements(*r, c)).collect());
+            }
+        }
+        assert_eq!(messages.map(|m| m.count()), sent, "{inst:?}");
+        let share = n * inst.results().iter().map(|r| r.bits() as usize).sum::<usize>();
+        assert_eq!(shares.map(|s| s.count()), [share; 2], "{inst:?}");
+    }
+}
+
 /// One case of each instruction.
 fn some_of_each(n: usize, rng: &mut Values) -> Vec<Case> {
     let mut cases = vec![and_case(3, n, rng)];
@@ -598,6 +677,45 @@ fn some_of_each(n: usize, rng: &mut Values) -> Vec<Case> {
         cases.push((Inst::Open { to: Party::P0, ring }, operands, vec![]));
     }
     cases
+}
+
+#[test]
+fn messages_are_written_completely() {
+    for (inst, operands, _) in some_of_each(65, &mut Values(16)) {
+        let sent = [false, true].map(|reversed| {
+            let mut sent = Vec::new();
+            let order = Order { reversed, early: false, hidden: false };
+            run(&inst, 65, &operands, [None, None], order, 17, &mut |bytes| sent.push(bytes.clone())).unwrap();
+            sent.sort();
+            sent
+        });
+        assert!(sent[0] == sent[1], "{inst:?}");
+    }
+}
+
+#[test]
+fn real_correlations() {
+    let order = Order { reversed: false, early: true, hidden: true };
+    for name in ot::names() {
+        for (inst, operands, expected) in some_of_each(65, &mut Values(18)) {
+            let Some((kind, n)) = inst.demand(65) else { continue };
+            let needs = [(kind, n as u64)];
+            let (zero, one) = MemChannel::pair();
+            let make = |party, mut channel: MemChannel| {
+                let spec = ot::lookup(name).unwrap();
+                let backend = spec.connect(party, [1; 16], &needs, &mut channel).unwrap();
+                Streams::prefilled(backend, &needs, &mut channel).unwrap()
+            };
+            let mut sources = std::thread::scope(|scope| {
+                let other = scope.spawn(|| make(Party::P1, one));
+                [make(Party::P0, zero), other.join().unwrap()]
+            });
+            let [a, b] = &mut sources;
+            let results = run_on([a, b], &inst, 65, &operands, [None, None], order, 19, &mut |_| {}).unwrap();
+            assert_eq!(reconstruct(&inst, &results), expected, "{name} {inst:?}");
+            assert_eq!(sources.map(|s| s.left()), [0, 0]);
+        }
+    }
 }
 
 #[test]
