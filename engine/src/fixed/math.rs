@@ -358,7 +358,8 @@ fn less_one(den: Interval, s_out: u32) -> Interval {
     Interval::new(den.lo - one, if den.hi == 2 * one - 1 { one } else { den.hi - one })
 }
 
-/// `1 / (1 + exp(-x))`: `width` bits with scale `s_in` to scale `s_out` (paper, figure 4); the result is in `[0, 2^s_out)`.
+/// `1 / (1 + exp(-x))`: `width` bits with scale `s_in` to scale `s_out` (paper, figure 4); the result is in
+/// `[0, 2^s_out)`, with an iteration of the division perhaps some units above.
 ///
 /// With `e = exp(-|x|)`: `1 / (1 + e)` for `x >= 0`, otherwise `e` times that.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -409,7 +410,8 @@ impl Sigmoid {
     }
 }
 
-/// `tanh(x)`: `width` bits with scale `s_in` to scale `s_out`; the result is in `[-2^s_out, 2^s_out]`.
+/// `tanh(x)`: `width` bits with scale `s_in` to scale `s_out`; the result is in `(-2^s_out, 2^s_out)`, with an iteration of the
+/// division perhaps some units outside.
 ///
 /// With `e = exp(-2|x|)`, which is `exp(-|x|)` at a scale one lower: `(1 - e) / (1 + e)`, and the sign of `x`.
 #[derive(Clone, Debug, PartialEq, Eq)]
