@@ -5,6 +5,7 @@
 #[cfg(target_arch = "x86_64")]
 use crate::x86::aes as x86;
 use crate::{
+    bits::xor_blocks_at,
     level::{Level, level},
     ring::RingWord,
 };
@@ -131,6 +132,19 @@ pub struct Prg {
     counter: u64,
 }
 
+/// Where [`Prg::fold`] adds a stream to sums over many streams, each of the same number `m` of blocks.
+#[derive(Debug)]
+pub struct Fold<'a> {
+    /// Number of complete subtrees that this stream ends: the trailing ones of its number.
+    pub height: usize,
+    /// Whether these are the first subtrees of their heights: the highest one's `v` is written, not added to.
+    pub first: bool,
+    /// Sums of the even subtrees of each height, at height times `m`.
+    pub partial: &'a mut [u128],
+    /// Sums of the odd subtrees of each height, at height times `m`.
+    pub v: &'a mut [u128],
+}
+
 impl std::fmt::Debug for Prg {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Prg").finish_non_exhaustive()
@@ -157,6 +171,37 @@ impl Prg {
     pub fn fill_blocks(&mut self, out: &mut [u128]) {
         self.key.counter(self.counter, out);
         self.counter += out.len() as u64;
+    }
+
+    /// Adds the next `m` blocks `x` to the sums that a binary count over streams `0..2^k` makes: `v_b ^= x`,
+    /// `x ^= partial_b` for `b = 0..height`, then `partial_height = x`. In the end `v_b` is the sum of all streams whose
+    /// number has bit `b`, and `partial_k` the sum of all.
+    pub fn fold(&mut self, m: usize, fold: Fold<'_>) {
+        assert!(fold.v.len() >= fold.height * m && fold.partial.len() >= (fold.height + 1) * m);
+        let start = self.counter;
+        self.counter += m as u64;
+        #[cfg(target_arch = "x86_64")]
+        if let Schedule::Rounds(keys) = &self.key.schedule {
+            // SAFETY: the key was made for this level, so the CPU has its features.
+            unsafe {
+                match self.key.level {
+                    Level::Avx512 if m % x86::avx512::B == 0 => return x86::avx512::fold(keys, start, m, fold),
+                    Level::Vaes256 if m % x86::vaes256::B == 0 => return x86::vaes256::fold(keys, start, m, fold),
+                    Level::Aesni if m % x86::aesni::B == 0 => return x86::aesni::fold(keys, start, m, fold),
+                    _ => {}
+                }
+            }
+        }
+        let (done, rest) = fold.partial.split_at_mut(fold.height * m);
+        let x = &mut rest[..m];
+        self.key.counter(start, x);
+        for (b, v) in fold.v.chunks_exact_mut(m.max(1)).enumerate().take(fold.height) {
+            if b + 1 == fold.height && fold.first {
+                v.fill(0);
+            }
+            xor_blocks_at(self.key.level, v, x);
+            xor_blocks_at(self.key.level, x, &done[b * m..][..m]);
+        }
     }
 
     /// The next block.
@@ -252,6 +297,33 @@ mod tests {
             Prg::new_at(l, 5).fill_words(19, &mut w);
             assert!(w.iter().all(|w| w >> 19 == 0));
             assert_eq!(w.iter().fold(0, |a, w| a | w), (1 << 19) - 1);
+        }
+    }
+
+    #[test]
+    fn folds_are_sums_over_streams() {
+        for l in available() {
+            for k in 1..=4 {
+                for m in [1, 3, 8, 16, 17, 32, 64] {
+                    let (mut v, mut partial) = (vec![7; k * m], vec![7; (k + 1) * m]);
+                    let mut want = vec![0; (k + 1) * m];
+                    for x in 0..1usize << k {
+                        let mut prg = Prg::new_at(l, x as u128);
+                        let mut stream = vec![0; 5 + m];
+                        prg.fill_blocks(&mut stream[..5]);
+                        let height = x.trailing_ones() as usize;
+                        let first = x + 1 == 1 << height;
+                        prg.fold(m, Fold { height, first, partial: &mut partial, v: &mut v });
+                        assert_eq!(prg.position(), 5 + m as u64);
+                        Prg::new_at(Level::Portable, x as u128).fill_blocks(&mut stream);
+                        for b in (0..=k).filter(|b| *b == k || x >> b & 1 == 1) {
+                            want[b * m..][..m].iter_mut().zip(&stream[5..]).for_each(|(w, s)| *w ^= s);
+                        }
+                    }
+                    assert_eq!(v, want[..k * m], "{l:?} k={k} m={m}");
+                    assert_eq!(partial[k * m..], want[k * m..], "{l:?} k={k} m={m}");
+                }
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! Bit planes: element `i` is bit `i % 64` of word `i / 64`; bits behind the last element are zero.
 
+#[cfg(target_arch = "x86_64")]
+use crate::x86::bits as x86;
 use crate::{
     level::{Level, level},
     ring::RingWord,
@@ -20,8 +22,17 @@ pub fn bit_plane<W: RingWord>(xs: &[W], bit: u32, out: &mut [u64]) {
 pub fn bit_plane_at<W: RingWord>(level: Level, xs: &[W], bit: u32, out: &mut [u64]) {
     assert!(bit < W::BITS);
     assert_eq!(out.len(), plane_len(xs.len()));
-    let _ = level.checked();
-    bit_plane_portable(xs, bit, out);
+    match level.checked() {
+        Level::Portable => bit_plane_portable(xs, bit, out),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Aesni | Level::Vaes256 => unsafe { x86::bit_plane_avx2(xs, bit, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx512 => unsafe { x86::bit_plane(xs, bit, out) },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => unreachable!(),
+    }
 }
 
 fn bit_plane_portable<W: RingWord>(xs: &[W], bit: u32, out: &mut [u64]) {
@@ -30,29 +41,53 @@ fn bit_plane_portable<W: RingWord>(xs: &[W], bit: u32, out: &mut [u64]) {
     }
 }
 
+/// `out[i]` = bit `i` of the plane, as 0 or 1; `n = out.len()`.
+pub fn words_from_plane<W: RingWord>(plane: &[u64], n: usize, out: &mut [W]) {
+    words_from_plane_at(level(), plane, n, out);
+}
+
+#[doc(hidden)]
+pub fn words_from_plane_at<W: RingWord>(level: Level, plane: &[u64], n: usize, out: &mut [W]) {
+    assert_eq!(out.len(), n);
+    assert_eq!(plane.len(), plane_len(n));
+    match level.checked() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Avx512 => unsafe { x86::words_from_plane(plane, out) },
+        _ => {
+            for (p, out) in plane.iter().zip(out.chunks_mut(64)) {
+                for (i, o) in out.iter_mut().enumerate() {
+                    *o = W::from_u64(p >> i & 1);
+                }
+            }
+        }
+    }
+}
+
+/// `out[i] = a[i]` where the plane's bit `i` is set, 0 elsewhere.
+pub fn select_words<W: RingWord>(plane: &[u64], a: &[W], out: &mut [W]) {
+    select_words_at(level(), plane, a, out);
+}
+
+#[doc(hidden)]
+pub fn select_words_at<W: RingWord>(level: Level, plane: &[u64], a: &[W], out: &mut [W]) {
+    assert_eq!(out.len(), a.len());
+    assert_eq!(plane.len(), plane_len(a.len()));
+    match level.checked() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Avx512 => unsafe { x86::select_words(plane, a, out) },
+        _ => {
+            for ((p, a), out) in plane.iter().zip(a.chunks(64)).zip(out.chunks_mut(64)) {
+                for (i, (a, o)) in a.iter().zip(out).enumerate() {
+                    *o = *a & W::splat(p >> i & 1 == 1);
+                }
+            }
+        }
+    }
+}
+
 levels! {
-    /// `out[i]` = bit `i` of the plane, as 0 or 1; `n = out.len()`.
-    pub fn words_from_plane, words_from_plane_at<W>(plane: &[u64], n: usize, out: &mut [W]) {
-        assert_eq!(out.len(), n);
-        assert_eq!(plane.len(), plane_len(n));
-        for (p, out) in plane.iter().zip(out.chunks_mut(64)) {
-            for (i, o) in out.iter_mut().enumerate() {
-                *o = W::from_u64(p >> i & 1);
-            }
-        }
-    }
-
-    /// `out[i] = a[i]` where the plane's bit `i` is set, 0 elsewhere.
-    pub fn select_words, select_words_at<W>(plane: &[u64], a: &[W], out: &mut [W]) {
-        assert_eq!(out.len(), a.len());
-        assert_eq!(plane.len(), plane_len(a.len()));
-        for ((p, a), out) in plane.iter().zip(a.chunks(64)).zip(out.chunks_mut(64)) {
-            for (i, (a, o)) in a.iter().zip(out).enumerate() {
-                *o = *a & W::splat(p >> i & 1 == 1);
-            }
-        }
-    }
-
     /// `acc ^= x`.
     pub fn xor_into, xor_into_at(acc: &mut [u64], x: &[u64]) {
         assert_eq!(acc.len(), x.len());
@@ -79,6 +114,73 @@ levels! {
         let first = u64::from(first).wrapping_neg();
         for i in 0..n {
             out[i] = c[i] ^ (d[i] & b[i]) ^ (e[i] & (a[i] ^ (d[i] & first)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{aes::Prg, level::available};
+
+    fn lengths() -> impl Iterator<Item = usize> {
+        (0..200).chain([255, 256, 257, 1000])
+    }
+
+    fn check<W: RingWord>() {
+        for l in available() {
+            for n in lengths() {
+                let mut room = vec![W::zero(); n + 1];
+                Prg::new(n as u128).fill_words(<W as RingWord>::BITS, &mut room);
+                let xs = &room[1..];
+                for bit in [0, 1, 3, 7, <W as RingWord>::BITS - 1] {
+                    let mut plane = vec![u64::MAX; plane_len(n)];
+                    bit_plane_at(l, xs, bit, &mut plane);
+                    let get = |i: usize| plane[i / 64] >> (i % 64) & 1;
+                    assert!((0..n).all(|i| get(i) == xs[i].to_u64() >> bit & 1), "{l:?} {n} {bit}");
+                    assert!((n..64 * plane.len()).all(|i| get(i) == 0), "{l:?} {n} tail");
+                    let mut words = vec![W::max_value(); n + 1];
+                    words_from_plane_at(l, &plane, n, &mut words[1..]);
+                    assert!((0..n).all(|i| words[i + 1].to_u64() == get(i)), "{l:?} {n}");
+                    select_words_at(l, &plane, xs, &mut words[1..]);
+                    assert!((0..n).all(|i| words[i + 1].to_u64() == get(i) * xs[i].to_u64()), "{l:?} {n}");
+                    assert_eq!(words[0], W::max_value());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn planes_of_words() {
+        check::<u8>();
+        check::<u16>();
+        check::<u32>();
+        check::<u64>();
+    }
+
+    #[test]
+    fn plane_arithmetic() {
+        for l in available() {
+            for n in 0..40 {
+                let v: Vec<Vec<u64>> = (0..5)
+                    .map(|s| {
+                        let mut v = vec![0; n];
+                        Prg::new(s).fill_words(64, &mut v);
+                        v
+                    })
+                    .collect();
+                let mut x = v[0].clone();
+                xor_into_at(l, &mut x, &v[1]);
+                assert!((0..n).all(|i| x[i] == v[0][i] ^ v[1][i]));
+                and_into_at(l, &mut x, &v[2]);
+                assert!((0..n).all(|i| x[i] == (v[0][i] ^ v[1][i]) & v[2][i]));
+                for first in [false, true] {
+                    let [a, b, c, d, e] = [&v[0], &v[1], &v[2], &v[3], &v[4]];
+                    and_triple_at(l, a, b, c, d, e, first, &mut x);
+                    let f = if first { u64::MAX } else { 0 };
+                    assert!((0..n).all(|i| x[i] == c[i] ^ d[i] & b[i] ^ e[i] & a[i] ^ d[i] & e[i] & f));
+                }
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Dense sections of `w`-bit values: the wire format. Little endian, padded with zeros to a multiple of 8 bytes.
 
+#[cfg(target_arch = "x86_64")]
+use crate::x86::pack as x86;
 use crate::{
     level::{Level, level},
     ring::RingWord,
@@ -25,16 +27,47 @@ pub fn unpack<W: RingWord>(width: u32, bytes: &[u8], out: &mut [W]) {
 pub fn pack_at<W: RingWord>(level: Level, width: u32, xs: &[W], out: &mut [u8]) {
     assert!(1 <= width && width <= W::BITS);
     assert_eq!(out.len(), packed_len(xs.len(), width));
-    let _ = level.checked();
-    pack_portable(width, xs, out);
+    let level = level.checked();
+    if width == <W as RingWord>::BITS && cfg!(target_endian = "little") {
+        let (words, tail) = out.split_at_mut(size_of_val(xs));
+        words.copy_from_slice(bytemuck::cast_slice(xs));
+        tail.fill(0);
+        return;
+    }
+    match level {
+        Level::Portable => pack_portable(width, xs, out),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Aesni | Level::Vaes256 => unsafe { x86::pack_bmi2(width, xs, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx512 => unsafe { x86::pack(width, xs, out) },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => unreachable!(),
+    }
 }
 
 #[doc(hidden)]
 pub fn unpack_at<W: RingWord>(level: Level, width: u32, bytes: &[u8], out: &mut [W]) {
     assert!(1 <= width && width <= W::BITS);
     assert_eq!(bytes.len(), packed_len(out.len(), width));
-    let _ = level.checked();
-    unpack_portable(width, bytes, out);
+    let level = level.checked();
+    if width == <W as RingWord>::BITS && cfg!(target_endian = "little") {
+        let n = size_of_val(out);
+        bytemuck::cast_slice_mut(out).copy_from_slice(&bytes[..n]);
+        return;
+    }
+    match level {
+        Level::Portable => unpack_portable(width, bytes, out),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Avx512 if x86::can_unpack::<W>(width) => unsafe { x86::unpack(width, bytes, out) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        _ => unsafe { x86::unpack_bmi2(width, bytes, out) },
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => unreachable!(),
+    }
 }
 
 fn pack_portable<W: RingWord>(width: u32, xs: &[W], out: &mut [u8]) {

@@ -2,6 +2,8 @@
 //!
 //! Rotations and choices are secret: entries are moved by masks and in-register permutations, never by address.
 
+#[cfg(target_arch = "x86_64")]
+use crate::x86::table as x86;
 use crate::{
     level::{Level, level},
     ring::RingWord,
@@ -52,11 +54,20 @@ pub fn lut_send_at<W: RingWord>(
     assert_eq!(pads.len(), n << bits);
     assert!(rot.is_empty() || rot.len() == n);
     assert!(xorv.is_empty() || xorv.len() == n);
-    let _ = level.checked();
-    lut_send_portable(table, units, index_bits, xor_bits, rot, xorv, pads, pad_shift, masks, width, xor, out);
+    let level = level.checked();
+    #[cfg(target_arch = "x86_64")]
+    if level == Level::Avx512 {
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        return unsafe {
+            x86::lut_send(table, units, index_bits, xor_bits, rot, xorv, pads, pad_shift, masks, width, xor, out)
+        };
+    }
+    lut_send_generic_at(level, table, units, index_bits, xor_bits, rot, xorv, pads, pad_shift, masks, width, xor, out);
 }
 
-fn lut_send_portable<W: RingWord>(
+levels! {
+    #[doc(hidden)]
+    pub fn lut_send_generic, lut_send_generic_at<W>(
     table: &[W],
     units: usize,
     index_bits: u32,
@@ -111,6 +122,7 @@ fn lut_send_portable<W: RingWord>(
             *o = if xor { *t ^ mask ^ p } else { t.wsub(mask).wadd(p) } & m;
         }
     }
+}
 }
 
 levels! {
@@ -179,11 +191,17 @@ pub fn leaf_send_at(
     assert!(flags.iter().all(|&(_, t, v)| 1 <= t && u32::from(t) <= digit_bits && usize::from(v) < views.len()));
     assert!(views.iter().all(|v| v.len() == n) && delta.len() == n && pads.len() == n << digit_bits);
     assert_eq!(out.len(), flags.len() * (n << digit_bits).div_ceil(64));
-    let _ = level.checked();
-    leaf_send_portable(digit_bits, flags, views, delta, pads, masks, out);
+    #[cfg(target_arch = "x86_64")]
+    if level.checked() == Level::Avx512 {
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        return unsafe { x86::leaf_send(digit_bits, flags, views, delta, pads, masks, out) };
+    }
+    leaf_send_generic_at(level, digit_bits, flags, views, delta, pads, masks, out);
 }
 
-fn leaf_send_portable(
+levels! {
+    #[doc(hidden)]
+    pub fn leaf_send_generic, leaf_send_generic_at(
     digit_bits: u32,
     flags: &[LeafFlag],
     views: &[&[u8]],
@@ -208,6 +226,7 @@ fn leaf_send_portable(
             out[s / 64] |= u64::from(bit & 1) << (s % 64);
         }
     }
+}
 }
 
 levels! {
@@ -242,6 +261,168 @@ levels! {
                     w >> (c & 63)
                 };
                 out[i / 64] |= ((bit ^ (pads[i] >> f) as u64) & 1) << (i % 64);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{aes::Prg, level::available};
+
+    fn random<W: RingWord>(seed: u128, width: u32, n: usize) -> Vec<W> {
+        let mut v = vec![W::zero(); n];
+        Prg::new(seed).fill_words(width, &mut v);
+        v
+    }
+
+    fn pads(n: usize) -> Vec<u128> {
+        let mut v = vec![0; n];
+        Prg::new(99).fill_blocks(&mut v);
+        v
+    }
+
+    fn luts<W: RingWord>() {
+        let word = <W as RingWord>::BITS;
+        for l in available() {
+            for (index_bits, xor_bits) in [
+                (0, 0),
+                (0, 1),
+                (1, 0),
+                (2, 1),
+                (4, 0),
+                (3, 2),
+                (0, 6),
+                (6, 0),
+                (8, 0),
+                (4, 4),
+                (2, 6),
+                (7, 2),
+                (10, 0),
+            ] {
+                let bits = index_bits + xor_bits;
+                for (case, (units, n)) in
+                    [(1, 0), (1, 1), (2, 3), (3, 8), (1, 33), (5, 67), (40, 70)].into_iter().enumerate()
+                {
+                    let width = [word, word - 1, word / 2, 1][case % 4];
+                    let shift = [0, 8, 3, 61, 64, 120 - word, 128 - word][case];
+                    let table: Vec<W> = random(1, width, units << bits);
+                    let masks: Vec<W> = random(2, width, n);
+                    let mut rot: Vec<u16> = random(3, index_bits, n);
+                    let mut xorv: Vec<u16> = random(4, xor_bits, n);
+                    if index_bits == 0 {
+                        rot.clear();
+                    }
+                    if xor_bits == 0 {
+                        xorv.clear();
+                    }
+                    let pads = pads(n << bits);
+                    for xor in [false, true] {
+                        let mut got = vec![W::max_value(); n << bits];
+                        lut_send_at(
+                            l, &table, units, index_bits, xor_bits, &rot, &xorv, &pads, shift, &masks, width, xor,
+                            &mut got,
+                        );
+                        for i in 0..n {
+                            let (r, v) = (rot.get(i).copied().unwrap_or(0), xorv.get(i).copied().unwrap_or(0));
+                            for k in 0..1 << bits {
+                                let low = (1 << index_bits) - 1;
+                                let e =
+                                    ((k + usize::from(r)) & low) + (((k >> index_bits) ^ usize::from(v)) << index_bits);
+                                let t = table[((i % units) << bits) + e];
+                                let p = W::from_u128(pads[(i << bits) + k] >> shift);
+                                let want =
+                                    if xor { t ^ masks[i] ^ p } else { t.wsub(masks[i]).wadd(p) } & W::mask(width);
+                                assert_eq!(
+                                    got[(i << bits) + k],
+                                    want,
+                                    "{l:?} u{word} {index_bits}+{xor_bits} n={n} {i} {k}"
+                                );
+                            }
+                        }
+                        // The receiver undoes it, up to the mask.
+                        let choice: Vec<u16> = random(5, bits, n);
+                        let mine: Vec<u128> = (0..n).map(|i| pads[(i << bits) + usize::from(choice[i])]).collect();
+                        let mut back = vec![W::max_value(); n];
+                        lut_recv_at(l, &got, bits, &choice, &mine, shift, width, xor, &mut back);
+                        for i in 0..n {
+                            let (e, p) = (got[(i << bits) + usize::from(choice[i])], W::from_u128(mine[i] >> shift));
+                            assert_eq!(back[i], if xor { e ^ p } else { e.wsub(p) } & W::mask(width));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn luts_u8() {
+        luts::<u8>();
+    }
+    #[test]
+    fn luts_u16() {
+        luts::<u16>();
+    }
+    #[test]
+    fn luts_u32() {
+        luts::<u32>();
+    }
+    #[test]
+    fn luts_u64() {
+        luts::<u64>();
+    }
+
+    #[test]
+    fn leaves() {
+        for l in available() {
+            for digit in 1..=8u32 {
+                for n in (0..20).chain([63, 64, 65, 130]) {
+                    let flags: Vec<LeafFlag> = (0..8u8)
+                        .map(|f| {
+                            (
+                                f % 2 == 0,
+                                [digit as u8, 1, digit as u8, digit.div_ceil(2) as u8][usize::from(f / 2)],
+                                f / 3,
+                            )
+                        })
+                        .collect();
+                    let views: Vec<Vec<u8>> = (0..3).map(|s| random(s, digit, n)).collect();
+                    let views: Vec<&[u8]> = views.iter().map(|v| v.as_slice()).collect();
+                    let delta: Vec<u8> = random(10, digit, n);
+                    let masks: Vec<u8> = random(11, 8, n);
+                    let pads = pads(n << digit);
+                    let plane = (n << digit).div_ceil(64);
+                    let mut section = vec![u64::MAX; 8 * plane];
+                    leaf_send_at(l, digit, &flags, &views, &delta, &pads, &masks, &mut section);
+                    let wanted = |f: usize, i: usize, k: usize| {
+                        let (carry, t, view) = flags[f];
+                        let j = (k + usize::from(delta[i])) % (1 << digit);
+                        let sum = usize::from(views[usize::from(view)][i]) % (1 << t) + j % (1 << t);
+                        let flag = if carry { sum >= 1 << t } else { sum == (1 << t) - 1 };
+                        u64::from(flag) ^ u64::from(masks[i] >> f & 1)
+                    };
+                    for f in 0..8 {
+                        let section = &section[f * plane..][..plane];
+                        for s in 0..n << digit {
+                            let (i, k) = (s >> digit, s % (1 << digit));
+                            let bit = (section[s / 64] >> (s % 64) & 1) ^ (pads[s] >> f & 1) as u64;
+                            assert_eq!(bit, wanted(f, i, k), "{l:?} digit={digit} n={n} flag {f} {i} {k}");
+                        }
+                        assert!((n << digit) % 64 == 0 || section[plane - 1] >> ((n << digit) % 64) == 0);
+                    }
+                    let choice: Vec<u8> = random(12, digit, n);
+                    let mine: Vec<u128> = (0..n).map(|i| pads[(i << digit) + usize::from(choice[i])]).collect();
+                    let words = n.div_ceil(64);
+                    let mut out = vec![u64::MAX; 8 * words];
+                    leaf_recv_at(l, digit, 8, &section, &choice, &mine, &mut out);
+                    for f in 0..8 {
+                        for i in 0..64 * words {
+                            let want = if i < n { wanted(f, i, usize::from(choice[i])) } else { 0 };
+                            assert_eq!(out[f * words + i / 64] >> (i % 64) & 1, want);
+                        }
+                    }
+                }
             }
         }
     }

@@ -50,7 +50,7 @@ macro_rules! kernels {
         /// Vectors in flight.
         const W: usize = $W;
         /// Blocks in flight.
-        const B: usize = L * W;
+        pub(crate) const B: usize = L * W;
         type V = $V;
 
         #[target_feature(enable = $features)]
@@ -176,6 +176,38 @@ macro_rules! kernels {
                 }
                 pi(&k, x)
             });
+        }
+
+        /// See [`crate::aes::Prg::fold`]; `m` is a multiple of `B`.
+        #[target_feature(enable = $features)]
+        pub(crate) fn fold(keys: &RoundKeys, start: u64, m: usize, fold: crate::aes::Fold<'_>) {
+            let k = round_keys(keys);
+            let mut next = add64(bcast(u128::from(start)), iota());
+            let block = |i: usize| i..i + B;
+            for i in (0..m).step_by(B) {
+                let mut x = zero();
+                for w in 0..W {
+                    x[w] = next;
+                    next = add64(next, bcast(L as u128));
+                }
+                x = pi(&k, x);
+                for b in 0..fold.height {
+                    let v: &mut [u128; B] = (&mut fold.v[block(b * m + i)]).try_into().expect("B blocks");
+                    let partial: &[u128; B] = fold.partial[block(b * m + i)].try_into().expect("B blocks");
+                    let (mut sum, other) = (x, load_all(partial));
+                    if b + 1 < fold.height || !fold.first {
+                        let v = load_all(v);
+                        for w in 0..W {
+                            sum[w] = xor(sum[w], v[w]);
+                        }
+                    }
+                    store_all(v, sum);
+                    for w in 0..W {
+                        x[w] = xor(x[w], other[w]);
+                    }
+                }
+                store_all((&mut fold.partial[block(fold.height * m + i)]).try_into().expect("B blocks"), x);
+            }
         }
 
         /// `out[i] = H(t + i, rows[i] ^ offset)`

@@ -1,7 +1,62 @@
 //! Versions with x86-64 intrinsics.
 //!
 //! Functions here are `target_feature` functions: inside, intrinsics without pointers are safe. Callers establish the
-//! features through [`crate::level::Level::checked`].
+//! features through [`crate::level::Level::checked`]. Words are little endian, so a slice of words is its bytes.
 
 pub(crate) mod aes;
+pub(crate) mod bits;
+pub(crate) mod pack;
+pub(crate) mod table;
 pub(crate) mod transpose;
+
+use std::arch::x86_64::*;
+
+/// The first 64 bytes.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn load(bytes: &[u8]) -> __m512i {
+    bytemuck::must_cast(*bytes.first_chunk::<64>().expect("64 bytes"))
+}
+
+/// The first 64 bytes, or as many as there are and zeros.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn load_part(bytes: &[u8]) -> __m512i {
+    // SAFETY: the mask has a bit for bytes that exist only.
+    unsafe { _mm512_maskz_loadu_epi8(first(bytes.len()), bytes.as_ptr().cast()) }
+}
+
+/// To the first 64 bytes.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn store(bytes: &mut [u8], x: __m512i) {
+    *bytes.first_chunk_mut::<64>().expect("64 bytes") = bytemuck::must_cast(x);
+}
+
+/// To the first 64 bytes, or to as many as there are.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn store_part(bytes: &mut [u8], x: __m512i) {
+    // SAFETY: the mask has a bit for bytes that exist only.
+    unsafe { _mm512_mask_storeu_epi8(bytes.as_mut_ptr().cast(), first(bytes.len()), x) }
+}
+
+/// The first `n` bits, at most 64.
+#[inline(always)]
+fn first(n: usize) -> u64 {
+    if n >= 64 { u64::MAX } else { (1 << n) - 1 }
+}
+
+/// A register from bytes `f(0), f(1) ..`, for constants.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn bytes(f: impl Fn(usize) -> u8) -> __m512i {
+    bytemuck::must_cast::<[u8; 64], _>(std::array::from_fn(f))
+}
+
+/// A register from 64-bit words, for constants.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn words(f: impl Fn(usize) -> u64) -> __m512i {
+    bytemuck::must_cast::<[u64; 8], _>(std::array::from_fn(f))
+}

@@ -1,0 +1,327 @@
+//! Masked tables and comparison leaves.
+//!
+//! Tables are moved as bytes: a rotation by `r` words is one by `r * size` bytes. Whole registers change places by
+//! masked loads; the rest is one `vpermb`, whose index may be secret.
+
+use super::*;
+use crate::{ring::RingWord, table::LeafFlag};
+
+/// Takes the low `W` of many 128-bit pads, shifted right.
+struct Pads {
+    size: usize,
+    shift: u32,
+    pick: __m512i,
+    order: __m512i,
+}
+
+impl Pads {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+    #[inline]
+    fn new(size: usize, shift: u32) -> Self {
+        // The low word of each 128-bit lane goes to all of the lane's slots.
+        let whole = if shift.is_multiple_of(8) { shift as usize / 8 } else { 0 };
+        let pick = bytes(|i| {
+            let b = i % size + whole;
+            if b < 16 { b as u8 } else { 0x80 }
+        });
+        // Register j of pads fills slot j of each lane: pad 4 j + lane is at lane, slot.
+        let order = bytes(|i| {
+            let e = i / size;
+            (16 * (e % 4) + e / 4 * size + i % size) as u8
+        });
+        Self { size, shift, pick, order }
+    }
+
+    /// `64 / size` words from as many pads.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+    #[inline]
+    fn take(&self, pads: &[u128]) -> __m512i {
+        let slots = 16 / self.size;
+        let pads: &[u8] = bytemuck::cast_slice(pads);
+        let slot = match self.size {
+            1 => 0x0001_0001_0001_0001,
+            2 => 0x0003_0003_0003_0003,
+            4 => 0x000f_000f_000f_000f,
+            _ => 0x00ff_00ff_00ff_00ff_u64,
+        };
+        // Two chains, to hide the latency of the merges.
+        let mut acc = [_mm512_setzero_si512(); 2];
+        for j in 0..slots {
+            let mut x = load(&pads[64 * j..]);
+            if !self.shift.is_multiple_of(8) {
+                let swapped = _mm512_shuffle_epi32::<0x4e>(x);
+                x = if self.shift < 64 {
+                    _mm512_shrdv_epi64(x, swapped, _mm512_set1_epi64(i64::from(self.shift)))
+                } else {
+                    _mm512_srlv_epi64(swapped, _mm512_set1_epi64(i64::from(self.shift) - 64))
+                };
+            }
+            acc[j % 2] = _mm512_mask_shuffle_epi8(acc[j % 2], slot << (j * self.size), x, self.pick);
+        }
+        _mm512_permutexvar_epi8(self.order, _mm512_or_si512(acc[0], acc[1]))
+    }
+}
+
+/// `t - mask + pad`, or with XOR, reduced.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn masked<W: RingWord>(t: __m512i, mask: __m512i, pad: __m512i, keep: __m512i, xor: bool) -> __m512i {
+    let y = if xor {
+        _mm512_ternarylogic_epi64::<0x96>(t, mask, pad)
+    } else {
+        match size_of::<W>() {
+            1 => _mm512_add_epi8(_mm512_sub_epi8(t, mask), pad),
+            2 => _mm512_add_epi16(_mm512_sub_epi16(t, mask), pad),
+            4 => _mm512_add_epi32(_mm512_sub_epi32(t, mask), pad),
+            _ => _mm512_add_epi64(_mm512_sub_epi64(t, mask), pad),
+        }
+    };
+    _mm512_and_si512(y, keep)
+}
+
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn bcast<W: RingWord>(x: W) -> __m512i {
+    match size_of::<W>() {
+        1 => _mm512_set1_epi8(x.to_u64() as i8),
+        2 => _mm512_set1_epi16(x.to_u64() as i16),
+        4 => _mm512_set1_epi32(x.to_u64() as i32),
+        _ => _mm512_set1_epi64(x.to_u64() as i64),
+    }
+}
+
+/// See [`crate::table::lut_send`]; lengths are checked there.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+pub(crate) fn lut_send<W: RingWord>(
+    table: &[W],
+    units: usize,
+    index_bits: u32,
+    xor_bits: u32,
+    rot: &[u16],
+    xorv: &[u16],
+    pads: &[u128],
+    pad_shift: u32,
+    masks: &[W],
+    width: u32,
+    xor: bool,
+    out: &mut [W],
+) {
+    let size = size_of::<W>();
+    let entries = 1usize << (index_bits + xor_bits);
+    if entries * size >= 64 {
+        large(table, units, index_bits, xor_bits, rot, xorv, pads, pad_shift, masks, width, xor, out);
+    } else {
+        small(table, units, index_bits, xor_bits, rot, xorv, pads, pad_shift, masks, width, xor, out);
+    }
+}
+
+/// Tables of whole registers, one instance at a time.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+fn large<W: RingWord>(
+    table: &[W],
+    units: usize,
+    index_bits: u32,
+    xor_bits: u32,
+    rot: &[u16],
+    xorv: &[u16],
+    pads: &[u128],
+    pad_shift: u32,
+    masks: &[W],
+    width: u32,
+    xor: bool,
+    out: &mut [W],
+) {
+    let size = size_of::<W>();
+    let bits = index_bits + xor_bits;
+    let regs = (size << bits) / 64;
+    // Bytes of the rotated part, and the registers it takes (0: several rotated parts in one register).
+    let part = size << index_bits;
+    let group = part / 64;
+    let lane = bytes(|i| i as u8);
+    let inner = _mm512_set1_epi8(part.min(64).wrapping_sub(1) as u8 as i8);
+    let keep = bcast(W::mask(width));
+    let pad_words = Pads::new(size, pad_shift);
+    let table: &[u8] = bytemuck::cast_slice(table);
+    let out: &mut [u8] = bytemuck::cast_slice_mut(out);
+    // Two copies of the table, to move registers from one to the other.
+    let mut spare = vec![_mm512_setzero_si512(); 2 * regs];
+    let (mut a, mut b) = spare.split_at_mut(regs);
+
+    for (i, &mask) in masks.iter().enumerate() {
+        let r = rot.get(i).map_or(0, |&r| usize::from(r) & ((1 << index_bits) - 1)) * size;
+        let v = xorv.get(i).map_or(0, |&v| usize::from(v) & ((1 << xor_bits) - 1)) * part;
+        let unit = &table[i % units * (regs * 64)..][..regs * 64];
+        for (a, t) in a.iter_mut().zip(unit.as_chunks::<64>().0) {
+            *a = load(t);
+        }
+        // XOR of the register's number by the part of v that counts registers.
+        for bit in group.max(1).ilog2()..regs.ilog2() {
+            let take = select(v >> 6, bit);
+            for k in 0..regs {
+                b[k] = _mm512_mask_mov_epi64(a[k], take, a[k ^ 1 << bit]);
+            }
+            (a, b) = (b, a);
+        }
+        let mask = bcast(mask);
+        let pads = &pads[i << bits..][..1 << bits];
+        let out = &mut out[i * regs * 64..][..regs * 64];
+        let per = 64 / size;
+        if group >= 1 {
+            for bit in 0..group.ilog2() {
+                let take = select(r >> 6, bit);
+                for base in (0..regs).step_by(group) {
+                    for k in 0..group {
+                        b[base + k] =
+                            _mm512_mask_mov_epi64(a[base + k], take, a[base + ((k + (1 << bit)) & (group - 1))]);
+                    }
+                }
+                (a, b) = (b, a);
+            }
+            // Bytes r % 64 onwards come from this register, the others from the next.
+            let low = r & 63;
+            let index = _mm512_add_epi8(lane, _mm512_set1_epi8(low as i8));
+            let next = !(u64::MAX >> low);
+            for base in (0..regs).step_by(group) {
+                let first = _mm512_permutexvar_epi8(index, a[base]);
+                let mut this = first;
+                for k in 0..group {
+                    let that = if k + 1 < group { _mm512_permutexvar_epi8(index, a[base + k + 1]) } else { first };
+                    let t = _mm512_mask_mov_epi8(this, next, that);
+                    this = that;
+                    let at = base + k;
+                    let pad = pad_words.take(&pads[at * per..]);
+                    store(&mut out[64 * at..], masked::<W>(t, mask, pad, keep, xor));
+                }
+            }
+        } else {
+            let index = within(lane, _mm512_set1_epi8(r as i8), _mm512_set1_epi8((v & 63) as i8), inner);
+            for k in 0..regs {
+                let t = _mm512_permutexvar_epi8(index, a[k]);
+                let pad = pad_words.take(&pads[k * per..]);
+                store(&mut out[64 * k..], masked::<W>(t, mask, pad, keep, xor));
+            }
+        }
+    }
+}
+
+/// Mask for whole registers: all ones if bit `bit` of `x` is set.
+#[inline(always)]
+fn select(x: usize, bit: u32) -> u8 {
+    0u8.wrapping_sub((x >> bit) as u8 & 1)
+}
+
+/// Byte `(lane + r)` within the bits of `inner`, `lane ^ v` above.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+fn within(lane: __m512i, r: __m512i, v: __m512i, inner: __m512i) -> __m512i {
+    _mm512_ternarylogic_epi64::<0xca>(inner, _mm512_add_epi8(lane, r), _mm512_xor_si512(lane, v))
+}
+
+/// Several tables to a register.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+fn small<W: RingWord>(
+    table: &[W],
+    units: usize,
+    index_bits: u32,
+    xor_bits: u32,
+    rot: &[u16],
+    xorv: &[u16],
+    pads: &[u128],
+    pad_shift: u32,
+    masks: &[W],
+    width: u32,
+    xor: bool,
+    out: &mut [W],
+) {
+    let size = size_of::<W>();
+    let bits = index_bits + xor_bits;
+    let bytes_each = size << bits;
+    let per = 64 / bytes_each; // tables in a register
+    let part = size << index_bits;
+    let lane = bytes(|i| i as u8);
+    let inner = _mm512_set1_epi8((part - 1) as u8 as i8);
+    let keep = bcast(W::mask(width));
+    let pad_words = Pads::new(size, pad_shift);
+    // Instance numbers to the bytes of their tables: from 16-bit words, and from masks.
+    let from_u16 = bytes(|i| (i / bytes_each * 2) as u8);
+    let from_mask = bytes(|i| (i / bytes_each * size + i % size) as u8);
+    // So many copies of the units that a register's tables are contiguous from any unit.
+    let copies = (units + per - 1).div_ceil(units);
+    let table: Vec<u8> = bytemuck::cast_slice(table).repeat(copies);
+    let scale = |x: &[u16], by: usize| {
+        // Products are below 64.
+        let x = load_part(bytemuck::cast_slice(&x[..x.len().min(per)]));
+        _mm512_permutexvar_epi8(from_u16, _mm512_mullo_epi16(x, _mm512_set1_epi16(by as i16)))
+    };
+    let mut unit = 0;
+    let n = masks.len();
+    for i in (0..n).step_by(per) {
+        let here = per.min(n - i);
+        let t = load(&table[unit * bytes_each..]);
+        unit = (unit + per) % units;
+        let zero = _mm512_setzero_si512();
+        let r = if rot.is_empty() { zero } else { scale(&rot[i..], size) };
+        let v = if xorv.is_empty() { zero } else { scale(&xorv[i..], part) };
+        let v = _mm512_and_si512(v, _mm512_set1_epi8((bytes_each - 1) as u8 as i8));
+        let t = _mm512_permutexvar_epi8(within(lane, r, v, inner), t);
+        let mask = load_part(bytemuck::cast_slice(&masks[i..i + here]));
+        let mask = _mm512_permutexvar_epi8(from_mask, mask);
+        let slots = i << bits;
+        let pad = if here == per {
+            pad_words.take(&pads[slots..])
+        } else {
+            let mut rest = [0; 64];
+            rest[..pads.len() - slots].copy_from_slice(&pads[slots..]);
+            pad_words.take(&rest)
+        };
+        let y = masked::<W>(t, mask, pad, keep, xor);
+        store_part(bytemuck::cast_slice_mut(&mut out[slots..slots + (here << bits)]), y);
+    }
+}
+
+/// See [`crate::table::leaf_send`]; lengths are checked there. A step makes 64 slots, one byte each.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+pub(crate) fn leaf_send(
+    digit_bits: u32,
+    flags: &[LeafFlag],
+    views: &[&[u8]],
+    delta: &[u8],
+    pads: &[u128],
+    masks: &[u8],
+    out: &mut [u64],
+) {
+    let slots = masks.len() << digit_bits;
+    let plane = slots.div_ceil(64);
+    let pad_bytes = Pads::new(1, 0);
+    let lane = bytes(|i| i as u8);
+    let owner = bytes(|i| (i >> digit_bits) as u8);
+    for w in 0..plane {
+        let base = 64 * w;
+        let here = 64.min(slots - base);
+        let (from, to) = (base >> digit_bits, (base + here).div_ceil(1 << digit_bits));
+        let spread = |x: &[u8]| _mm512_permutexvar_epi8(owner, load_part(&x[from..to]));
+        let pad = if here == 64 {
+            pad_bytes.take(&pads[base..])
+        } else {
+            let mut rest = [0; 64];
+            rest[..here].copy_from_slice(&pads[base..]);
+            pad_bytes.take(&rest)
+        };
+        let noise = _mm512_xor_si512(pad, spread(masks));
+        // The mod N of the slot's digit vanishes in the mod 2^t below.
+        let j = _mm512_add_epi8(_mm512_add_epi8(lane, _mm512_set1_epi8(base as u8 as i8)), spread(delta));
+        for (f, &(carry, t, view)) in flags.iter().enumerate() {
+            let m = ((1u32 << t) - 1) as u8;
+            let low = _mm512_set1_epi8(m as i8);
+            let a = _mm512_and_si512(spread(views[usize::from(view)]), low);
+            let sum = _mm512_add_epi8(a, _mm512_and_si512(j, low));
+            let flag = match (carry, t) {
+                (false, _) => _mm512_cmpeq_epi8_mask(sum, low),
+                (true, 8) => _mm512_cmplt_epu8_mask(sum, a),
+                (true, _) => _mm512_test_epi8_mask(sum, _mm512_set1_epi8((1u8 << t) as i8)),
+            };
+            let noise = _mm512_test_epi8_mask(noise, _mm512_set1_epi8((1u8 << f) as i8));
+            out[f * plane + w] = (flag ^ noise) & first(here);
+        }
+    }
+}
