@@ -185,9 +185,13 @@ impl Prg {
             // SAFETY: the key was made for this level, so the CPU has its features.
             unsafe {
                 match self.key.level {
-                    Level::Avx512 if m % x86::avx512::B == 0 => return x86::avx512::fold(keys, start, m, fold),
-                    Level::Vaes256 if m % x86::vaes256::B == 0 => return x86::vaes256::fold(keys, start, m, fold),
-                    Level::Aesni if m % x86::aesni::B == 0 => return x86::aesni::fold(keys, start, m, fold),
+                    Level::Avx512 if m.is_multiple_of(x86::avx512::B) => {
+                        return x86::avx512::fold(keys, start, m, fold);
+                    }
+                    Level::Vaes256 if m.is_multiple_of(x86::vaes256::B) => {
+                        return x86::vaes256::fold(keys, start, m, fold);
+                    }
+                    Level::Aesni if m.is_multiple_of(x86::aesni::B) => return x86::aesni::fold(keys, start, m, fold),
                     _ => {}
                 }
             }

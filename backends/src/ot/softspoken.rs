@@ -14,7 +14,11 @@
 
 use super::{CotRecv, CotSend, GRANULE};
 use crate::{Error, transport::Channel};
-use sirnn_kernels::{aes::Prg, bits::xor_blocks, transpose::transpose128};
+use sirnn_kernels::{
+    aes::{Fold, Prg},
+    bits::xor_blocks,
+    transpose::transpose128,
+};
 use subtle::ConditionallySelectable;
 use zeroize::{Zeroize, Zeroizing};
 
@@ -38,7 +42,7 @@ pub(super) struct Sender {
     delta: Zeroizing<u128>,
     /// For each group `2^k - 1` seeds, seed `x` at `(x ^ d) - 1`.
     leaves: Vec<Prg>,
-    fold: Fold,
+    sums: Sums,
     received: Vec<u128>,
     q: Vec<u128>,
 }
@@ -75,7 +79,7 @@ impl Sender {
             k,
             delta: Zeroizing::new(delta),
             leaves,
-            fold: Fold::new(k),
+            sums: Sums::new(k),
             received: vec![0; (128 / k - 1) * TILE],
             q: vec![0; 128 * TILE],
         })
@@ -96,7 +100,7 @@ impl CotSend for Sender {
             let q = &mut self.q[..128 * m];
             for (g, leaves) in self.leaves.chunks_exact_mut((1 << k) - 1).enumerate() {
                 let q = &mut q[g * k * m..][..k * m];
-                self.fold.run(leaves, 1, m, q, None);
+                self.sums.run(leaves, 1, m, q);
                 if g > 0 {
                     let correction = &received[(g - 1) * m..][..m];
                     for (b, q) in q.chunks_exact_mut(m).enumerate() {
@@ -116,7 +120,7 @@ pub(super) struct Receiver {
     k: usize,
     /// For each group `2^k` seeds.
     leaves: Vec<Prg>,
-    fold: Fold,
+    sums: Sums,
     t: Vec<u128>,
     u: Vec<u128>,
 }
@@ -126,7 +130,7 @@ impl Receiver {
     pub(super) fn new(k: u32, seeds: &[[u128; 2]], channel: &mut dyn Channel) -> Result<Self, Error> {
         let k = k as usize;
         let mut corrections = Vec::with_capacity(128 / k * (k - 1));
-        let mut leaves = Vec::with_capacity(128 / k << k);
+        let mut leaves = Vec::with_capacity((128 / k) << k);
         for seeds in seeds.chunks_exact(k) {
             // With choice `d_i` the peer gets the sum of the nodes of level `i` whose last bit is not `d_i`.
             let mut nodes = Zeroizing::new(vec![seeds[0][1], seeds[0][0]]);
@@ -140,7 +144,7 @@ impl Receiver {
         }
         channel.send(bytemuck::cast_slice(&corrections))?;
         let (t, u) = (vec![0; 128 * TILE], vec![0; 128 / k * TILE]);
-        Ok(Self { k, leaves, fold: Fold::new(k), t, u })
+        Ok(Self { k, leaves, sums: Sums::new(k), t, u })
     }
 }
 
@@ -152,7 +156,7 @@ impl CotRecv for Receiver {
             let (t, u) = (&mut self.t[..128 * m], &mut self.u[..128 / k * m]);
             let columns = t.chunks_exact_mut(k * m).zip(u.chunks_exact_mut(m));
             for (leaves, (t, u)) in self.leaves.chunks_exact_mut(1 << k).zip(columns) {
-                self.fold.run(leaves, 0, m, t, Some(u));
+                u.copy_from_slice(self.sums.run(leaves, 0, m, t));
             }
             let (c, u) = u.split_at_mut(m);
             u.chunks_exact_mut(m).for_each(|u| xor_blocks(u, c));
@@ -181,36 +185,25 @@ fn expand(nodes: &mut Vec<u128>, swap: subtle::Choice) {
 }
 
 /// Sums of expanded seeds.
-struct Fold {
-    /// Partial sums of 1, 2, 4 ... seeds, [`TILE`] blocks each.
+struct Sums {
+    k: usize,
+    /// Sums of 1, 2, 4 ... seeds, [`TILE`] blocks each.
     partial: Vec<u128>,
 }
 
-impl Fold {
+impl Sums {
     fn new(k: usize) -> Self {
-        Self { partial: vec![0; (k + 1) * TILE] }
+        Self { k, partial: vec![0; (k + 1) * TILE] }
     }
 
-    /// The next `m` blocks of `sum x_b r_x` for every bit `b`, one after the other in `v`, and of `sum r_x` in `total`.
-    /// `leaves` has seeds `first..2^k`.
-    fn run(&mut self, leaves: &mut [Prg], first: usize, m: usize, v: &mut [u128], total: Option<&mut [u128]>) {
-        v.fill(0);
+    /// The next `m` blocks of `sum x_b r_x` for every bit `b`, one after the other in `v`, and of `sum r_x` (returned).
+    /// `leaves` has seeds `first..2^k`, where `first` is 0 or 1.
+    fn run(&mut self, leaves: &mut [Prg], first: usize, m: usize, v: &mut [u128]) -> &[u128] {
         self.partial[..m].fill(0);
-        for (i, leaf) in leaves.iter_mut().enumerate() {
-            // Seeds come in order; when a subtree of the binary count is complete, its sum moves one level up.
-            let x = first + i;
+        for (leaf, x) in leaves.iter_mut().zip(first..) {
             let height = x.trailing_ones() as usize;
-            let (done, rest) = self.partial.split_at_mut(height * TILE);
-            let sum = &mut rest[..m];
-            leaf.fill_blocks(sum);
-            for (b, v) in v.chunks_exact_mut(m).enumerate().take(height) {
-                xor_blocks(v, sum);
-                xor_blocks(sum, &done[b * TILE..][..m]);
-            }
+            leaf.fold(m, Fold { height, first: x + 1 == 1 << height, partial: &mut self.partial, v });
         }
-        if let Some(total) = total {
-            let height = self.partial.len() / TILE - 1;
-            total.copy_from_slice(&self.partial[height * TILE..][..m]);
-        }
+        &self.partial[self.k * m..][..m]
     }
 }
