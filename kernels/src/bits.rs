@@ -37,8 +37,27 @@ pub fn bit_plane_at<W: RingWord>(level: Level, xs: &[W], bit: u32, out: &mut [u6
 
 fn bit_plane_portable<W: RingWord>(xs: &[W], bit: u32, out: &mut [u64]) {
     for (o, xs) in out.iter_mut().zip(xs.chunks(64)) {
-        *o = xs.iter().enumerate().fold(0, |o, (i, x)| o | (x.to_u64() >> bit & 1) << i);
+        *o = 0;
+        for (k, xs) in xs.chunks(8).enumerate() {
+            let mut lanes = [0u8; 8];
+            lanes.iter_mut().zip(xs).for_each(|(l, x)| *l = (*x >> bit).to_u64() as u8 & 1);
+            // The product brings bit 0 of byte i to bit 56 + i.
+            let bits = u64::from_le_bytes(lanes).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+            *o |= bits << (8 * k);
+        }
     }
+}
+
+/// Bits `8 k..` of a plane, as a word.
+#[inline(always)]
+fn byte<W: RingWord>(plane: &[u64], k: usize) -> W {
+    W::from_u64(plane[k / 8] >> (k % 8 * 8) & 0xff)
+}
+
+/// All ones if bit `i` is set. Comparing, unlike shifting, has no lanes of its own for `i`: it vectorises in any word.
+#[inline(always)]
+fn lane_mask<W: RingWord>(bits: W, i: usize) -> W {
+    W::splat(bits & (W::one() << i as u32) != W::zero())
 }
 
 /// `out[i]` = bit `i` of the plane, as 0 or 1; `n = out.len()`.
@@ -55,9 +74,10 @@ pub fn words_from_plane_at<W: RingWord>(level: Level, plane: &[u64], n: usize, o
         // SAFETY: `checked` has made sure that the CPU has the level's features.
         Level::Avx512 => unsafe { x86::words_from_plane(plane, out) },
         _ => {
-            for (p, out) in plane.iter().zip(out.chunks_mut(64)) {
+            for (k, out) in out.chunks_mut(8).enumerate() {
+                let p = byte(plane, k);
                 for (i, o) in out.iter_mut().enumerate() {
-                    *o = W::from_u64(p >> i & 1);
+                    *o = lane_mask::<W>(p, i) & W::one();
                 }
             }
         }
@@ -78,9 +98,10 @@ pub fn select_words_at<W: RingWord>(level: Level, plane: &[u64], a: &[W], out: &
         // SAFETY: `checked` has made sure that the CPU has the level's features.
         Level::Avx512 => unsafe { x86::select_words(plane, a, out) },
         _ => {
-            for ((p, a), out) in plane.iter().zip(a.chunks(64)).zip(out.chunks_mut(64)) {
+            for (k, (a, out)) in a.chunks(8).zip(out.chunks_mut(8)).enumerate() {
+                let p = byte(plane, k);
                 for (i, (a, o)) in a.iter().zip(out).enumerate() {
-                    *o = *a & W::splat(p >> i & 1 == 1);
+                    *o = *a & lane_mask(p, i);
                 }
             }
         }

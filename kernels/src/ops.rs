@@ -101,3 +101,86 @@ levels! {
         out.iter_mut().zip(xs).for_each(|(o, x)| *o = O::from_u64(x.to_u64()) & m);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{aes::Prg, level::available, ring::RingWord};
+
+    fn random<W: RingWord>(seed: u128, width: u32, n: usize) -> Vec<W> {
+        let mut v = vec![W::zero(); n];
+        Prg::new(seed).fill_words(width, &mut v);
+        v
+    }
+
+    fn check<W: RingWord>() {
+        for l in available() {
+            for n in (0..70).chain([127, 129, 255, 1000]) {
+                for width in [1, 3, <W as RingWord>::BITS - 1, <W as RingWord>::BITS] {
+                    let room: Vec<W> = random(1, width, n + 1);
+                    let (x, y): (&[W], Vec<W>) = (&room[1..], random(2, width, n));
+                    let m = u64::MAX >> (64 - width);
+                    let mut out = vec![W::max_value(); n];
+                    let is = |out: &[W], f: &dyn Fn(u64, u64) -> u64, what: &str| {
+                        for i in 0..n {
+                            let want = f(x[i].to_u64(), y[i].to_u64()) & m;
+                            assert_eq!(out[i].to_u64(), want, "{what} {l:?} u{} {width} {n}", <W as RingWord>::BITS);
+                        }
+                    };
+                    add_at(l, width, x, &y, &mut out);
+                    is(&out, &u64::wrapping_add, "add");
+                    sub_at(l, width, x, &y, &mut out);
+                    is(&out, &u64::wrapping_sub, "sub");
+                    mul_at(l, width, x, &y, &mut out);
+                    is(&out, &u64::wrapping_mul, "mul");
+                    out.copy_from_slice(x);
+                    add_into_at(l, width, &mut out, &y);
+                    is(&out, &u64::wrapping_add, "add_into");
+                    out.copy_from_slice(x);
+                    sub_into_at(l, width, &mut out, &y);
+                    is(&out, &u64::wrapping_sub, "sub_into");
+                    neg_at(l, width, x, &mut out);
+                    is(&out, &|x, _| x.wrapping_neg(), "neg");
+                    add_scalar_at(l, width, x, W::from_u64(77), &mut out);
+                    is(&out, &|x, _| x.wrapping_add(77), "add_scalar");
+                    mul_scalar_at(l, width, x, W::from_u64(77), &mut out);
+                    is(&out, &|x, _| x.wrapping_mul(77), "mul_scalar");
+                    out.copy_from_slice(x);
+                    mask_at(l, 1, &mut out);
+                    is(&out, &|x, _| x & 1, "mask");
+                    for by in [0, 1, <W as RingWord>::BITS - 1, <W as RingWord>::BITS, 64] {
+                        shr_at(l, x, by, &mut out);
+                        is(&out, &|x, _| x.checked_shr(by).unwrap_or(0), "shr");
+                        shl_at(l, width, x, by, &mut out);
+                        is(&out, &|x, _| x.checked_shl(by).unwrap_or(0), "shl");
+                    }
+                    converts::<W, u8>(l, x);
+                    converts::<W, u16>(l, x);
+                    converts::<W, u32>(l, x);
+                    converts::<W, u64>(l, x);
+                }
+            }
+        }
+    }
+
+    fn converts<I: RingWord, O: RingWord>(l: crate::Level, x: &[I]) {
+        let mut out = vec![O::max_value(); x.len()];
+        for width in [1, 5, <O as RingWord>::BITS] {
+            let m = u64::MAX >> (64 - width);
+            resize_at(l, x, width, &mut out);
+            assert!(out.iter().zip(x).all(|(o, x)| o.to_u64() == x.to_u64() & m));
+            for lo in [0, 2, <I as RingWord>::BITS - 1] {
+                digit_at(l, x, lo, width, &mut out);
+                assert!(out.iter().zip(x).all(|(o, x)| o.to_u64() == x.to_u64() >> lo & m));
+            }
+        }
+    }
+
+    #[test]
+    fn arithmetic() {
+        check::<u8>();
+        check::<u16>();
+        check::<u32>();
+        check::<u64>();
+    }
+}

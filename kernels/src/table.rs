@@ -155,6 +155,25 @@ levels! {
     }
 }
 
+/// `out[i] = (pads[i] >> shift) mod 2^width`.
+pub fn low_words<W: RingWord>(pads: &[u128], shift: u32, width: u32, out: &mut [W]) {
+    low_words_at(level(), pads, shift, width, out);
+}
+
+#[doc(hidden)]
+pub fn low_words_at<W: RingWord>(level: Level, pads: &[u128], shift: u32, width: u32, out: &mut [W]) {
+    assert!(pads.len() == out.len() && width <= <W as RingWord>::BITS && shift + width <= 128);
+    match level.checked() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Avx512 => unsafe { x86::low_words(pads, shift, width, out) },
+        _ => {
+            let m = W::mask(width);
+            out.iter_mut().zip(pads).for_each(|(o, p)| *o = W::from_u128(p >> shift) & m);
+        }
+    }
+}
+
 /// A statement about the low `bits` bits of the sum of two digits: `(carry, bits, view)`. `carry`: the sum reaches
 /// `2^bits`; otherwise: the sum is `2^bits - 1`. `view` says which of the sender's digits takes part.
 pub type LeafFlag = (bool, u8, u8);
@@ -229,10 +248,37 @@ levels! {
 }
 }
 
+/// The receiver's flags: bit `i` of plane `f` (at word `f * ceil(n / 64)`) is bit `i * N + choice[i]` of flag `f`'s
+/// section, XORed with bit `f` of `pads[i]`.
+pub fn leaf_recv(digit_bits: u32, n_flags: usize, section: &[u64], choice: &[u8], pads: &[u128], out: &mut [u64]) {
+    leaf_recv_at(level(), digit_bits, n_flags, section, choice, pads, out);
+}
+
+#[doc(hidden)]
+pub fn leaf_recv_at(
+    level: Level,
+    digit_bits: u32,
+    n_flags: usize,
+    section: &[u64],
+    choice: &[u8],
+    pads: &[u128],
+    out: &mut [u64],
+) {
+    let n = choice.len();
+    assert!((1..=8).contains(&digit_bits) && n_flags <= 8 && pads.len() == n);
+    assert_eq!(section.len(), n_flags * (n << digit_bits).div_ceil(64));
+    assert_eq!(out.len(), n_flags * n.div_ceil(64));
+    #[cfg(target_arch = "x86_64")]
+    if level.checked() == Level::Avx512 && digit_bits <= 6 {
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        return unsafe { x86::leaf_recv(digit_bits, n_flags, section, choice, pads, out) };
+    }
+    leaf_recv_generic_at(level, digit_bits, n_flags, section, choice, pads, out);
+}
+
 levels! {
-    /// The receiver's flags: bit `i` of plane `f` (at word `f * ceil(n / 64)`) is bit `i * N + choice[i]` of flag
-    /// `f`'s section, XORed with bit `f` of `pads[i]`.
-    pub fn leaf_recv, leaf_recv_at(
+    #[doc(hidden)]
+    pub fn leaf_recv_generic, leaf_recv_generic_at(
         digit_bits: u32,
         n_flags: usize,
         section: &[u64],
@@ -242,9 +288,6 @@ levels! {
     ) {
         let n = choice.len();
         let plane = (n << digit_bits).div_ceil(64);
-        assert!((1..=8).contains(&digit_bits) && n_flags <= 8 && pads.len() == n);
-        assert_eq!(section.len(), n_flags * plane);
-        assert_eq!(out.len(), n_flags * n.div_ceil(64));
         out.fill(0);
         for f in 0..n_flags {
             let section = &section[f * plane..][..plane];

@@ -5,19 +5,21 @@
 
 use super::*;
 use crate::{ring::RingWord, table::LeafFlag};
+use std::marker::PhantomData;
 
-/// Takes the low `W` of many 128-bit pads, shifted right.
-struct Pads {
-    size: usize,
+/// Takes the low words of many 128-bit pads, shifted right.
+pub(super) struct Pads<W> {
     shift: u32,
     pick: __m512i,
     order: __m512i,
+    word: PhantomData<W>,
 }
 
-impl Pads {
+impl<W: RingWord> Pads<W> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
     #[inline]
-    fn new(size: usize, shift: u32) -> Self {
+    pub(super) fn new(shift: u32) -> Self {
+        let size = size_of::<W>();
         // The low word of each 128-bit lane goes to all of the lane's slots.
         let whole = if shift.is_multiple_of(8) { shift as usize / 8 } else { 0 };
         let pick = bytes(|i| {
@@ -29,36 +31,65 @@ impl Pads {
             let e = i / size;
             (16 * (e % 4) + e / 4 * size + i % size) as u8
         });
-        Self { size, shift, pick, order }
+        Self { shift, pick, order, word: PhantomData }
     }
 
     /// `64 / size` words from as many pads.
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
     #[inline]
-    fn take(&self, pads: &[u128]) -> __m512i {
-        let slots = 16 / self.size;
-        let pads: &[u8] = bytemuck::cast_slice(pads);
-        let slot = match self.size {
+    pub(super) fn take(&self, pads: &[u128]) -> __m512i {
+        let count = _mm512_set1_epi64(i64::from(self.shift));
+        if self.shift.is_multiple_of(8) {
+            self.merge(pads, |x| x)
+        } else if self.shift < 64 {
+            self.merge(pads, |x| _mm512_shrdv_epi64(x, _mm512_shuffle_epi32::<0x4e>(x), count))
+        } else {
+            let count = _mm512_sub_epi64(count, _mm512_set1_epi64(64));
+            self.merge(pads, |x| _mm512_srlv_epi64(_mm512_shuffle_epi32::<0x4e>(x), count))
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+    #[inline]
+    fn merge(&self, pads: &[u128], prepare: impl Fn(__m512i) -> __m512i) -> __m512i {
+        let size = size_of::<W>();
+        let slot = match size {
             1 => 0x0001_0001_0001_0001,
             2 => 0x0003_0003_0003_0003,
             4 => 0x000f_000f_000f_000f,
             _ => 0x00ff_00ff_00ff_00ff_u64,
         };
+        let pads: &[[u8; 64]] = bytemuck::cast_slice::<u128, u8>(&pads[..64 / size]).as_chunks().0;
         // Two chains, to hide the latency of the merges.
         let mut acc = [_mm512_setzero_si512(); 2];
-        for j in 0..slots {
-            let mut x = load(&pads[64 * j..]);
-            if !self.shift.is_multiple_of(8) {
-                let swapped = _mm512_shuffle_epi32::<0x4e>(x);
-                x = if self.shift < 64 {
-                    _mm512_shrdv_epi64(x, swapped, _mm512_set1_epi64(i64::from(self.shift)))
-                } else {
-                    _mm512_srlv_epi64(swapped, _mm512_set1_epi64(i64::from(self.shift) - 64))
-                };
-            }
-            acc[j % 2] = _mm512_mask_shuffle_epi8(acc[j % 2], slot << (j * self.size), x, self.pick);
+        macro_rules! slots {
+            ($($j:literal)*) => {$(
+                if $j < 16 / size {
+                    let x = prepare(bytemuck::must_cast(pads[$j]));
+                    acc[$j % 2] = _mm512_mask_shuffle_epi8(acc[$j % 2], slot << ($j * size), x, self.pick);
+                }
+            )*};
         }
+        slots!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
         _mm512_permutexvar_epi8(self.order, _mm512_or_si512(acc[0], acc[1]))
+    }
+}
+
+/// `out[i] = (pads[i] >> shift) mod 2^width`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+pub(crate) fn low_words<W: RingWord>(pads: &[u128], shift: u32, width: u32, out: &mut [W]) {
+    let per = 64 / size_of::<W>();
+    let keep = bcast(W::mask(width));
+    let words = Pads::<W>::new(shift);
+    for (out, pads) in out.chunks_mut(per).zip(pads.chunks(per)) {
+        let x = if pads.len() == per {
+            words.take(pads)
+        } else {
+            let mut rest = [0; 64];
+            rest[..pads.len()].copy_from_slice(pads);
+            words.take(&rest)
+        };
+        store_part(bytemuck::cast_slice_mut(out), _mm512_and_si512(x, keep));
     }
 }
 
@@ -140,7 +171,7 @@ fn large<W: RingWord>(
     let lane = bytes(|i| i as u8);
     let inner = _mm512_set1_epi8(part.min(64).wrapping_sub(1) as u8 as i8);
     let keep = bcast(W::mask(width));
-    let pad_words = Pads::new(size, pad_shift);
+    let pad_words = Pads::<W>::new(pad_shift);
     let table: &[u8] = bytemuck::cast_slice(table);
     let out: &mut [u8] = bytemuck::cast_slice_mut(out);
     // Two copies of the table, to move registers from one to the other.
@@ -241,7 +272,7 @@ fn small<W: RingWord>(
     let lane = bytes(|i| i as u8);
     let inner = _mm512_set1_epi8((part - 1) as u8 as i8);
     let keep = bcast(W::mask(width));
-    let pad_words = Pads::new(size, pad_shift);
+    let pad_words = Pads::<W>::new(pad_shift);
     // Instance numbers to the bytes of their tables: from 16-bit words, and from masks.
     let from_u16 = bytes(|i| (i / bytes_each * 2) as u8);
     let from_mask = bytes(|i| (i / bytes_each * size + i % size) as u8);
@@ -292,7 +323,7 @@ pub(crate) fn leaf_send(
 ) {
     let slots = masks.len() << digit_bits;
     let plane = slots.div_ceil(64);
-    let pad_bytes = Pads::new(1, 0);
+    let pad_bytes = Pads::<u8>::new(0);
     let lane = bytes(|i| i as u8);
     let owner = bytes(|i| (i >> digit_bits) as u8);
     for w in 0..plane {
@@ -322,6 +353,57 @@ pub(crate) fn leaf_send(
             };
             let noise = _mm512_test_epi8_mask(noise, _mm512_set1_epi8((1u8 << f) as i8));
             out[f * plane + w] = (flag ^ noise) & first(here);
+        }
+    }
+}
+
+/// See [`crate::table::leaf_recv`]; lengths are checked there. For up to 64 slots: eight instances at a time, each a
+/// 64-bit lane with its word of the section, shifted by its choice.
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
+pub(crate) fn leaf_recv(
+    digit_bits: u32,
+    n_flags: usize,
+    section: &[u64],
+    choice: &[u8],
+    pads: &[u128],
+    out: &mut [u64],
+) {
+    let n = choice.len();
+    let (plane, out_plane) = ((n << digit_bits).div_ceil(64), n.div_ceil(64));
+    let words_each = 1usize << digit_bits; // of a section, for 64 instances
+    let low = Pads::<u8>::new(0);
+    let owner = words(|i| (i << digit_bits) as u64 / 64);
+    let base = words(|i| (i << digit_bits) as u64 % 64);
+    for w in 0..out_plane {
+        let here = 64.min(n - 64 * w);
+        let pad = if here == 64 {
+            low.take(&pads[64 * w..])
+        } else {
+            let mut rest = [0; 64];
+            rest[..here].copy_from_slice(&pads[64 * w..]);
+            low.take(&rest)
+        };
+        let choice: [u8; 64] = bytemuck::must_cast(load_part(&choice[64 * w..][..here]));
+        let (eights, _) = choice.as_chunks::<8>();
+        let shift: [__m512i; 8] = std::array::from_fn(|g| {
+            let c = _mm512_cvtepu8_epi64(_mm_cvtsi64_si128(i64::from_le_bytes(eights[g])));
+            _mm512_add_epi64(base, c)
+        });
+        for f in 0..n_flags {
+            let section = &section[f * plane..][..plane];
+            let mut bits = 0u64;
+            for g in 0..here.div_ceil(8) {
+                let from = ((64 * w + 8 * g) << digit_bits) / 64;
+                let upto = plane.min(from + words_each.div_ceil(8));
+                let x = load_part(bytemuck::cast_slice(&section[from..upto]));
+                // Eight instances of 2 or 4 slots share a word with others: their base is not a lane's.
+                let extra = _mm512_set1_epi64((((8 * g) << digit_bits) % 64) as i64);
+                let x = _mm512_permutexvar_epi64(owner, x);
+                let x = _mm512_srlv_epi64(x, _mm512_add_epi64(shift[g], extra));
+                bits |= u64::from(_mm512_test_epi64_mask(x, _mm512_set1_epi64(1))) << (8 * g);
+            }
+            let pad = _mm512_test_epi8_mask(pad, _mm512_set1_epi8((1u8 << f) as i8));
+            out[f * out_plane + w] = (bits ^ pad) & first(here);
         }
     }
 }
