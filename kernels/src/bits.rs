@@ -132,6 +132,7 @@ levels! {
     pub fn and_triple, and_triple_at(a: &[u64], b: &[u64], c: &[u64], d: &[u64], e: &[u64], first: bool, out: &mut [u64]) {
         let n = out.len();
         assert!([a.len(), b.len(), c.len(), d.len(), e.len()] == [n; 5]);
+        let (a, b, c, d, e) = (&a[..n], &b[..n], &c[..n], &d[..n], &e[..n]);
         let first = u64::from(first).wrapping_neg();
         for i in 0..n {
             out[i] = c[i] ^ (d[i] & b[i]) ^ (e[i] & (a[i] ^ (d[i] & first)));

@@ -79,18 +79,12 @@ pub fn cot_recv_finish_at<W: RingWord, A: RingWord>(
     }
 }
 
-/// Lane `i` of 8 bits as a mask.
-#[inline(always)]
-fn lane_mask<W: RingWord>(bits: u64, i: usize) -> W {
-    W::splat(W::from_u64(bits) & (W::one() << i as u32) != W::zero())
-}
-
 levels! {
     #[doc(hidden)]
     pub fn difference, difference_at<W>(width: u32, v: &[W], r0: &[W], r1: &[W], out: &mut [W]) {
         let m = W::mask(width);
         let n = out.len();
-        assert!([v.len(), r0.len(), r1.len()] == [n; 3]);
+        let (v, r0, r1) = (&v[..n], &r0[..n], &r1[..n]);
         for i in 0..n {
             out[i] = v[i].wsub(r1[i]).wadd(r0[i]) & m;
         }
@@ -109,10 +103,11 @@ levels! {
     ) {
         assert!([r.len(), e.len()] == [acc.len(); 2]);
         let (m, acc_m) = (W::mask(width), A::mask(acc_width));
-        for (k, ((acc, r), e)) in acc.chunks_mut(8).zip(r.chunks(8)).zip(e.chunks(8)).enumerate() {
-            let (d, c) = (d[k / 8] >> (k % 8 * 8) & 0xff, c[k / 8] >> (k % 8 * 8) & 0xff);
+        for (k, ((acc, r), e)) in acc.chunks_mut(64).zip(r.chunks(64)).zip(e.chunks(64)).enumerate() {
+            let (d, c) = (d[k], c[k]);
+            let (r, e) = (&r[..acc.len()], &e[..acc.len()]);
             for i in 0..acc.len() {
-                let (d, c) = (lane_mask::<W>(d, i), lane_mask::<W>(c, i));
+                let (d, c) = (W::splat(d >> i & 1 == 1), W::splat(c >> i & 1 == 1));
                 let share = (r[i].wadd(e[i] & c) ^ d).wsub(d) & m;
                 acc[i] = acc[i].wadd(A::from_u64(share.to_u64()) << shift) & acc_m;
             }
@@ -133,10 +128,11 @@ levels! {
         let n = acc.len();
         assert!([v.len(), r0.len()] == [n; 2] && d.len() == n.div_ceil(64));
         let (m, acc_m) = (W::mask(width), A::mask(acc_width));
-        for (k, ((acc, v), r0)) in acc.chunks_mut(8).zip(v.chunks(8)).zip(r0.chunks(8)).enumerate() {
-            let d = d[k / 8] >> (k % 8 * 8) & 0xff;
+        for (k, ((acc, v), r0)) in acc.chunks_mut(64).zip(v.chunks(64)).zip(r0.chunks(64)).enumerate() {
+            let d = d[k];
+            let (v, r0) = (&v[..acc.len()], &r0[..acc.len()]);
             for i in 0..acc.len() {
-                let d = lane_mask::<W>(d, i);
+                let d = W::splat(d >> i & 1 == 1);
                 // -r0 = !r0 + 1 and r0 + v share one addition.
                 let share = (r0[i] ^ !d).wadd((v[i] & d) | (!d & W::one())) & m;
                 acc[i] = acc[i].wadd(A::from_u64(share.to_u64()) << shift) & acc_m;

@@ -10,6 +10,7 @@
 //! | [`aes`] | AES-128 on many blocks, counter-mode generator |
 //! | [`hash`] | tweakable correlation-robust hash of OT rows |
 //! | [`transpose`] | 128-column bit matrix to rows |
+//! | [`tree`] | GGM trees and sparse sums of silent OT |
 //! | [`pack`] | dense `w`-bit sections, the wire format |
 //! | [`bits`] | bit planes |
 //! | [`table`] | masked look-up tables and comparison leaves |
@@ -33,6 +34,7 @@ pub mod pack;
 pub mod ring;
 pub mod table;
 pub mod transpose;
+pub mod tree;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

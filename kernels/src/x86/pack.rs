@@ -33,7 +33,15 @@ pub(crate) fn pack<W: RingWord>(width: u32, xs: &[W], out: &mut [u8]) {
         left[t - 1] = words(|j| if lane(j) + t < 8 { (t * q + lane(j) * q - 64 * j) as u64 } else { 64 });
     }
     let whole_bytes = q.is_multiple_of(8);
-    let squeeze = bytes(|i| if i < step { (i / (q / 8).max(1) * 8 + i % (q / 8).max(1)) as u8 & 63 } else { 0 });
+    let mut squeeze = [0; 64];
+    if whole_bytes {
+        for lane in 0..8 {
+            for byte in 0..q / 8 {
+                squeeze[lane * (q / 8) + byte] = (8 * lane + byte) as u8;
+            }
+        }
+    }
+    let squeeze = bytemuck::must_cast(squeeze);
 
     let one = |x: __m512i| {
         let mut x = x;

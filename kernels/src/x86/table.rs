@@ -10,28 +10,49 @@ use std::marker::PhantomData;
 /// Takes the low words of many 128-bit pads, shifted right.
 pub(super) struct Pads<W> {
     shift: u32,
-    pick: __m512i,
+    pick: [__m512i; 16],
     order: __m512i,
     word: PhantomData<W>,
 }
 
 impl<W: RingWord> Pads<W> {
+    const SIZE: usize = size_of::<W>();
+    /// A lane's low word in all its slots.
+    const LOW: [u8; 64] = {
+        let (mut x, mut i) = ([0; 64], 0);
+        while i < 64 {
+            x[i] = (i % Self::SIZE) as u8;
+            i += 1;
+        }
+        x
+    };
+    /// Register j of pads fills slot j of each lane: pad 4 j + lane is at lane, slot.
+    const ORDER: [u8; 64] = {
+        let (mut x, mut i) = ([0; 64], 0);
+        while i < 64 {
+            let e = i / Self::SIZE;
+            x[i] = (16 * (e % 4) + e / 4 * Self::SIZE + i % Self::SIZE) as u8;
+            i += 1;
+        }
+        x
+    };
+
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
     #[inline]
     pub(super) fn new(shift: u32) -> Self {
-        let size = size_of::<W>();
-        // The low word of each 128-bit lane goes to all of the lane's slots.
-        let whole = if shift.is_multiple_of(8) { shift as usize / 8 } else { 0 };
-        let pick = bytes(|i| {
-            let b = i % size + whole;
-            if b < 16 { b as u8 } else { 0x80 }
+        // Whole bytes of the shift are part of the selection. Bytes that this takes from beyond the pad are above the
+        // width, which is masked off.
+        let whole = if shift.is_multiple_of(8) { shift / 8 } else { 0 };
+        let low = _mm512_and_si512(
+            _mm512_add_epi8(bytemuck::must_cast(Self::LOW), _mm512_set1_epi8(whole as i8)),
+            _mm512_set1_epi8(15),
+        );
+        let slot = first(Self::SIZE) * 0x0001_0001_0001_0001;
+        let pick = std::array::from_fn(|j| {
+            let here = slot << (j * Self::SIZE % 16);
+            _mm512_mask_mov_epi8(_mm512_set1_epi8(-128), here, low)
         });
-        // Register j of pads fills slot j of each lane: pad 4 j + lane is at lane, slot.
-        let order = bytes(|i| {
-            let e = i / size;
-            (16 * (e % 4) + e / 4 * size + i % size) as u8
-        });
-        Self { shift, pick, order, word: PhantomData }
+        Self { shift, pick, order: bytemuck::must_cast(Self::ORDER), word: PhantomData }
     }
 
     /// `64 / size` words from as many pads.
@@ -53,24 +74,20 @@ impl<W: RingWord> Pads<W> {
     #[inline]
     fn merge(&self, pads: &[u128], prepare: impl Fn(__m512i) -> __m512i) -> __m512i {
         let size = size_of::<W>();
-        let slot = match size {
-            1 => 0x0001_0001_0001_0001,
-            2 => 0x0003_0003_0003_0003,
-            4 => 0x000f_000f_000f_000f,
-            _ => 0x00ff_00ff_00ff_00ff_u64,
-        };
         let pads: &[[u8; 64]] = bytemuck::cast_slice::<u128, u8>(&pads[..64 / size]).as_chunks().0;
         // Two chains, to hide the latency of the merges.
         let mut acc = [_mm512_setzero_si512(); 2];
         macro_rules! slots {
             ($($j:literal)*) => {$(
                 if $j < 16 / size {
-                    let x = prepare(bytemuck::must_cast(pads[$j]));
-                    acc[$j % 2] = _mm512_mask_shuffle_epi8(acc[$j % 2], slot << ($j * size), x, self.pick);
+                    let x = |j: usize| {
+                        _mm512_shuffle_epi8(prepare(bytemuck::must_cast(pads[j])), self.pick[j])
+                    };
+                    acc[$j / 2 % 2] = _mm512_ternarylogic_epi64::<0xfe>(acc[$j / 2 % 2], x($j), x($j + 1));
                 }
             )*};
         }
-        slots!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15);
+        slots!(0 2 4 6 8 10 12 14);
         _mm512_permutexvar_epi8(self.order, _mm512_or_si512(acc[0], acc[1]))
     }
 }
@@ -175,7 +192,9 @@ fn large<W: RingWord>(
     let table: &[u8] = bytemuck::cast_slice(table);
     let out: &mut [u8] = bytemuck::cast_slice_mut(out);
     // Two copies of the table, to move registers from one to the other.
-    let mut spare = vec![_mm512_setzero_si512(); 2 * regs];
+    let mut few = [_mm512_setzero_si512(); 32];
+    let mut many = vec![_mm512_setzero_si512(); if regs > 16 { 2 * regs } else { 0 }];
+    let spare = if regs > 16 { &mut many[..] } else { &mut few[..2 * regs] };
     let (mut a, mut b) = spare.split_at_mut(regs);
 
     for (i, &mask) in masks.iter().enumerate() {
