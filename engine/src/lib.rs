@@ -2,5 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod fixed;
+pub mod pair;
+pub mod plan;
 pub mod program;
 pub mod protocols;
+pub mod run;
+pub mod schedule;
+pub mod session;

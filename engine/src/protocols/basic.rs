@@ -32,6 +32,17 @@ pub struct SubtractFrom(
     pub i128,
 );
 
+/// A public vector, as a value of `[lo, hi]`.
+#[derive(Clone, Debug)]
+pub struct Constant {
+    /// The values.
+    pub values: Vec<i128>,
+    /// Width of the ring.
+    pub width: u32,
+    /// The range it is declared with.
+    pub range: (i128, i128),
+}
+
 /// A vector `times` times over.
 #[derive(Clone, Copy, Debug)]
 pub struct Repeat {
@@ -113,6 +124,23 @@ impl Function for SubtractFrom {
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         let minus = cx.neg(Int(ins[0]));
         Ok(vec![cx.offset(minus, self.0).0])
+    }
+}
+
+impl Function for Constant {
+    fn name(&self) -> &'static str {
+        "constant"
+    }
+    fn clear(&self, _: &[&[i128]]) -> Vec<Vec<i128>> {
+        vec![self.values.clone()]
+    }
+    fn lower(&self, cx: &mut Cx, _: &[Reg]) -> Build<Vec<Reg>> {
+        let value = cx.public(self.width, self.values.clone());
+        let (lo, hi) = self.range;
+        if cx.ty(value).lo < lo || cx.ty(value).hi > hi {
+            return refuse("constant", format!("a value outside {lo}..={hi}"));
+        }
+        Ok(vec![cx.retype(value, lo, hi).0])
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::{basic::*, bits::*, exp::Exp, linear::*, lookup::*, product::*, select::ArgMax, shift::*, sigmoid::*};
 use crate::fixed::math;
+use crate::pair;
+use crate::plan::Plan;
 use crate::program::{Build, Cx, Function, Holder, Own, Profile, Program, Reg, clear, ideal::Machine, signed};
 use proptest::prelude::*;
 use sirnn_backends::inst::{LinearOp, Party};
@@ -60,6 +62,14 @@ fn check(program: &Program, inputs: &Inputs, seed: u128) -> Result<(), String> {
     let want = clear::evaluate(program, inputs)?;
     let got = Machine::new(program, seed, true).run(inputs)?;
     if got == want { Ok(()) } else { Err(format!("outputs differ: {got:?} {want:?}")) }
+}
+
+/// The same with real oblivious transfer between two threads: outputs, rounds and bytes as planned.
+fn check_real(program: Program, inputs: &Inputs, backend: &str) {
+    let want = clear::evaluate(&program, inputs).unwrap();
+    let plan = Plan::new(program, Profile::default());
+    let [_, (got, _)] = pair::run(&plan, backend, inputs).unwrap();
+    assert_eq!(got, want.into_iter().collect());
 }
 
 /// One function on operands with the given types; values are spread over the range, ends included.
@@ -254,15 +264,14 @@ fn loops_carry_state() {
     // h' = floor((h * x_t) / 2^4) wrapped to 8 bits + x_t.
     let mut cx = Cx::new(Profile::default());
     let x = cx.input("x0", Party::P1, 8, 15, signed(8));
-    let x = cx.share(x);
-    let zero = cx.public(8, vec![3; 3]);
-    let zero = cx.retype(zero, -128, 127);
+    let x = cx.call_int(Share, &[x.0]).unwrap();
+    let start = Constant { values: vec![3; 3], width: 8, range: signed(8) };
+    let zero = cx.call_int(start, &[]).unwrap();
     let (last, all) = cx
         .scan(5, &[(zero, signed(8))], &[x], |cx, state, xs| {
             let p = cx.call_int(ScaledProduct(Shift::down(4, 16)), &[state[0].0, xs[0].0])?;
             let p = cx.call_int(Wrap { width: 8 }, &[p.0])?;
             let sum = cx.call_int(Add { width: 8 }, &[p.0, xs[0].0])?;
-            let sum = cx.retype(sum, -256, 254);
             let h = cx.call_int(Wrap { width: 8 }, &[sum.0])?;
             Ok((vec![h], vec![h]))
         })
@@ -281,7 +290,32 @@ fn loops_carry_state() {
         }
         trace.extend(h.clone());
     }
-    let got = Machine::new(&p, 11, true).run(&inputs(&[x])).unwrap();
+    let got = Machine::new(&p, 11, true).run(&inputs(&[x.clone()])).unwrap();
     assert_eq!(got[0].1, h);
     assert_eq!(got[1].1, trace);
+    check_real(p, &inputs(&[x]), "iknp");
+}
+
+#[test]
+fn real_transfers_compute_the_same() {
+    let x: Vec<i128> = (0..150).map(|i| (i * i * 977) % 65536 - 32768).collect();
+    let y: Vec<i128> = (0..150).map(|i| (i * 4099) % 65536 - 32768).collect();
+    let types = [(16, signed(16), 150), (16, signed(16), 150)];
+    for backend in sirnn_backends::ot::names() {
+        let p = program(&types, |cx, ins| {
+            let product = cx.call(Product { width: 32 }, ins)?[0];
+            let quotient =
+                cx.call(Shift { floor: 2, shift: 7, rounding: Rounding::TowardZero, width: 30 }, &[product])?[0];
+            let sign = cx.call(Sign, &[ins[1]])?[0];
+            let kept = cx.call(Mux, &[sign, ins[0]])?[0];
+            let sigmoid = Sigmoid { reference: math::Sigmoid::new(16, 12, 12).unwrap(), stride: 0, width: 16 };
+            let sigmoid = cx.call(sigmoid, &[ins[0]])?[0];
+            let tanh = Tanh { reference: math::Tanh::new(16, 12, 12).unwrap(), stride: 0, width: 16 };
+            let tanh = cx.call(tanh, &[ins[1]])?[0];
+            let first = cx.call(ArgMax { classes: 15 }, &[ins[0]])?[0];
+            Ok(vec![product, quotient, kept, sigmoid, tanh, first])
+        })
+        .unwrap();
+        check_real(p, &inputs(&[x.clone(), y.clone()]), backend);
+    }
 }

@@ -1,0 +1,265 @@
+//! The plan: a program with its schedule, and everything that follows from both before anything runs: frames, rounds,
+//! bytes, correlations in the order of their use, memory, and the digest that both parties compare.
+
+use crate::program::{Op, Profile, Program, Reg};
+use crate::schedule::{self, BlockSchedule, Time, Times};
+use sirnn_backends::forms::linear_offline_cost;
+use sirnn_backends::inst::{Inst, Kind, LinearOp, Party};
+use sirnn_backends::ot::{self, cost::Cost, streams::Mode};
+use sirnn_backends::vector::Vector;
+use std::fmt::Write;
+
+/// Bytes of a frame's header: round number and payload length, 4 bytes each.
+pub const FRAME_HEADER: usize = 8;
+
+/// Version of everything that the digest covers. Raise it when the wire changes without the plan showing it.
+// AGREEMENT.
+pub const WIRE_VERSION: u32 = 1;
+
+/// A matrix that the offline phase prepares: one per [`Inst::Linear`] node, for all trips.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearTask {
+    /// Block and node.
+    pub node: (usize, usize),
+    /// The weights: an input of the program.
+    pub weights: Reg,
+    /// The map.
+    pub op: LinearOp,
+    /// Bits of a weight.
+    pub weight_bits: u8,
+    /// Ring.
+    pub width: u8,
+    /// Input elements of one trip.
+    pub n: usize,
+    /// Trips.
+    pub trips: usize,
+}
+
+/// A planned program.
+#[derive(Debug)]
+pub struct Plan {
+    /// The program.
+    pub program: Program,
+    /// How its forms were chosen.
+    pub profile: Profile,
+    /// One schedule per block.
+    pub blocks: Vec<BlockSchedule>,
+    /// Payload bytes of each party's frame in each round.
+    pub frames: Vec<[usize; 2]>,
+    /// Correlations in the order in which they are drawn.
+    pub needs: Vec<(Kind, u64)>,
+    /// Offline products.
+    pub linear: Vec<LinearTask>,
+    /// Digest of program, schedule and constants.
+    pub digest: [u8; 32],
+}
+
+impl Plan {
+    /// Schedules a program and derives its cost.
+    pub fn new(program: Program, profile: Profile) -> Self {
+        let blocks: Vec<BlockSchedule> = (0..program.blocks.len()).map(|b| schedule::block(&program, b)).collect();
+        let mut linear = Vec::new();
+        for (b, block) in program.blocks.iter().enumerate() {
+            for (i, node) in block.nodes.iter().enumerate() {
+                if let Op::Inter(Inst::Linear { op, weight_bits, width }) = node.op {
+                    let n = node.instances(&program.regs);
+                    let weights = node.ins[0];
+                    linear.push(LinearTask { node: (b, i), weights, op, weight_bits, width, n, trips: block.trips });
+                }
+            }
+        }
+        let mut needs = Vec::new();
+        for task in &linear {
+            let (cots, _, _) = linear_offline_cost(task.op, task.weight_bits, task.width, task.n * task.trips);
+            add_need(&mut needs, Kind::Cot { sender: Party::P1 }, cots as u64);
+        }
+        let mut frames = Vec::new();
+        for (b, s) in blocks.iter().enumerate() {
+            block_traffic(&program, b, s, &mut frames, &mut needs);
+        }
+        let digest = digest(&program, &blocks, &profile);
+        Plan { program, profile, blocks, frames, needs, linear, digest }
+    }
+
+    /// Online rounds: one-way delays. A round in which nobody sends takes no time.
+    pub fn rounds(&self) -> usize {
+        self.frames.iter().filter(|f| f[0] + f[1] > 0).count()
+    }
+
+    /// Online bytes that each party sends, frame headers included.
+    pub fn online_bytes(&self) -> [u64; 2] {
+        let mut sum = [0; 2];
+        for frame in &self.frames {
+            for p in 0..2 {
+                if frame[p] > 0 {
+                    sum[p] += (frame[p] + FRAME_HEADER) as u64;
+                }
+            }
+        }
+        sum
+    }
+
+    /// Offline cost with a backend: set-up, correlations, and the products with the weights.
+    pub fn offline_cost(&self, spec: &dyn ot::BackendSpec, mode: Mode) -> Cost {
+        let mut cost = ot::streams::plan_cost(spec, &self.needs, mode);
+        for task in &self.linear {
+            let (_, to_p1, to_p0) =
+                linear_offline_cost(task.op, task.weight_bits, task.width, task.n * task.trips);
+            cost.bytes_from[0] += to_p1 as u64;
+            cost.bytes_from[1] += to_p0 as u64;
+            cost.rounds += 2;
+        }
+        cost
+    }
+
+    /// Instances of interactive nodes, over all trips.
+    pub fn instances(&self) -> u64 {
+        let count = |b: &crate::program::Block| {
+            let inter = b.nodes.iter().filter(|n| matches!(n.op, Op::Inter(_)));
+            inter.map(|n| n.instances(&self.program.regs) as u64).sum::<u64>() * b.trips as u64
+        };
+        self.program.blocks.iter().map(count).sum()
+    }
+
+    /// Bytes of memory at the peak, by party: registers, frames, products of the offline phase; without correlations.
+    pub fn memory(&self) -> [u64; 2] {
+        let mut peak = [0; 2];
+        let prepared: u64 = self
+            .linear
+            .iter()
+            .map(|t| {
+                let n = t.n * t.trips;
+                (Vector::heap_bytes(t.width.into(), n) + Vector::heap_bytes(t.width.into(), t.op.output_len(n))) as u64
+            })
+            .sum();
+        let frame = self.frames.iter().map(|f| f[0] + f[1]).max().unwrap_or(0) as u64;
+        let mut kept = 0;
+        for (b, s) in self.blocks.iter().enumerate() {
+            let live = self.live_registers(b, s);
+            for p in 0..2 {
+                peak[p] = peak[p].max(kept + live[p]);
+            }
+            kept += self.exports(b);
+        }
+        peak.map(|p| p + prepared + 2 * frame)
+    }
+
+    fn size(&self, reg: Reg) -> u64 {
+        let ty = self.program.ty(reg);
+        match ty.ring {
+            sirnn_backends::inst::Ring::Add(w) => Vector::heap_bytes(w.into(), ty.len) as u64,
+            sirnn_backends::inst::Ring::Xor(k) => u64::from(k) * ty.len.div_ceil(64) as u64 * 8,
+        }
+    }
+
+    /// Registers of a block that are alive at the same time, over all trips under way.
+    fn live_registers(&self, b: usize, s: &BlockSchedule) -> [u64; 2] {
+        let block = &self.program.blocks[b];
+        let mut death = s.available.clone();
+        for (node, times) in block.nodes.iter().zip(&s.nodes) {
+            let last = match times {
+                Times::Local(t) => t.map(|t| t.unwrap_or(0)),
+                Times::Inter { messages, ready, .. } => {
+                    let last = messages.iter().map(|m| m + 1).max().unwrap_or(0);
+                    ready.map(|r| r.unwrap_or(0).max(last))
+                }
+            };
+            for reg in node.ins.iter().filter(|r| self.program.home[r.0 as usize] == b) {
+                let slot = &mut death[(reg.0 - s.first) as usize];
+                for p in 0..2 {
+                    slot[p] = slot[p].max(last[p]);
+                }
+            }
+        }
+        let interval = s.interval.max(1);
+        let mut folded = vec![[0u64; 2]; interval.min(s.length + 1)];
+        for (i, (from, to)) in s.available.iter().zip(&death).enumerate() {
+            let size = self.size(Reg(s.first + i as u32));
+            for p in 0..2 {
+                for t in from[p]..=to[p] {
+                    let slot = t % folded.len();
+                    folded[slot][p] += size;
+                }
+            }
+        }
+        [0, 1].map(|p| folded.iter().map(|f| f[p]).max().unwrap_or(0))
+    }
+
+    fn exports(&self, b: usize) -> u64 {
+        let block = &self.program.blocks[b];
+        block.stacks.iter().chain(&block.finals).map(|&(_, outer)| self.size(outer)).sum()
+    }
+}
+
+fn add_need(needs: &mut Vec<(Kind, u64)>, kind: Kind, n: u64) {
+    match needs.last_mut() {
+        Some((last, count)) if *last == kind => *count += n,
+        _ => needs.push((kind, n)),
+    }
+}
+
+/// Trips of a block that are at some time of theirs in round `round`: `(trip, time)`, earlier trips first.
+pub fn trips_at(s: &BlockSchedule, trips: usize, round: Time) -> impl Iterator<Item = (usize, Time)> + use<> {
+    let (interval, length) = (s.interval.max(1), s.length);
+    let first = round.saturating_sub(length).div_ceil(interval);
+    let last = (round / interval).min(trips - 1);
+    (first..last + 1).map(move |t| (t, round - t * interval)).filter(move |&(_, time)| time <= length)
+}
+
+fn block_traffic(program: &Program, b: usize, s: &BlockSchedule, frames: &mut Vec<[usize; 2]>, needs: &mut Vec<(Kind, u64)>) {
+    let block = &program.blocks[b];
+    let mut bytes = vec![[0usize; 2]; s.length + 1];
+    let mut draws: Vec<Vec<(Kind, u64)>> = vec![Vec::new(); s.length + 1];
+    for (node, times) in block.nodes.iter().zip(&s.nodes) {
+        if let (Op::Inter(inst), Times::Inter { draw, messages, .. }) = (&node.op, times) {
+            let n = node.instances(&program.regs);
+            for (m, &round) in inst.messages(n).iter().zip(messages) {
+                bytes[round][m.from.index()] += m.bytes;
+            }
+            draws[*draw].extend(inst.demand(n).map(|(kind, n)| (kind, n as u64)));
+        }
+    }
+    for round in 0..=s.rounds(block.trips) {
+        let mut frame = [0; 2];
+        for (_, time) in trips_at(s, block.trips, round) {
+            for p in 0..2 {
+                frame[p] += bytes[time][p];
+            }
+            for &(kind, n) in &draws[time] {
+                add_need(needs, kind, n);
+            }
+        }
+        if round < s.rounds(block.trips) {
+            frames.push(frame);
+        }
+    }
+}
+
+struct Hashing(blake3::Hasher);
+
+impl Write for Hashing {
+    fn write_str(&mut self, s: &str) -> std::fmt::Result {
+        self.0.update(s.as_bytes());
+        Ok(())
+    }
+}
+
+/// Digest of all that both parties must agree on.
+fn digest(program: &Program, blocks: &[BlockSchedule], profile: &Profile) -> [u8; 32] {
+    let mut h = Hashing(blake3::Hasher::new());
+    let mut put = |what: &dyn std::fmt::Debug| write!(h, "{what:?};").expect("hashing does not fail");
+    put(&("sirnn plan", WIRE_VERSION, profile));
+    put(&program.regs);
+    for (block, s) in program.blocks.iter().zip(blocks) {
+        put(&(block.trips, &block.slices, &block.carries, &block.stacks, &block.finals));
+        for node in &block.nodes {
+            put(&(&node.op, &node.ins, &node.outs));
+        }
+        put(s);
+    }
+    for input in &program.inputs {
+        put(&(&input.name, input.reg));
+    }
+    put(&program.outputs);
+    *h.0.finalize().as_bytes()
+}
