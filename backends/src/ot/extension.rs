@@ -15,7 +15,7 @@
 use super::{
     Backend, Batch, CotRecv, CotSend, GRANULE, Session, Source, base,
     cost::{Ledger, Meter},
-    kk13, os_block, softspoken,
+    ferret, kk13, os_block, softspoken,
 };
 use crate::{
     Error, Party,
@@ -67,22 +67,25 @@ impl Route {
     }
 }
 
-/// Which extensions a demand uses, by sender.
+/// What a demand takes, by sender.
 #[derive(Clone, Copy, Default)]
 struct Uses {
-    cot: [bool; 2],
+    /// Number of COTs.
+    cots: [u64; 2],
+    /// Whether KK13 is needed.
     kk13: [bool; 2],
 }
 
 impl Uses {
     fn of(source: Source, demand: &[(Kind, u64)]) -> Self {
         let mut uses = Self::default();
-        for &(kind, _) in demand.iter().filter(|(_, n)| *n > 0) {
+        for &(kind, n) in demand.iter().filter(|(_, n)| *n > 0) {
             match Route::of(source, kind) {
-                Route::Cot { sender } | Route::CombinedCots { sender, .. } => uses.cot[sender.index()] = true,
+                Route::Cot { sender } => uses.cots[sender.index()] += n,
+                Route::CombinedCots { sender, bits } => uses.cots[sender.index()] += n * u64::from(bits),
                 Route::Kk13 { sender, .. } => uses.kk13[sender.index()] = true,
                 Route::TriplesFromKk13 => uses.kk13[TRIPLE_SENDER.index()] = true,
-                Route::TriplesFromCots { .. } => uses.cot = [true; 2],
+                Route::TriplesFromCots { .. } => uses.cots = uses.cots.map(|cots| cots + n),
             }
         }
         uses
@@ -90,7 +93,7 @@ impl Uses {
 
     /// Blocks of 128 base OTs that `party` receives, to be a sender of extensions.
     fn blocks(self, party: Party) -> usize {
-        usize::from(self.cot[party.index()]) + 2 * usize::from(self.kk13[party.index()])
+        usize::from(self.cots[party.index()] > 0) + 2 * usize::from(self.kk13[party.index()])
     }
 }
 
@@ -133,18 +136,36 @@ impl Extension {
         for s in secrets.iter_mut() {
             *s = os_block()?;
         }
+        if source == Source::Ferret && uses.cots[me.index()] > 0 {
+            // Its rows carry the choice in the lowest bit.
+            secrets[0] |= 1;
+        }
         let seeds = base::run(&session, 128 * uses.blocks(peer), &secrets, channel)?;
         let (mut s, mut chosen, mut pairs) = (&secrets[..], &seeds.chosen[..], &seeds.pairs[..]);
         let mut cot_send: Option<Box<dyn CotSend>> = None;
         let mut cot_recv: Option<Box<dyn CotRecv>> = None;
-        if uses.cot[peer.index()] {
+        if uses.cots[peer.index()] > 0 {
             let mine = pairs.split_off(..128).expect("one block was demanded");
-            cot_recv = Some(Box::new(softspoken::Receiver::new(source.group(), mine, channel)?));
+            let receiver = softspoken::Receiver::new(source.group(), mine, channel)?;
+            cot_recv = Some(match source {
+                Source::Ferret => {
+                    let lpn = ferret::Lpn::for_demand(uses.cots[peer.index()]);
+                    Box::new(ferret::Receiver::new(lpn, &session, receiver, channel)?)
+                }
+                _ => Box::new(receiver),
+            });
         }
-        if uses.cot[me.index()] {
+        if uses.cots[me.index()] > 0 {
             let delta = s.split_off_first().expect("one block was demanded");
             let mine = chosen.split_off(..128).expect("one block was demanded");
-            cot_send = Some(Box::new(softspoken::Sender::new(source.group(), *delta, mine, channel)?));
+            let sender = softspoken::Sender::new(source.group(), *delta, mine, channel)?;
+            cot_send = Some(match source {
+                Source::Ferret => {
+                    let lpn = ferret::Lpn::for_demand(uses.cots[me.index()]);
+                    Box::new(ferret::Sender::new(lpn, &session, sender, channel)?)
+                }
+                _ => Box::new(sender),
+            });
         }
         let kk13_send = (!s.is_empty()).then(|| kk13::Sender::new([s[0], s[1]], chosen));
         let kk13_recv = (!pairs.is_empty()).then(|| kk13::Receiver::new(pairs));
@@ -278,9 +299,14 @@ impl Extension {
     }
 
     fn triples_from_cots(&mut self, cols: u8, n: usize, channel: &mut dyn Channel) -> Result<Triples, Error> {
-        // The receiver's message does not wait for the sender's: both directions are on their way at the same time.
-        let (chosen, a) = self.cot_choices(n, channel)?;
-        let rows = self.cot_rows(n, channel)?;
+        // The side that only sends comes first: then both directions are on their way at the same time.
+        let (rows, (chosen, a)) = match self.source {
+            Source::Ferret => (self.cot_rows(n, channel)?, self.cot_choices(n, channel)?),
+            _ => {
+                let chosen = self.cot_choices(n, channel)?;
+                (self.cot_rows(n, channel)?, chosen)
+            }
+        };
         let delta = self.delta();
         let me = self.session.party.index();
         let at = self.triples[0].1;
@@ -417,15 +443,26 @@ fn products(a: u32, b: u32) -> u32 {
 pub(super) struct ExtensionMeter {
     source: Source,
     uses: Uses,
+    /// By sender, for Ferret.
+    progress: [ferret::Progress; 2],
 }
 
 impl ExtensionMeter {
     pub(super) fn new(source: Source, demand: &[(Kind, u64)]) -> Self {
-        Self { source, uses: Uses::of(source, demand) }
+        let uses = Uses::of(source, demand);
+        let progress = uses.cots.map(|n| ferret::Progress::new(ferret::Lpn::for_demand(n)));
+        Self { source, uses, progress }
     }
 
-    fn cots(&mut self, n: u64) -> u64 {
-        softspoken::message(self.source.group(), n)
+    /// Bytes from P0 and P1 for `n` COTs.
+    fn cots(&mut self, sender: Party, n: u64) -> [u64; 2] {
+        let (from, bytes) = match self.source {
+            Source::Ferret => (sender, self.progress[sender.index()].bytes(n.next_multiple_of(GRANULE as u64))),
+            source => (sender.other(), softspoken::message(source.group(), n)),
+        };
+        let mut both = [0; 2];
+        both[from.index()] = bytes;
+        both
     }
 }
 
@@ -434,15 +471,23 @@ impl Meter for ExtensionMeter {
         let receives = Party::BOTH.map(|p| self.uses.blocks(p) as u64);
         ledger.exchange([receives[1], receives[0]].map(|n| n.min(1) * base::POINT as u64));
         ledger.exchange(receives.map(|n| n * 128 * base::POINT as u64));
-        let [p0, p1] = self.uses.cot.map(|used| u64::from(used) * softspoken::setup_message(self.source.group()));
-        ledger.exchange([p1, p0]);
+        let group = self.source.group();
+        let from_receiver = self.uses.cots.map(|n| match self.source {
+            _ if n == 0 => 0,
+            Source::Ferret => {
+                let base = ferret::Lpn::for_demand(n).base() as u64;
+                softspoken::setup_message(group) + softspoken::message(group, base)
+            }
+            _ => softspoken::setup_message(group),
+        });
+        ledger.exchange([from_receiver[1], from_receiver[0]]);
     }
 
     fn generate(&mut self, kind: Kind, n: usize, ledger: &mut Ledger) {
         let many = n as u64;
         match Route::of(self.source, kind) {
-            Route::Cot { sender } => ledger.message(sender.other(), self.cots(many)),
-            Route::CombinedCots { sender, bits } => ledger.message(sender.other(), self.cots(many * u64::from(bits))),
+            Route::Cot { sender } => ledger.exchange(self.cots(sender, many)),
+            Route::CombinedCots { sender, bits } => ledger.exchange(self.cots(sender, many * u64::from(bits))),
             Route::Kk13 { sender, bits } => ledger.message(sender.other(), kk13::message(many, bits)),
             Route::TriplesFromKk13 => {
                 let pairs = n.div_ceil(2);
@@ -450,8 +495,8 @@ impl Meter for ExtensionMeter {
                 ledger.message(TRIPLE_SENDER, section(pairs, TRIPLE_PAYLOAD) as u64);
             }
             Route::TriplesFromCots { .. } => {
-                let bytes = self.cots(many);
-                ledger.exchange([bytes; 2]);
+                let [a, b] = Party::BOTH.map(|sender| self.cots(sender, many));
+                ledger.exchange([a[0] + b[0], a[1] + b[1]]);
             }
         }
     }

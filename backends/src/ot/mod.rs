@@ -2,7 +2,7 @@
 //! output to the online phase.
 //!
 //! Reading order: `base` (random OTs by public-key operations), `softspoken` (many correlated OTs from 128 of them, IKNP
-//! included), `kk13` (1-of-N), `extension` (every kind of correlation from these), [`streams`] (FIFOs, prefilled or live),
+//! included), `ferret` (nearly without communication), `kk13` (1-of-N), `extension` (every kind of correlation from these), [`streams`] (FIFOs, prefilled or live),
 //! [`cost`] (what all of it costs, exactly and without running it).
 //!
 //! All protocols are secure against semi-honest parties with 128 bits. Every session has fresh base OTs, deltas and
@@ -11,6 +11,7 @@
 mod base;
 pub mod cost;
 mod extension;
+mod ferret;
 mod kk13;
 mod softspoken;
 pub mod streams;
@@ -122,6 +123,8 @@ enum Source {
     Iknp,
     /// Groups of this many bits of delta.
     SoftSpoken(u32),
+    /// From LPN.
+    Ferret,
 }
 
 impl Source {
@@ -130,6 +133,7 @@ impl Source {
         match self {
             Source::Iknp => 1,
             Source::SoftSpoken(k) => k,
+            Source::Ferret => ferret::BOOTSTRAP,
         }
     }
 }
@@ -140,11 +144,12 @@ struct Flavour {
     source: Source,
 }
 
-const FLAVOURS: [Flavour; 4] = [
+const FLAVOURS: [Flavour; 5] = [
     Flavour { name: "iknp", source: Source::Iknp },
     Flavour { name: "softspoken", source: Source::SoftSpoken(4) },
     Flavour { name: "softspoken:2", source: Source::SoftSpoken(2) },
     Flavour { name: "softspoken:8", source: Source::SoftSpoken(8) },
+    Flavour { name: "ferret", source: Source::Ferret },
 ];
 
 /// Names of all flavours.

@@ -1,0 +1,327 @@
+//! Ferret: silent random correlated OTs, a fraction of a bit each.
+//!
+//! Yang, Weng, Lan, Zhang, Wang (CCS 2020) with regular noise and primal LPN, against semi-honest parties, with the
+//! correlated trees of Guo, Yang, Wang, Zhang, Xie, Liu, Zhao ("Half-Tree", EUROCRYPT 2023). A round stretches
+//! `k + t h` COTs to `t 2^h`:
+//!
+//! * `t` single-point COTs. The sender's tree has leaves `v_j` that sum to delta. `h` COTs (one block is sent for each but
+//!   the first) give the receiver all leaves but number `a`, hence `w_j = v_j` for `j != a` and
+//!   `w_a = sum of the others = v_a ^ delta`. The position `a` is the complement of the COTs' random choices.
+//! * LPN: row `i` of the output is `v_i` (or `w_i`) plus ten of the `k` other rows, taken by a public random matrix that
+//!   is fresh in every round. The receiver's choices become `A s + e`, pseudo-random by the LPN assumption.
+//!
+//! Some of the output is kept for the next round. The choice travels in the lowest bit of a row: delta has it set, the
+//! sender's rows have it clear, which leaves 127 secret bits of delta.
+//!
+//! The first round starts from SoftSpoken OT. All messages go from the sender to the receiver, one per tree; nobody waits
+//! for an answer.
+
+use super::{CotRecv, CotSend, Session, softspoken};
+use crate::{Error, Party, transport::Channel};
+use sirnn_kernels::{
+    aes::{AesKey, Prg},
+    tree::{WEIGHT, add_at, add_sparse, grow, sum_into},
+};
+use zeroize::{Zeroize, Zeroizing};
+
+/// Groups of delta's bits for the COTs of the first round.
+pub(super) const BOOTSTRAP: u32 = 4;
+
+/// An instance of LPN with regular noise.
+// SECURITY: 128 bits against the published attacks on regular LPN (Gauss, statistical decoding, information-set decoding
+// with BJMM, the hybrid algebraic attacks of Briaud and Oygarden, Esser and Santini, and "AGB 2.0", eprint 2025/1476)
+// by the estimates with which emp-ot publishes these sets (2026; after eprint 2022/712). The hybrid attack is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lpn {
+    /// Noisy positions, one per tree.
+    trees: usize,
+    /// Bits of a position.
+    height: usize,
+    /// Secret length, a power of two.
+    secret: usize,
+}
+
+const SETS: [Lpn; 3] = [
+    Lpn { trees: 850, height: 10, secret: 1 << 16 },
+    Lpn { trees: 1170, height: 11, secret: 1 << 17 },
+    Lpn { trees: 1520, height: 12, secret: 1 << 18 },
+];
+
+impl Lpn {
+    /// The set that takes the fewest bytes for `n` COTs: large sets start slowly.
+    // AGREEMENT: both parties know the demand.
+    pub(super) fn for_demand(n: u64) -> Self {
+        let [small, medium, large] = SETS;
+        match n {
+            0..3_000_000 => small,
+            3_000_000..12_000_000 => medium,
+            _ => large,
+        }
+    }
+
+    fn leaves(self) -> usize {
+        1 << self.height
+    }
+
+    /// COTs that a round starts from: rows of the secret, then those of the trees.
+    pub(super) fn base(self) -> usize {
+        self.secret + self.trees * self.height
+    }
+
+    /// Trees at the end of a round whose leaves become the base of the next one.
+    fn refill(self) -> usize {
+        self.base().div_ceil(self.leaves())
+    }
+
+    /// Blocks of a tree's message.
+    fn message(self) -> usize {
+        self.height - 1
+    }
+}
+
+/// What the meter knows of a source: how far it is in its round.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    lpn: Lpn,
+    /// Trees of this round grown so far.
+    tree: usize,
+    /// Rows of the last tree that were not handed out.
+    left: usize,
+}
+
+/// What to do with the next tree.
+enum Next {
+    Output,
+    Refill,
+}
+
+impl Progress {
+    pub(super) fn new(lpn: Lpn) -> Self {
+        Self { lpn, tree: 0, left: 0 }
+    }
+
+    /// Counts the next tree; the last ones of a round go to the next base.
+    fn advance(&mut self) -> Next {
+        let kept = self.lpn.trees - self.lpn.refill();
+        self.tree = if self.tree == self.lpn.trees { 1 } else { self.tree + 1 };
+        if self.tree <= kept { Next::Output } else { Next::Refill }
+    }
+
+    /// Bytes from the sender for `n` more rows.
+    pub(super) fn bytes(&mut self, n: u64) -> u64 {
+        let mut missing = n;
+        let mut trees = 0;
+        loop {
+            let taken = missing.min(self.left as u64);
+            self.left -= taken as usize;
+            missing -= taken;
+            if missing == 0 {
+                return trees * 16 * self.lpn.message() as u64;
+            }
+            trees += 1;
+            if let Next::Output = self.advance() {
+                self.left = self.lpn.leaves();
+            }
+        }
+    }
+}
+
+/// What both sides do alike.
+struct Expander {
+    progress: Progress,
+    /// The public permutation of the trees is different in each round.
+    tree_key: u128,
+    round: u128,
+    pi: AesKey,
+    matrix: Prg,
+    indices: Vec<u128>,
+    /// Rows that this round starts from.
+    base: Zeroizing<Vec<u128>>,
+    /// Rows for the next round, so far.
+    next: Zeroizing<Vec<u128>>,
+    /// The current tree: nodes, then rows.
+    rows: Zeroizing<Vec<u128>>,
+}
+
+/// Rows whose matrix entries are chosen at a time.
+const TILE: usize = 64;
+
+impl Expander {
+    fn new(lpn: Lpn, session: &Session, sender: Party, base: Vec<u128>) -> Self {
+        let key = |context| {
+            let mut hash = blake3::Hasher::new_derive_key(context);
+            hash.update(&session.id).update(&[sender.index() as u8]);
+            let mut key = [0; 16];
+            hash.finalize_xof().fill(&mut key);
+            u128::from_le_bytes(key)
+        };
+        let tree_key = key("sirnn Ferret tree, version 1");
+        Self {
+            progress: Progress::new(lpn),
+            tree_key,
+            round: 0,
+            pi: AesKey::new(tree_key),
+            matrix: Prg::new(key("sirnn Ferret matrix, version 1")),
+            indices: vec![0; TILE * WEIGHT / 4],
+            base: Zeroizing::new(base),
+            next: Zeroizing::new(Vec::with_capacity(lpn.refill() * lpn.leaves())),
+            rows: Zeroizing::new(vec![0; lpn.leaves()]),
+        }
+    }
+
+    /// Fills `out`; `leaves` makes those of a tree from the COTs for it.
+    fn extend(
+        &mut self,
+        out: &mut [u128],
+        mut leaves: impl FnMut(&AesKey, &[u128], &mut [u128]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let lpn = self.progress.lpn;
+        let mut filled = 0;
+        loop {
+            let taken = self.progress.left.min(out.len() - filled);
+            let from = self.rows.len() - self.progress.left;
+            out[filled..filled + taken].copy_from_slice(&self.rows[from..from + taken]);
+            self.progress.left -= taken;
+            filled += taken;
+            if filled == out.len() {
+                return Ok(());
+            }
+            let next = self.progress.advance();
+            if self.progress.tree == 1 && !self.next.is_empty() {
+                self.next.truncate(lpn.base());
+                std::mem::swap(&mut self.base, &mut self.next);
+                self.next.clear();
+                self.round += 1;
+                self.pi = AesKey::new(self.tree_key ^ self.round);
+            }
+            let (secret, cots) = self.base.split_at(lpn.secret);
+            leaves(&self.pi, &cots[(self.progress.tree - 1) * lpn.height..][..lpn.height], &mut self.rows)?;
+            for rows in self.rows.chunks_mut(TILE) {
+                self.matrix.fill_blocks(&mut self.indices);
+                add_sparse(secret, bytemuck::cast_slice(&self.indices), rows);
+            }
+            match next {
+                Next::Output => self.progress.left = lpn.leaves(),
+                Next::Refill => self.next.extend_from_slice(&self.rows),
+            }
+        }
+    }
+}
+
+fn sum(nodes: &[u128]) -> u128 {
+    let mut sum = 0;
+    sum_into(nodes, &mut sum);
+    sum
+}
+
+/// The side that knows delta.
+pub(super) struct Sender {
+    delta: Zeroizing<u128>,
+    expander: Expander,
+}
+
+impl Sender {
+    /// `source` makes the COTs of the first round; its delta is odd.
+    pub(super) fn new(
+        lpn: Lpn,
+        session: &Session,
+        mut source: softspoken::Sender,
+        channel: &mut dyn Channel,
+    ) -> Result<Self, Error> {
+        let mut base = vec![0; lpn.base().next_multiple_of(super::GRANULE)];
+        source.extend(&mut base, channel)?;
+        base.truncate(lpn.base());
+        base.iter_mut().for_each(|q| *q &= !1);
+        let delta = Zeroizing::new(source.delta());
+        assert!(*delta & 1 == 1);
+        Ok(Self { delta, expander: Expander::new(lpn, session, session.party, base) })
+    }
+}
+
+impl CotSend for Sender {
+    fn delta(&self) -> u128 {
+        *self.delta
+    }
+
+    fn extend(&mut self, rows: &mut [u128], channel: &mut dyn Channel) -> Result<(), Error> {
+        let delta = *self.delta;
+        self.expander.extend(rows, |pi, cots, nodes| {
+            // With the first COT's row as left child of the root nothing has to be sent for it.
+            nodes[0] = cots[0];
+            nodes[1] = cots[0] ^ delta;
+            let mut message = [0; 16];
+            for (i, q) in cots.iter().enumerate().skip(1) {
+                let nodes = &mut nodes[..2 << i];
+                grow(pi, nodes);
+                message[i - 1] = q ^ sum(&nodes[..1 << i]);
+            }
+            nodes.iter_mut().for_each(|v| *v &= !1);
+            channel.send(bytemuck::cast_slice(&message[..cots.len() - 1]))
+        })
+    }
+}
+
+/// The side that knows choices.
+pub(super) struct Receiver {
+    expander: Expander,
+}
+
+impl Receiver {
+    /// `source` makes the COTs of the first round.
+    pub(super) fn new(
+        lpn: Lpn,
+        session: &Session,
+        mut source: softspoken::Receiver,
+        channel: &mut dyn Channel,
+    ) -> Result<Self, Error> {
+        let n = lpn.base().next_multiple_of(super::GRANULE);
+        let mut base = vec![0; n];
+        let mut choices = Zeroizing::new(vec![0; n / 64]);
+        source.extend(&mut base, &mut choices, channel)?;
+        base.truncate(lpn.base());
+        for (i, t) in base.iter_mut().enumerate() {
+            *t = *t & !1 | u128::from(choices[i / 64] >> (i % 64) & 1);
+        }
+        Ok(Self { expander: Expander::new(lpn, session, session.party.other(), base) })
+    }
+}
+
+impl CotRecv for Receiver {
+    fn extend(&mut self, rows: &mut [u128], choices: &mut [u64], channel: &mut dyn Channel) -> Result<(), Error> {
+        self.expander.extend(rows, |pi, cots, nodes| {
+            let mut message = [0u128; 16];
+            let message = &mut message[..cots.len() - 1];
+            channel.recv(bytemuck::cast_slice_mut(message))?;
+            // The two children of an unknown node, which is kept as zero.
+            let mut garbage = [0; 2];
+            grow(pi, &mut garbage);
+            let garbage = garbage[0];
+            let all = |bit: u128| 0u128.wrapping_sub(bit & 1);
+
+            let choice = all(cots[0]);
+            nodes[0] = cots[0] & !choice;
+            nodes[1] = cots[0] & choice;
+            let mut position = usize::from(cots[0] & 1 == 0);
+            for (i, (t, m)) in cots[1..].iter().zip(message.iter()).enumerate() {
+                let half = 2 << i;
+                let nodes = &mut nodes[..2 * half];
+                grow(pi, nodes);
+                let (left, right) = nodes.split_at_mut(half);
+                // The COT tells the sum of all nodes on the side of its choice; the other side's child stays unknown.
+                let (known, choice) = (t ^ m, all(*t));
+                add_at(left, position, garbage & choice | (known ^ sum(left)) & !choice);
+                add_at(right, position, garbage & !choice | (known ^ sum(right)) & choice);
+                position |= half & !(choice as usize);
+            }
+            let noisy = sum(nodes) | 1;
+            nodes.iter_mut().for_each(|w| *w &= !1);
+            add_at(nodes, position, noisy);
+            message.zeroize();
+            Ok(())
+        })?;
+        for (word, rows) in choices.iter_mut().zip(rows.chunks(64)) {
+            *word = rows.iter().enumerate().fold(0, |w, (i, t)| w | (*t as u64 & 1) << i);
+        }
+        Ok(())
+    }
+}
