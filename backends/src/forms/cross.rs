@@ -94,7 +94,7 @@ impl<W: VectorWord> Chooser<W> {
         let mut result = vec![W::default(); n];
         let tile = TILE.min(n.max(1));
         let scratch = || (vec![0; tile], vec![W::default(); tile]);
-        each(result.chunks_mut(TILE).enumerate(), scratch, |(pads, e), (t, acc)| {
+        each(self.shape.ots(), result.chunks_mut(TILE).enumerate(), scratch, |(pads, e), (t, acc)| {
             let from = t * TILE;
             let (pads, e) = (&mut pads[..acc.len()], &mut e[..acc.len()]);
             let mut sections = bytes;
@@ -176,7 +176,7 @@ impl<W: VectorWord> Other<W> {
         }
         let tile = TILE.min(n);
         let scratch = || (vec![0; tile], vec![0; tile], vec![W::default(); tile]);
-        each(jobs.into_iter(), scratch, |(pads0, pads1, e), (j, w, from, section, zero)| {
+        each(self.shape.ots(), jobs.into_iter(), scratch, |(pads0, pads1, e), (j, w, from, section, zero)| {
             let len = zero.len();
             let (pads0, pads1, e) = (&mut pads0[..len], &mut pads1[..len], &mut e[..len]);
             ticket.pads(j * n + from, 0, pads0, pads1);
@@ -211,6 +211,7 @@ impl<W: VectorWord> Instance for Other<W> {
         let values = self.values(operands);
         let mut result = vec![W::default(); n];
         each(
+            self.shape.ots(),
             result.chunks_mut(TILE).enumerate(),
             || (),
             |_, (t, acc)| {

@@ -88,7 +88,7 @@ impl Instance for Sender {
         });
         let slots = tile.min(n) << digit;
         let scratch = || (vec![0; slots], vec![0; self.flags.len() * slots.div_ceil(64)]);
-        each(jobs, scratch, |(pads, words), (from, sections)| {
+        each(n << digit, jobs, scratch, |(pads, words), (from, sections)| {
             let at = from..n.min(from + tile);
             let pads = &mut pads[..at.len() << digit];
             let per_flag = pads.len().div_ceil(64);

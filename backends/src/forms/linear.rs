@@ -104,25 +104,21 @@ fn signed<W: VectorWord>(weight_bits: u32, weights: &Vector) -> Vec<W> {
     weights
 }
 
-/// Elements that are worked on at a time. LOCAL.
-const TILE: usize = 1 << 14;
-
 /// The map on plain words, wrapping in the word.
 fn apply<W: VectorWord>(op: LinearOp, weights: &[W], x: &[W]) -> Vec<W> {
     let mut y = vec![W::default(); op.output_len(x.len())];
     match op {
         LinearOp::MatMul { inner, outer } => {
             let (inner, outer) = (inner as usize, outer as usize);
-            let rows = (TILE / inner).max(1);
-            let jobs = x.chunks(rows * inner).zip(y.chunks_mut(rows * outer));
-            each(jobs, || (), |_, (x, y)| matmul(x, weights, y, x.len() / inner, inner, outer));
+            matmul(x, weights, &mut y, x.len() / inner, inner, outer);
         }
         LinearOp::Scale { period } => {
             // Short periods are repeated: a kernel call wants more than a few elements.
-            let repeated = period as usize * (TILE / period as usize).max(1);
+            let repeated = period as usize * (ROWS / period as usize).max(1);
             let weights: Vec<W> = weights.iter().copied().cycle().take(repeated.min(x.len())).collect();
-            let jobs = x.chunks(repeated).zip(y.chunks_mut(repeated));
-            each(jobs, || (), |_, (x, y)| ops::mul(W::BITS, x, &weights[..x.len()], y));
+            for (x, y) in x.chunks(repeated).zip(y.chunks_mut(repeated)) {
+                ops::mul(W::BITS, x, &weights[..x.len()], y);
+            }
         }
     }
     y
@@ -362,7 +358,8 @@ fn receive<W: VectorWord>(
             message.resize(layout.message_len(weights.len(), rows.len()), 0);
             channel.recv(&mut message)?;
             let parts = message.chunks(layout.tile_len(weights.len(), ROWS));
-            each(tiles.iter_mut().zip(parts), Scratch::<W>::new, |scratch, (tile, mut rest)| {
+            let count = weights.len() * rows.len();
+            each(count, tiles.iter_mut().zip(parts), Scratch::<W>::new, |scratch, (tile, mut rest)| {
                 let len = tile.rows.len();
                 let values = &mut scratch.values[..weights.len() * len];
                 let (own, scaled) = (&mut scratch.zero[..len], &mut scratch.one[..len]);
@@ -412,7 +409,8 @@ fn send<W: VectorWord>(
         for weights in layout.groups(rows.len()) {
             message.resize(layout.message_len(weights.len(), rows.len()), 0);
             let parts = message.chunks_mut(layout.tile_len(weights.len(), ROWS));
-            each(tiles.iter_mut().zip(parts), Scratch::<W>::new, |scratch, (tile, mut rest)| {
+            let count = weights.len() * rows.len();
+            each(count, tiles.iter_mut().zip(parts), Scratch::<W>::new, |scratch, (tile, mut rest)| {
                 let len = tile.rows.len();
                 let values = &mut scratch.values[..weights.len() * len];
                 let (zero, one) = (&mut scratch.zero[..len], &mut scratch.one[..len]);
@@ -435,9 +433,9 @@ fn send<W: VectorWord>(
                 }
             });
             channel.send(&message)?;
+            channel.flush()?; // or a slow link lets the messages pile up
         }
         tiles.iter().for_each(|tile| tile.store(layout, &mut share));
     }
-    channel.flush()?;
     Ok(share)
 }

@@ -204,6 +204,7 @@ impl Instance for Sender {
         });
         let entries = tile.min(shape.n) << bits;
         each(
+            shape.n << bits,
             jobs,
             || (vec![0; entries], vec![0u64; entries]),
             |(pads, room), (from, sections)| {
@@ -215,7 +216,7 @@ impl Instance for Sender {
                     with_word_type!(column.0.bits(), W => {
                         let slots = &mut bytemuck::cast_slice_mut::<u64, W>(room)[..len << bits];
                         let masks = &W::of(&self.masks[c])[from..from + len];
-                            self.slots(column, W::of(&tables[c]), &tile, masks, slots);
+                        self.slots(column, W::of(&tables[c]), &tile, masks, slots);
                         pack(column.0.bits(), slots, section);
                     });
                 }
@@ -257,6 +258,7 @@ impl Receiver {
         let mut words = vec![W::default(); n];
         let jobs = words.chunks_mut(tile).zip(section.chunks(self.shape.tile_len(ring))).enumerate();
         each(
+            n << bits,
             jobs,
             || vec![W::default(); tile.min(n) << bits],
             |entries, (t, (words, section))| {

@@ -168,16 +168,17 @@ fn planes_from_words<W: VectorWord>(planes: u8, words: &[W]) -> Bits {
     bits
 }
 
-/// Jobs from which on they run in parallel: below, handing them out costs more than it gains. LOCAL.
-const PARALLEL: usize = 4;
+/// Values from which on jobs run in parallel: below, handing them out costs more than it gains. LOCAL.
+const PARALLEL: usize = 1 << 15;
 
-/// Does all jobs, each with some worker's scratch space.
+/// Does all jobs, `values` values (or hashes) in all, each with some worker's scratch space.
 fn each<J: Send, S>(
-    jobs: impl ExactSizeIterator<Item = J>,
+    values: usize,
+    jobs: impl Iterator<Item = J>,
     scratch: impl Fn() -> S + Send + Sync,
     run: impl Fn(&mut S, J) + Send + Sync,
 ) {
-    if jobs.len() < PARALLEL {
+    if values < PARALLEL {
         let mut scratch = scratch();
         jobs.for_each(|job| run(&mut scratch, job));
     } else {
