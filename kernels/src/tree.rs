@@ -1,47 +1,39 @@
 //! Correlated GGM trees and the sparse linear map that silent OT applies to their leaves.
 
 use crate::aes::AesKey;
-use zeroize::Zeroize;
+#[cfg(target_arch = "x86_64")]
+use crate::{level::Level, x86::aes as x86};
 
 /// Grows a tree by one level. The first half of `nodes` holds the parents `p_i`; afterwards the two halves hold
 /// `H(p_i)` and `p_i ^ H(p_i)`, so that the sum over a level never changes (Guo, Yang, Wang, Zhang, Xie, Wang, "Half-Tree",
 /// EUROCRYPT 2023). `H(x) = pi(s(x)) ^ s(x)` with `s(a, b) = (a ^ b, a)` and `pi` AES with a public key: circular
 /// correlation robust if `pi` is a random permutation.
 pub fn grow(pi: &AesKey, nodes: &mut [u128]) {
-    const CHUNK: usize = 64;
     let half = nodes.len() / 2;
     assert_eq!(nodes.len(), 2 * half);
     let (parents, others) = nodes.split_at_mut(half);
-    let (mut x, mut y) = ([0u128; CHUNK], [0u128; CHUNK]);
-    for (p, o) in parents.chunks_mut(CHUNK).zip(others.chunks_mut(CHUNK)) {
-        let n = p.len();
-        orthomorphism(p, &mut x[..n]);
-        y[..n].copy_from_slice(&x[..n]);
-        pi.encrypt_blocks(&mut y[..n]);
-        children_at(pi.level(), &x[..n], &y[..n], p, o);
+    #[cfg(target_arch = "x86_64")]
+    if let Some(keys) = pi.rounds() {
+        // SAFETY: the key was made for its level, so the CPU has its features.
+        return unsafe {
+            match pi.level() {
+                Level::Avx512 => x86::avx512::grow(keys, parents, others),
+                Level::Vaes256 => x86::vaes256::grow(keys, parents, others),
+                _ => x86::aesni::grow(keys, parents, others),
+            }
+        };
     }
-    x.zeroize();
-    y.zeroize();
+    for (p, o) in parents.iter_mut().zip(others) {
+        let s = (*p << 64) ^ ((*p >> 64) << 64) ^ (*p >> 64);
+        let mut y = [s];
+        pi.encrypt_blocks(&mut y);
+        let child = y[0] ^ s;
+        *o = *p ^ child;
+        *p = child;
+    }
 }
 
 levels! {
-    /// `out = s(x)`, see [`grow`].
-    pub fn orthomorphism, orthomorphism_at(x: &[u128], out: &mut [u128]) {
-        for (o, x) in out.iter_mut().zip(x) {
-            let a = x >> 64;
-            *o = (x << 64) ^ (a << 64) ^ a;
-        }
-    }
-
-    /// The children of parents `p`: `x ^ y` in place, the rest of `p` in `other`.
-    pub fn children, children_at(x: &[u128], y: &[u128], p: &mut [u128], other: &mut [u128]) {
-        for ((p, o), (x, y)) in p.iter_mut().zip(other).zip(x.iter().zip(y)) {
-            let child = x ^ y;
-            *o = *p ^ child;
-            *p = child;
-        }
-    }
-
     /// `nodes[index] ^= value` without addressing memory by `index`.
     pub fn add_at, add_at_at(nodes: &mut [u128], index: usize, value: u128) {
         let [low, high] = [value as u64, (value >> 64) as u64];

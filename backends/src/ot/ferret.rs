@@ -195,12 +195,16 @@ impl Expander {
                 self.pi = AesKey::new(self.tree_key ^ self.round);
             }
             let (secret, cots) = self.base.split_at(lpn.secret);
-            leaves(&self.pi, &cots[(self.progress.tree - 1) * lpn.height..][..lpn.height], &mut self.rows)?;
-            for rows in self.rows.chunks_mut(TILE) {
+            // Straight to where the rows are wanted, if they all are.
+            let direct = matches!(next, Next::Output) && out.len() - filled >= lpn.leaves();
+            let rows = if direct { &mut out[filled..filled + lpn.leaves()] } else { &mut self.rows[..] };
+            leaves(&self.pi, &cots[(self.progress.tree - 1) * lpn.height..][..lpn.height], rows)?;
+            for rows in rows.chunks_mut(TILE) {
                 self.matrix.fill_blocks(&mut self.indices);
                 add_sparse(secret, bytemuck::cast_slice(&self.indices), rows);
             }
             match next {
+                Next::Output if direct => filled += lpn.leaves(),
                 Next::Output => self.progress.left = lpn.leaves(),
                 Next::Refill => self.next.extend_from_slice(&self.rows),
             }

@@ -210,6 +210,38 @@ macro_rules! kernels {
             }
         }
 
+        /// See [`crate::tree::grow`].
+        #[target_feature(enable = $features)]
+        pub(crate) fn grow(keys: &RoundKeys, parents: &mut [u128], others: &mut [u128]) {
+            let k = round_keys(keys);
+            let children = |p: &mut [u128; B], o: &mut [u128; B]| {
+                let mut p_v = load_all(p);
+                let mut x = zero();
+                for w in 0..W {
+                    x[w] = sigma(p_v[w]);
+                }
+                let mut y = pi(&k, x);
+                for w in 0..W {
+                    y[w] = xor(y[w], x[w]);
+                    p_v[w] = xor(p_v[w], y[w]);
+                }
+                store_all(p, y);
+                store_all(o, p_v);
+            };
+            let (p_full, p_tail) = parents.as_chunks_mut::<B>();
+            let (o_full, o_tail) = others.as_chunks_mut::<B>();
+            for (p, o) in p_full.iter_mut().zip(o_full) {
+                children(p, o);
+            }
+            if !p_tail.is_empty() {
+                let (mut p, mut o) = ([0; B], [0; B]);
+                p[..p_tail.len()].copy_from_slice(p_tail);
+                children(&mut p, &mut o);
+                p_tail.copy_from_slice(&p[..p_tail.len()]);
+                o_tail.copy_from_slice(&o[..o_tail.len()]);
+            }
+        }
+
         /// `out[i] = H(t + i, rows[i] ^ offset)`
         #[target_feature(enable = $features)]
         pub(crate) fn hash_one(args: &HashArgs<'_>, rows: &[u128], offset: u128, out: &mut [u128]) {
@@ -356,6 +388,11 @@ pub(crate) mod aesni {
     fn store(out: &mut [u128; L], x: V) {
         out[0] = from_m128(x);
     }
+    #[target_feature(enable = "aes,avx2")]
+    #[inline]
+    fn sigma(x: V) -> V {
+        _mm_xor_si128(_mm_shuffle_epi32::<0x4e>(x), _mm_unpackhi_epi64(_mm_setzero_si128(), x))
+    }
     kernels!("aes,avx2", __m128i, 1, 8);
 }
 
@@ -403,6 +440,11 @@ pub(crate) mod vaes256 {
     fn store(out: &mut [u128; L], x: V) {
         *out = bytemuck::must_cast(x);
     }
+    #[target_feature(enable = "aes,avx2,vaes")]
+    #[inline]
+    fn sigma(x: V) -> V {
+        _mm256_xor_si256(_mm256_shuffle_epi32::<0x4e>(x), _mm256_unpackhi_epi64(_mm256_setzero_si256(), x))
+    }
     kernels!("aes,avx2,vaes", __m256i, 2, 8);
 }
 
@@ -449,6 +491,11 @@ pub(crate) mod avx512 {
     #[inline]
     fn store(out: &mut [u128; L], x: V) {
         *out = bytemuck::must_cast(x);
+    }
+    #[target_feature(enable = "aes,avx512f,vaes")]
+    #[inline]
+    fn sigma(x: V) -> V {
+        _mm512_xor_si512(_mm512_shuffle_epi32::<0x4e>(x), _mm512_unpackhi_epi64(_mm512_setzero_si512(), x))
     }
     kernels!("aes,avx512f,vaes", __m512i, 4, 8);
 }
