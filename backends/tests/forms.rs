@@ -744,3 +744,48 @@ fn garbage_gives_shares_and_wrong_lengths_give_errors() {
         }
     }
 }
+
+#[test]
+fn garbage_in_linear_layers() {
+    let mut rng = Values(20);
+    let (op, weight_bits, width, n) = (LinearOp::MatMul { inner: 5, outer: 3 }, 4, 13, 5 * 1100);
+    let ring = Ring::Add(width);
+    let weights = vector(Ring::Add(weight_bits), &rng.take(Ring::Add(weight_bits), op.weights()));
+    let (_, to_p1, to_p0) = linear_offline_cost(op, weight_bits, width, n);
+    let mut offline = |party: Party, peer_sends: usize| {
+        let (mut channel, mut peer) = MemChannel::pair();
+        let bytes: Vec<u8> = (0..peer_sends).map(|_| rng.next() as u8).collect();
+        peer.send(&bytes).unwrap();
+        let (dealer, prg) = (&mut InsecureDealer::new(party, 21), &mut Prg::new(22));
+        linear_offline(party, op, weight_bits, width, n, Some(&weights), dealer, &mut channel, prg)
+    };
+    for party in Party::BOTH {
+        let from_peer = [to_p0, to_p1][party.index()];
+        let share = offline(party, from_peer).unwrap();
+        assert_eq!(elements(ring, &share.share).len(), op.output_len(n));
+        assert_eq!(share.mask.map(|mask| elements(ring, &mask).len()), (party == Party::P1).then_some(n));
+    }
+    let inst = Inst::Linear { op, weight_bits, width };
+    let x = rng.take(ring, n);
+    let operands = Operands::default().private(Party::P0, weights.clone()).shared(split(ring, &x, &mut rng));
+    let shares = linear_shares(op, weight_bits, width, n, &weights, 23).map(Some);
+    let order = Order { reversed: false, early: true, hidden: true };
+    let mut noise = |bytes: &mut Vec<u8>| bytes.iter_mut().for_each(|b| *b = rng.next() as u8);
+    let results = run(&inst, n, &operands, shares.clone(), order, 24, &mut noise).unwrap();
+    assert_eq!(reconstruct(&inst, &results)[0].len(), op.output_len(n));
+    let longer = run(&inst, n, &operands, shares, order, 25, &mut |bytes| bytes.push(0));
+    assert!(matches!(longer, Err(Error::Protocol(_))));
+}
+
+#[test]
+fn a_peer_that_is_gone_is_an_error() {
+    let (mut channel, peer) = MemChannel::pair();
+    drop(peer);
+    let op = LinearOp::Scale { period: 2 };
+    let weights = Vector::from_u64s(8, [1, 2]);
+    for party in Party::BOTH {
+        let (dealer, prg) = (&mut InsecureDealer::new(party, 26), &mut Prg::new(27));
+        let share = linear_offline(party, op, 8, 16, 10, Some(&weights), dealer, &mut channel, prg);
+        assert!(matches!(share, Err(Error::Closed(_))));
+    }
+}
