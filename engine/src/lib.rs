@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod fixed;
+pub mod model;
 pub mod ops;
 pub mod pair;
 pub mod plan;
