@@ -1,6 +1,7 @@
 //! SIRNN engine.
 #![forbid(unsafe_code)]
 
+pub mod explain;
 pub mod fixed;
 pub mod model;
 pub mod ops;
@@ -11,3 +12,4 @@ pub mod protocols;
 pub mod run;
 pub mod schedule;
 pub mod session;
+pub mod trace;

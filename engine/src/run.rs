@@ -7,6 +7,7 @@
 use crate::plan::{FRAME_HEADER, LinearTask, Plan, trips_at};
 use crate::program::{Holder, Op, Reg, clear, ideal, local};
 use crate::schedule::{Times, executes};
+use crate::trace::Trace;
 use sirnn_backends::correlation::Correlations;
 use sirnn_backends::forms::{self, Instance, LinearShare, Operand};
 use sirnn_backends::inst::{Message, Party};
@@ -55,6 +56,8 @@ pub struct PartyRun<'a> {
     pub channel: &'a mut dyn Channel,
     /// Masks; seeded by the operating system.
     pub prg: &'a mut Prg,
+    /// Where to note what happens when.
+    pub trace: Option<&'a mut Trace>,
 }
 
 /// Prepared products, by task: what is left of them.
@@ -380,6 +383,28 @@ impl<'r, 'a> BlockRun<'r, 'a> {
         }
     }
 
+    /// The protocols with a message in a round, by trip.
+    fn label(&self, agenda: &[Agenda], active: &[(usize, usize)]) -> String {
+        let program = &self.party.plan.program;
+        let nodes = &program.blocks[self.index].nodes;
+        let mut parts: Vec<String> = Vec::new();
+        for &(trip, time) in active {
+            let Agenda { send, receive, .. } = &agenda[time];
+            for &(node, _) in send.iter().chain(receive) {
+                let path = program.path(nodes[node].scope);
+                let part = if self.stepped() { format!("step {trip} {path}") } else { path };
+                if !parts.contains(&part) {
+                    parts.push(part);
+                }
+            }
+        }
+        parts.join(", ")
+    }
+
+    fn stepped(&self) -> bool {
+        self.party.plan.program.blocks[self.index].trips > 1
+    }
+
     /// Runs all trips; `round` numbers frames over all blocks. Returns the number of the next round.
     fn execute(&mut self, start: usize, progress: &mut dyn FnMut(usize)) -> Result<usize, RunError> {
         let plan = self.party.plan;
@@ -404,6 +429,10 @@ impl<'r, 'a> BlockRun<'r, 'a> {
                 scope: format!("round {} of {}, {what}: ", start + round, plan.frames.len()),
                 source: e,
             };
+            if self.party.trace.is_some() {
+                let label = self.label(&agenda, &active);
+                self.party.trace.as_mut().expect("checked").start(start + round, label);
+            }
             for &(trip, time) in &active {
                 for &node in &agenda[time].draw {
                     self.draw(trip, node).map_err(|e| context(e, "correlations"))?;
@@ -435,6 +464,9 @@ impl<'r, 'a> BlockRun<'r, 'a> {
                 debug_assert_eq!(at, out.len(), "a frame is exactly its messages");
                 self.party.channel.send(&out).map_err(|e| context(e, "sending"))?;
             }
+            if let Some(trace) = &mut self.party.trace {
+                trace.sent(mine);
+            }
             if theirs > 0 {
                 inbox.clear();
                 inbox.resize(FRAME_HEADER + theirs, 0);
@@ -445,6 +477,9 @@ impl<'r, 'a> BlockRun<'r, 'a> {
                     return Err(context(Error::Protocol(what), "receiving"));
                 }
                 self.party.channel.recv(&mut inbox[FRAME_HEADER..]).map_err(|e| context(e, "receiving"))?;
+                if let Some(trace) = &mut self.party.trace {
+                    trace.received(theirs);
+                }
                 let mut at = FRAME_HEADER;
                 for &(trip, time) in &active {
                     for &(node, m) in &agenda[time].receive {

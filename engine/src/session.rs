@@ -6,6 +6,7 @@
 
 use crate::plan::Plan;
 use crate::run::{self, Inputs, PartyRun, RunError};
+use crate::trace::Trace;
 use sirnn_backends::Error;
 use sirnn_backends::inst::{Kind, Party};
 use sirnn_backends::ot::{BackendSpec, cost::Cost, streams::Mode, streams::Streams};
@@ -87,9 +88,22 @@ impl Session<'_> {
     /// # Errors
     /// A bad input, a peer that misbehaves, or a run that did not cost what was planned.
     pub fn run(
+        self,
+        inputs: &Inputs,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(BTreeMap<String, Vec<i128>>, Report), RunError> {
+        self.run_traced(inputs, progress, None)
+    }
+
+    /// The same, noting in `trace` what the online phase did when.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn run_traced(
         mut self,
         inputs: &Inputs,
         progress: &mut dyn FnMut(usize),
+        trace: Option<&mut Trace>,
     ) -> Result<(BTreeMap<String, Vec<i128>>, Report), RunError> {
         let (plan, party) = (self.plan, self.party);
         let inputs = run::bind(plan, party, inputs)?;
@@ -111,7 +125,7 @@ impl Session<'_> {
         };
         let start = Instant::now();
         let before_online = self.online.traffic();
-        let mut run = PartyRun { plan, party, correlations: &mut streams, channel: self.online, prg: &mut prg };
+        let mut run = PartyRun { plan, party, correlations: &mut streams, channel: self.online, prg: &mut prg, trace };
         let prepared = run.prepare(&inputs)?;
         report.offline = start.elapsed();
         let before_rounds = run.channel.traffic();

@@ -1,0 +1,253 @@
+//! A plan that explains itself: the critical path of a block, what runs beside it, and the cost of every scope.
+
+use crate::plan::Plan;
+use crate::program::{Holder, Op, Reg};
+use crate::schedule::{Time, Times};
+use sirnn_backends::inst::{Inst, Party};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Cost of a scope (or of everything in it), over all trips.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ScopeCost {
+    /// Instances of interactive instructions.
+    pub instances: u64,
+    /// Online payload bytes, both ways.
+    pub bytes: u64,
+    /// Longest chain of messages inside one trip, in rounds from the first to the last.
+    pub depth: usize,
+}
+
+/// A step on a critical path.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Step {
+    /// Where it stands, as `loop/sigmoid/exp/carries`.
+    pub scope: String,
+    /// Instruction.
+    pub instruction: &'static str,
+    /// Round of the trip in which its deciding message is sent.
+    pub round: Time,
+    /// Rounds it adds to the path.
+    pub rounds: Time,
+    /// Bytes of its messages.
+    pub bytes: usize,
+    /// Why the path waits here.
+    pub reason: String,
+}
+
+/// Short name of an instruction.
+pub fn instruction(inst: &Inst) -> &'static str {
+    match inst {
+        Inst::And { .. } => "and",
+        Inst::Cross { .. } => "cross",
+        Inst::Lookup { .. } => "lookup",
+        Inst::Leaf { .. } => "leaf",
+        Inst::Linear { .. } => "linear",
+        Inst::Open { .. } => "open",
+    }
+}
+
+impl Plan {
+    /// Costs by scope, each including the scopes inside it; paths in order.
+    pub fn scope_costs(&self) -> BTreeMap<String, ScopeCost> {
+        let mut costs: BTreeMap<String, ScopeCost> = BTreeMap::new();
+        let mut spans: BTreeMap<String, BTreeMap<usize, (Time, Time)>> = BTreeMap::new();
+        for (b, (block, s)) in self.program.blocks.iter().zip(&self.blocks).enumerate() {
+            for (node, times) in block.nodes.iter().zip(&s.nodes) {
+                let (Op::Inter(inst), Times::Inter { messages, .. }) = (&node.op, times) else { continue };
+                let n = node.instances(&self.program.regs);
+                let bytes: usize = inst.messages(n).iter().map(|m| m.bytes).sum();
+                let (first, last) =
+                    (messages.iter().min().copied().unwrap_or(0), messages.iter().max().map_or(0, |m| m + 1));
+                let path = self.program.path(node.scope);
+                let ends = path.match_indices('/').map(|(i, _)| i).chain([path.len()]);
+                for end in ends {
+                    let cost = costs.entry(path[..end].to_string()).or_default();
+                    cost.instances += (n * block.trips) as u64;
+                    cost.bytes += (bytes * block.trips) as u64;
+                    let span = spans.entry(path[..end].to_string()).or_default().entry(b).or_insert((first, last));
+                    *span = (span.0.min(first), span.1.max(last));
+                }
+            }
+        }
+        for (path, cost) in &mut costs {
+            cost.depth = spans[path].values().map(|(a, b)| b - a).sum();
+        }
+        costs
+    }
+
+    /// The chain of messages that decides how long a trip of block `b` takes: for a loop the cycle through its state, else the
+    /// longest path. First step first.
+    pub fn critical_path(&self, b: usize) -> Vec<Step> {
+        let (block, s) = (&self.program.blocks[b], &self.blocks[b]);
+        let made_by = |reg: Reg| block.nodes.iter().position(|n| n.outs.contains(&reg));
+        let param_of = |reg: Reg| block.carries.iter().find(|c| c.param == reg);
+        // Start from the state that arrives last, or from whatever is last.
+        let at = |reg: Reg, p: Party| s.at(reg)[p.index()];
+        let state = block.carries.iter().flat_map(|c| Party::BOTH.map(|p| (c.next, p)));
+        let ends = block.nodes.iter().flat_map(|n| n.outs.iter().flat_map(|&r| Party::BOTH.map(|p| (r, p))));
+        let tight = |&(r, p): &(Reg, Party)| {
+            block.carries.iter().any(|c| c.next == r && at(c.param, p) + s.interval == at(r, p))
+        };
+        let start = state.filter(tight).max_by_key(|&(r, p)| at(r, p)).or_else(|| ends.max_by_key(|&(r, p)| at(r, p)));
+        let Some((mut reg, mut party)) = start else { return Vec::new() };
+        let mut steps = Vec::new();
+        let mut wrapped = false;
+        while let Some(i) = made_by(reg).or_else(|| {
+            // Through the state into the trip before, once.
+            let carry = param_of(reg).filter(|c| !wrapped && at(c.param, party) > 0)?;
+            wrapped = true;
+            reg = carry.next;
+            made_by(reg)
+        }) {
+            let node = &block.nodes[i];
+            let last = |p: Party, ins: &[usize]| ins.iter().map(|&k| node.ins[k]).max_by_key(|&r| at(r, p));
+            match (&node.op, &s.nodes[i]) {
+                (Op::Local(_), _) => {
+                    let all: Vec<usize> = (0..node.ins.len()).collect();
+                    let Some(before) = last(party, &all) else { break };
+                    reg = before;
+                }
+                (Op::Inter(inst), Times::Inter { messages, ready, .. }) => {
+                    let n = node.instances(&self.program.regs);
+                    let all = inst.messages(n);
+                    let time = ready[party.index()].unwrap_or(0);
+                    let waits = inst.ready(party).map_or(Vec::new(), |r| r.messages);
+                    let deciding = waits.iter().copied().find(|&m| messages[m] + 1 == time);
+                    let Some(mut m) = deciding else {
+                        // The party's own operand comes last.
+                        let needs = inst.ready(party).map_or(Vec::new(), |r| r.needs);
+                        let Some(before) = last(party, &needs) else { break };
+                        reg = before;
+                        continue;
+                    };
+                    let mut rounds = 1;
+                    // Follow messages that answer each other.
+                    while let Some(before) = all[m].after.filter(|&a| messages[a] + 1 == messages[m]) {
+                        m = before;
+                        rounds += 1;
+                    }
+                    let sender = all[m].from;
+                    let needs = last(sender, &all[m].needs);
+                    steps.push(Step {
+                        scope: self.program.path(node.scope),
+                        instruction: instruction(inst),
+                        round: messages[m],
+                        rounds,
+                        bytes: all.iter().map(|m| m.bytes).sum(),
+                        reason: format!("{party:?} waits for a message of {sender:?}"),
+                    });
+                    let Some(before) = needs else { break };
+                    (reg, party) = (before, sender);
+                }
+                _ => unreachable!("times are of the node's kind"),
+            }
+            if wrapped && block.carries.iter().any(|c| c.next == reg) {
+                break;
+            }
+        }
+        steps.reverse();
+        steps
+    }
+
+    /// The explanation of the loop with the most rounds, or of the longest block.
+    pub fn explain(&self) -> String {
+        let mut text = String::new();
+        let mut put = |line: String| writeln!(text, "{line}").expect("strings grow");
+        let rounds = |b: usize| self.blocks[b].rounds(self.program.blocks[b].trips);
+        let b = (0..self.blocks.len()).max_by_key(|&b| rounds(b)).unwrap_or(0);
+        let (block, s) = (&self.program.blocks[b], &self.blocks[b]);
+        put(format!("{} rounds online, in {} blocks", self.rounds(), self.blocks.len()));
+        for i in 0..self.blocks.len() {
+            let (block, s) = (&self.program.blocks[i], &self.blocks[i]);
+            let inter = block.nodes.iter().filter(|n| matches!(n.op, Op::Inter(_))).count();
+            if inter > 0 {
+                let what = if block.trips > 1 {
+                    format!("{} trips, one every {} rounds, each {} long", block.trips, s.interval, s.length)
+                } else if i < b {
+                    "before the loop: what does not depend on its state".into()
+                } else {
+                    "after the loop".into()
+                };
+                put(format!("  block {i}: {inter} instructions, {} rounds; {what}", rounds(i)));
+            }
+        }
+        let path = self.critical_path(b);
+        put(format!("critical path of one trip of block {b}: {} rounds", path.iter().map(|s| s.rounds).sum::<usize>()));
+        for step in &path {
+            put(format!(
+                "  round {:>4} +{}  {:<7} {:<44} {:>9} B  {}",
+                step.round, step.rounds, step.instruction, step.scope, step.bytes, step.reason
+            ));
+        }
+        let on_path: Vec<&str> = path.iter().map(|s| s.scope.as_str()).collect();
+        put("beside it:".into());
+        let mut beside: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        for node in &block.nodes {
+            let (Op::Inter(inst), path) = (&node.op, self.program.path(node.scope)) else { continue };
+            if !on_path.contains(&path.as_str()) {
+                let entry = beside.entry(path).or_default();
+                entry.0 += 1;
+                entry.1 += inst.messages(node.instances(&self.program.regs)).iter().map(|m| m.bytes).sum::<usize>();
+            }
+        }
+        for (scope, (count, bytes)) in beside {
+            put(format!("  {count:>3} instructions  {scope:<52} {bytes:>9} B"));
+        }
+        let merged = block.nodes.iter().filter(|n| matches!(n.op, Op::Inter(_))).count();
+        put(format!("{merged} instructions of a trip share {} rounds: about {:.1} in each", s.interval, merged as f64 / s.interval.max(1) as f64));
+        text
+    }
+
+    /// The interactive nodes of the longest block as a graph in DOT, critical path in red.
+    pub fn dot(&self) -> String {
+        let rounds = |b: usize| self.blocks[b].rounds(self.program.blocks[b].trips);
+        let b = (0..self.blocks.len()).max_by_key(|&b| rounds(b)).unwrap_or(0);
+        let (block, s) = (&self.program.blocks[b], &self.blocks[b]);
+        let critical: Vec<(String, Time)> = self.critical_path(b).into_iter().map(|s| (s.scope, s.round)).collect();
+        let mut text = String::from("digraph trip {\n  rankdir=LR; node [shape=box, fontsize=9];\n");
+        // Registers lead back to the interactive nodes they are made from.
+        let mut sources: BTreeMap<Reg, Vec<usize>> = BTreeMap::new();
+        for (i, node) in block.nodes.iter().enumerate() {
+            let mut from: Vec<usize> = node.ins.iter().flat_map(|r| sources.get(r).cloned().unwrap_or_default()).collect();
+            from.sort_unstable();
+            from.dedup();
+            if let (Op::Inter(inst), Times::Inter { messages, .. }) = (&node.op, &s.nodes[i]) {
+                let path = self.program.path(node.scope);
+                let first = messages.iter().min().copied().unwrap_or(0);
+                let red = critical.iter().any(|(p, r)| *p == path && messages.contains(r));
+                let color = if red { ", color=red" } else { "" };
+                let _ = writeln!(text, "  n{i} [label=\"{}\\n{path}\\nround {first}\"{color}];", instruction(inst));
+                for f in from {
+                    let _ = writeln!(text, "  n{f} -> n{i};");
+                }
+                from = vec![i];
+            }
+            for &out in &node.outs {
+                sources.insert(out, from.clone());
+            }
+        }
+        for carry in &block.carries {
+            for i in sources.get(&carry.next).into_iter().flatten() {
+                let readers = block.nodes.iter().enumerate().filter(|(_, n)| n.ins.contains(&carry.param));
+                for (j, _) in readers.filter(|(_, n)| matches!(n.op, Op::Inter(_))) {
+                    let _ = writeln!(text, "  n{i} -> n{j} [style=dashed, constraint=false];");
+                }
+            }
+        }
+        text.push_str("}\n");
+        text
+    }
+
+    /// Public facts about the model that the client sees in this plan: widths, ranges and shifts, by scope.
+    pub fn revealed(&self) -> Vec<String> {
+        let mut facts = Vec::new();
+        for input in &self.program.inputs {
+            let ty = self.program.ty(input.reg);
+            if ty.holder == Holder::Only(Party::P0) {
+                facts.push(format!("{}: {} values of {} bits in {}..={}", input.name, ty.len, ty.width(), ty.lo, ty.hi));
+            }
+        }
+        facts
+    }
+}
