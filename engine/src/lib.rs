@@ -13,3 +13,4 @@ pub mod run;
 pub mod schedule;
 pub mod session;
 pub mod trace;
+pub mod service;

@@ -15,7 +15,8 @@ pub mod ideal;
 pub mod local;
 
 pub use local::LocalOp;
-use sirnn_backends::inst::{Inst, Party, Ring};
+use sirnn_backends::inst::{Inst, Kind, Party, Ring};
+use sirnn_backends::ot::BackendSpec;
 use std::{collections::HashMap, sync::Arc};
 
 /// A register: the symbolic value of a vector.
@@ -306,6 +307,22 @@ impl Rates {
             *rate = 16.0 * k as f64;
         }
         Self { cot: 16.0, one_of, triple: 18.0, triples: 32.0 }
+    }
+
+    /// Those of a backend.
+    pub fn of(backend: &dyn BackendSpec) -> Self {
+        // Both directions cost the same.
+        let sender = Party::P0;
+        let mut one_of = [0.0; 13];
+        for (bits, rate) in one_of.iter_mut().enumerate().skip(1) {
+            *rate = backend.bytes_per(Kind::OneOf { sender, bits: bits as u8 });
+        }
+        Self {
+            cot: backend.bytes_per(Kind::Cot { sender }),
+            one_of,
+            triple: backend.bytes_per(Kind::Triple { cols: 1 }),
+            triples: backend.bytes_per(Kind::Triple { cols: 2 }),
+        }
     }
 }
 

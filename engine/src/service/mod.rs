@@ -1,0 +1,200 @@
+//! The service: a server that owns a model, a client that owns inputs, and what they tell each other before they compute.
+//!
+//! ```text
+//! client                                server
+//!   hello (magic, version, role)  ->
+//!                                 <-      hello
+//!                                 <-      offer: description, OT backend, goal, limits, session id
+//!   request: items, batch         ->
+//!   plan digests                 <->      plan digests
+//!   per batch: one session on this connection and a second one, which joins by the session id
+//! ```
+//! Everything before the sessions is public. Both parties build their plans from the description alone and compare
+//! digests, so a disagreement is an error and not a hang. Every message has a largest length and a deadline.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`wire`] | hello, messages, deadlines |
+//! | [`server`], [`client`] | the two roles |
+//! | [`summary`] | what sessions cost, with the names used in reports |
+//! | [`local`] | both roles as two processes of one machine |
+
+pub mod client;
+pub mod local;
+pub mod server;
+pub mod summary;
+pub mod wire;
+
+pub use client::Client;
+pub use server::Server;
+pub use summary::Summary;
+
+use crate::model::{self, Description, Extra, ModelError};
+use crate::plan::Plan;
+use crate::program::{BuildError, Profile, Rates};
+use crate::run::RunError;
+use crate::session::{self, CORRELATION_BUDGET};
+use sirnn_backends::ot::BackendSpec;
+use sirnn_backends::transport::{Channel, Link, SimulatedLink, TcpChannel};
+use sirnn_backends::{Error, Party};
+use std::net::TcpStream;
+use std::ops::Range;
+use std::time::Duration;
+use wire::{Control, Message, unexpected};
+
+/// Why a service or a request ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// What the peer said in the handshake cannot be accepted.
+    #[error("{0}")]
+    Handshake(String),
+    /// The peer said no.
+    #[error("the peer refused: {0}")]
+    Refused(String),
+    /// More than this side wants to spend.
+    #[error("{0}")]
+    Limit(String),
+    /// A description, or items, that cannot be used.
+    #[error("{0}")]
+    Model(#[from] ModelError),
+    /// No program can be built for the request.
+    #[error("{0}")]
+    Build(#[from] BuildError),
+    /// A session failed.
+    #[error("{0}")]
+    Run(#[from] RunError),
+    /// Outside of a session.
+    #[error("{0}")]
+    Network(#[from] Error),
+}
+
+impl From<std::io::Error> for ServiceError {
+    fn from(e: std::io::Error) -> Self {
+        Self::Network(e.into())
+    }
+}
+
+/// How a party talks to its peer.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    /// Longest silence that is not an error; also the longest time for one message of the handshake.
+    pub deadline: Duration,
+    /// Simulated link for what this party sends in sessions. The peer has to simulate its own direction.
+    pub link: Option<Link>,
+}
+
+impl Connection {
+    fn channel(&self, stream: TcpStream) -> Result<Box<dyn Channel>, Error> {
+        let tcp = TcpChannel::new(stream)?;
+        let mut channel: Box<dyn Channel> = match self.link {
+            Some(link) => Box::new(SimulatedLink::new(tcp, link)?),
+            None => Box::new(tcp),
+        };
+        channel.set_deadline(self.deadline);
+        Ok(channel)
+    }
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        Self { deadline: sirnn_backends::transport::DEFAULT_DEADLINE, link: None }
+    }
+}
+
+/// What a party is willing to spend on a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes on the wire, both ways, all phases, for all items.
+    pub bytes: u64,
+    /// Memory of this party.
+    pub memory: u64,
+}
+
+/// The plans of a request: all batches but the last are of one size.
+#[derive(Debug)]
+struct Plans {
+    items: usize,
+    batch: usize,
+    /// For a full batch, and for the rest if there is one.
+    plans: Vec<Plan>,
+}
+
+impl Plans {
+    fn build(
+        description: &Description,
+        backend: &dyn BackendSpec,
+        profile: Profile,
+        extra: Extra,
+        (items, batch): (usize, usize),
+    ) -> Result<Self, ServiceError> {
+        debug_assert!(batch >= 1 && items >= batch && profile.rates == Rates::of(backend));
+        let sizes = [batch, items % batch];
+        let plan = |&n: &usize| model::build_with(description, n, profile, extra).map(|p| Plan::new(p, profile));
+        let plans = sizes.iter().filter(|&&n| n > 0).map(plan).collect::<Result<_, _>>()?;
+        Ok(Self { items, batch, plans })
+    }
+
+    /// Items and plan of each batch.
+    fn batches(&self) -> impl Iterator<Item = (Range<usize>, &Plan)> {
+        (0..self.items).step_by(self.batch).map(|start| {
+            let end = (start + self.batch).min(self.items);
+            (start..end, &self.plans[usize::from(end - start < self.batch)])
+        })
+    }
+
+    fn digests(&self) -> Vec<String> {
+        self.plans.iter().map(|p| blake3::Hash::from(p.digest).to_hex().to_string()).collect()
+    }
+
+    /// Tells the peer what was planned, and compares.
+    fn compare(&self, control: &mut Control) -> Result<(), ServiceError> {
+        let mine = self.digests();
+        control.send(&Message::Plans(mine.clone()))?;
+        match control.receive()? {
+            Message::Plans(theirs) if theirs == mine => Ok(()),
+            Message::Plans(_) => Err(ServiceError::Handshake(
+                "the two parties planned different programs for the same description: are both of the same release?".into(),
+            )),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Refuses what exceeds the bounds.
+    fn check(&self, party: Party, backend: &dyn BackendSpec, bounds: Bounds) -> Result<(), ServiceError> {
+        let (full, rest) = ((self.items / self.batch) as u64, (self.items % self.batch > 0) as u64);
+        let counts = [full, rest];
+        let bytes = self.plans.iter().zip(counts).fold(0u64, |sum, (p, n)| sum.saturating_add(n.saturating_mul(bytes(p, backend))));
+        if bytes > bounds.bytes {
+            let what = format!("{} items take {bytes} bytes on the wire, {} are allowed (--max-bytes)", self.items, bounds.bytes);
+            return Err(ServiceError::Limit(what));
+        }
+        let memory = self.plans.iter().map(|p| memory(p)[party.index()]).max().unwrap_or(0);
+        if memory > bounds.memory {
+            let what = format!("batches of {} items take {memory} bytes of memory, {} are allowed (--max-memory)", self.batch, bounds.memory);
+            return Err(ServiceError::Limit(what));
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a session, both ways, all phases.
+pub fn bytes(plan: &Plan, backend: &dyn BackendSpec) -> u64 {
+    let offline = session::offline_cost(plan, backend).bytes_from;
+    offline.iter().chain(&plan.online_bytes()).sum()
+}
+
+/// Memory of a session at its peak, by party: the plan's and that of waiting correlations.
+pub fn memory(plan: &Plan) -> [u64; 2] {
+    let waiting = session::correlation_bytes(&plan.needs).min(CORRELATION_BUDGET);
+    plan.memory().map(|m| m + waiting)
+}
+
+/// The id of a batch's session. Every batch has its own base OTs, under its own id.
+fn batch_id(session: [u8; 16], batch: usize) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new_derive_key("sirnn 2026-11 session of a batch");
+    hasher.update(&session).update(&(batch as u64).to_le_bytes());
+    let mut id = [0; 16];
+    hasher.finalize_xof().fill(&mut id);
+    id
+}
