@@ -89,7 +89,10 @@ impl Hasher {
                     }
                 }
             }
-            staged(aes, out, |k| (rows[k / n] ^ offsets[k % n], tweak + (k / n) as u128));
+            for (out, row) in out.chunks_exact_mut(n).zip(rows) {
+                out.iter_mut().zip(offsets).for_each(|(out, offset)| *out = row ^ offset);
+            }
+            tmmo(aes, out, per_row(tweak, n));
         });
     }
 
@@ -116,6 +119,14 @@ impl Hasher {
                 // SAFETY: a key with round keys was made for its level, so the CPU has the features.
                 unsafe {
                     match aes.level() {
+                        _ if n == 1 => {
+                            let offset = [offsets[0][0], offsets[1][0]];
+                            return match aes.level() {
+                                Level::Avx512 => x86::avx512::hash2_one(&args, rows, offset, out),
+                                Level::Vaes256 => x86::vaes256::hash2_one(&args, rows, offset, out),
+                                _ => x86::aesni::hash2_one(&args, rows, offset, out),
+                            };
+                        }
                         Level::Avx512 if n.is_multiple_of(x86::avx512::L) => {
                             return x86::avx512::hash2_many(&args, rows, offsets, out);
                         }
@@ -127,11 +138,14 @@ impl Hasher {
                     }
                 }
             }
-            staged(aes, out, |k| (rows[k / n][0] ^ offsets[k % n][0], tweak + (k / n) as u128));
-            for (k, o) in out.iter_mut().enumerate() {
-                *o ^= rows[k / n][1] ^ offsets[k % n][1];
+            for (out, row) in out.chunks_exact_mut(n).zip(rows) {
+                out.iter_mut().zip(offsets).for_each(|(out, offset)| *out = row[0] ^ offset[0]);
             }
-            tmmo(aes, out, |k| (tweak + (k / n) as u128) ^ SECOND);
+            tmmo(aes, out, per_row(tweak, n));
+            for (out, row) in out.chunks_exact_mut(n).zip(rows) {
+                out.iter_mut().zip(offsets).for_each(|(out, offset)| *out ^= row[1] ^ offset[1]);
+            }
+            tmmo(aes, out, per_row(tweak ^ SECOND, n));
         });
     }
 
@@ -140,7 +154,13 @@ impl Hasher {
         let t = self.tweak(position, first_block);
         assert!(out.len() as u64 + u64::from(first_block) <= 1 << 32, "block counter overflows");
         let aes = self.cipher(position >> REKEY_BITS);
-        staged(&aes, out, |k| (row, t + ((k as u128) << 64)));
+        out.fill(row);
+        let mut next = t;
+        tmmo(&aes, out, || {
+            let now = next;
+            next = next.wrapping_add(1 << 64);
+            now
+        });
     }
 
     /// Calls `f(cipher, position, rows, out)` for runs of rows that share a key; in parallel if there is enough to do.
@@ -183,22 +203,27 @@ impl Hasher {
     }
 }
 
-/// `x[k] = H(tweak, x)` for `(x, tweak) = input(k)`.
-fn staged(aes: &AesKey, out: &mut [u128], input: impl Fn(usize) -> (u128, u128)) {
-    out.iter_mut().enumerate().for_each(|(k, o)| *o = input(k).0);
-    tmmo(aes, out, |k| input(k).1);
+/// `n` times the first tweak, `n` times the next, and so on.
+fn per_row(first: u128, n: usize) -> impl FnMut() -> u128 {
+    let (mut tweak, mut left) = (first, n);
+    move || {
+        if left == 0 {
+            (tweak, left) = (tweak + 1, n);
+        }
+        left -= 1;
+        tweak
+    }
 }
 
-/// `x[k] = H(tweak(k), x[k])`.
-fn tmmo(aes: &AesKey, x: &mut [u128], tweak: impl Fn(usize) -> u128) {
+/// `x[k] = H(t, x[k])` with `t` the next of the tweaks.
+fn tmmo(aes: &AesKey, x: &mut [u128], mut tweak: impl FnMut() -> u128) {
     const CHUNK: usize = 64;
     let mut other = [0u128; CHUNK];
-    let mut base = 0;
     for x in x.chunks_mut(CHUNK) {
         let other = &mut other[..x.len()];
         #[cfg(target_arch = "x86_64")]
         if let Some(keys) = aes.rounds() {
-            other.iter_mut().enumerate().for_each(|(k, t)| *t = tweak(base + k));
+            other.iter_mut().for_each(|t| *t = tweak());
             // SAFETY: a key with round keys was made for its level, so the CPU has the features.
             unsafe {
                 match aes.level() {
@@ -207,15 +232,13 @@ fn tmmo(aes: &AesKey, x: &mut [u128], tweak: impl Fn(usize) -> u128) {
                     _ => x86::aesni::hash_staged(keys, x, other),
                 }
             }
-            base += x.len();
             continue;
         }
         aes.encrypt_blocks(x);
         other.copy_from_slice(x);
-        x.iter_mut().enumerate().for_each(|(k, x)| *x ^= tweak(base + k));
+        x.iter_mut().for_each(|x| *x ^= tweak());
         aes.encrypt_blocks(x);
         x.iter_mut().zip(other).for_each(|(x, k)| *x ^= *k);
-        base += x.len();
     }
 }
 

@@ -291,6 +291,32 @@ macro_rules! kernels {
             });
         }
 
+        /// `out[i] = H2(t + i; rows[i] ^ offset)`
+        #[target_feature(enable = $features)]
+        pub(crate) fn hash2_one(args: &HashArgs<'_>, rows: &[[u128; 2]], offset: [u128; 2], out: &mut [u128]) {
+            let k = round_keys(args.keys);
+            let second = bcast(args.second);
+            let mut next = add64(bcast(args.tweak), iota());
+            batches!(out, i => {
+                let (mut a, mut b) = ([0; B], [0; B]);
+                for ((a, b), r) in a.iter_mut().zip(&mut b).zip(&rows[i..]) {
+                    (*a, *b) = (r[0] ^ offset[0], r[1] ^ offset[1]);
+                }
+                let (mut x, mut t) = (load_all(&a), zero());
+                for w in 0..W {
+                    t[w] = next;
+                    next = add64(next, bcast(L as u128));
+                }
+                x = tmmo(&k, x, t);
+                let y = load_all(&b);
+                for w in 0..W {
+                    x[w] = xor(x[w], y[w]);
+                    t[w] = xor(t[w], second);
+                }
+                tmmo(&k, x, t)
+            });
+        }
+
         /// `out[i * N + j] = H2(t + i; rows[i] ^ offsets[j])`, `N` a multiple of `L`; offsets come as two halves.
         #[target_feature(enable = $features)]
         pub(crate) fn hash2_many(args: &HashArgs<'_>, rows: &[[u128; 2]], offsets: [&[u128]; 2], out: &mut [u128]) {
