@@ -5,8 +5,8 @@ use crate::aes::AesKey;
 use crate::{level::Level, x86::aes as x86};
 
 /// Grows a tree by one level. The first half of `nodes` holds the parents `p_i`; afterwards the two halves hold
-/// `H(p_i)` and `p_i ^ H(p_i)`, so that the sum over a level never changes (Guo, Yang, Wang, Zhang, Xie, Wang, "Half-Tree",
-/// EUROCRYPT 2023). `H(x) = pi(s(x)) ^ s(x)` with `s(a, b) = (a ^ b, a)` and `pi` AES with a public key: circular
+/// `H(p_i)` and `p_i ^ H(p_i)`, so that the sum over a level never changes (Guo, Yang, Wang, Zhang, Xie, Zhang, Liu,
+/// "Half-Tree", EUROCRYPT 2023). `H(x) = pi(s(x)) ^ s(x)` with `s(a, b) = (a ^ b, a)` and `pi` AES with a public key: circular
 /// correlation robust if `pi` is a random permutation.
 pub fn grow(pi: &AesKey, nodes: &mut [u128]) {
     let half = nodes.len() / 2;

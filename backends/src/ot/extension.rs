@@ -8,14 +8,11 @@
 //!
 //! The 1-of-`2^k` form needs the hash to be correlation robust for the public multiples `j delta`, `0 < j < 2^k`, of one
 //! secret: in the ideal-permutation model this is the usual bound with one term per pad.
-//!
-//! A triple from two COTs: as receiver a party gets a random bit, its share of `a`; as sender it gets two pads, whose
-//! difference is its share of `b`. With these, pads are shares of the two cross terms of `a AND b`.
 
 use super::{
     Backend, Batch, CotRecv, CotSend, GRANULE, Session, Source, base,
     cost::{Ledger, Meter},
-    ferret, kk13, os_block, softspoken,
+    ferret, kk13, os_block, softspoken, triples,
 };
 use crate::{
     Error, Party,
@@ -24,12 +21,7 @@ use crate::{
     transport::Channel,
     vector::Bits,
 };
-use sirnn_kernels::{
-    aes::Prg,
-    hash::Hasher,
-    pack::{pack, unpack},
-    transpose::transpose128,
-};
+use sirnn_kernels::{aes::Prg, hash::Hasher};
 use zeroize::Zeroizing;
 
 /// How a kind is made.
@@ -43,9 +35,6 @@ enum Route {
 
 /// Who masks the payload when triples are made with KK13.
 const TRIPLE_SENDER: Party = Party::P0;
-
-/// Bits of payload for two triples: all of the 16 messages but the first, which the sender's share makes zero.
-const TRIPLE_PAYLOAD: u32 = 30;
 
 impl Route {
     fn of(source: Source, kind: Kind) -> Self {
@@ -118,9 +107,13 @@ pub(super) struct Extension {
     cot_recv: Option<Box<dyn CotRecv>>,
     kk13_send: Option<kk13::Sender>,
     kk13_recv: Option<kk13::Receiver>,
-    /// Hashes and positions of the triples, as [`TRIPLE_DOMAINS`].
-    triples: [(Hasher, u64); 3],
+    /// As [`TRIPLE_DOMAINS`].
+    triple_hashers: [Hasher; 3],
+    /// Triples made from COTs, and 1-of-16 OTs used for others.
+    triple_positions: [u64; 2],
     random: Prg,
+    /// Rows that do not leave: as sender, as receiver.
+    scratch: [Vec<u128>; 2],
 }
 
 impl Extension {
@@ -177,28 +170,32 @@ impl Extension {
             cot_recv,
             kk13_send,
             kk13_recv,
-            triples: TRIPLE_DOMAINS.map(|d| (Hasher::new(id, d), 0)),
+            triple_hashers: TRIPLE_DOMAINS.map(|d| Hasher::new(id, d)),
+            triple_positions: [0; 2],
             random: Prg::new(os_block()?),
+            scratch: Default::default(),
         })
     }
 
-    fn cot_rows(&mut self, n: usize, channel: &mut dyn Channel) -> Result<Vec<u128>, Error> {
-        let mut rows = vec![0; n.next_multiple_of(GRANULE)];
-        self.cot_send.as_mut().ok_or_else(undeclared)?.extend(&mut rows, channel)?;
+    /// Rows of `n` COTs as sender.
+    fn cot_send(&mut self, n: usize, rows: &mut Vec<u128>, channel: &mut dyn Channel) -> Result<(), Error> {
+        rows.resize(n.next_multiple_of(GRANULE), 0);
+        self.cot_send.as_mut().ok_or_else(undeclared)?.extend(rows, channel)?;
         rows.truncate(n);
-        Ok(rows)
+        Ok(())
     }
 
-    fn cot_choices(&mut self, n: usize, channel: &mut dyn Channel) -> Result<(Vec<u128>, Bits), Error> {
+    /// Rows of `n` COTs as receiver; returns the choices.
+    fn cot_recv(&mut self, n: usize, rows: &mut Vec<u128>, channel: &mut dyn Channel) -> Result<Bits, Error> {
         let rounded = n.next_multiple_of(GRANULE);
-        let mut rows = vec![0; rounded];
         let mut choices = Bits::zero(1, rounded);
-        self.cot_recv.as_mut().ok_or_else(undeclared)?.extend(&mut rows, &mut choices.words, channel)?;
+        rows.resize(rounded, 0);
+        self.cot_recv.as_mut().ok_or_else(undeclared)?.extend(rows, &mut choices.words, channel)?;
         rows.truncate(n);
         choices.len = n;
         choices.words.truncate(n.div_ceil(64));
         choices.clear_tail();
-        Ok((rows, choices))
+        Ok(choices)
     }
 
     /// `n` rows of 1-of-`2^bits` OTs from `n * bits` COTs; bit `i` of a choice is that of COT `i` of the row.
@@ -208,15 +205,15 @@ impl Extension {
         let k = usize::from(bits);
         let mut out = Vec::with_capacity(n);
         let mut choices = Vec::new();
+        let mut cots = Vec::new();
         for from in (0..n).step_by(TILE) {
             let rows = TILE.min(n - from);
-            let cots = if sender == self.session.party {
-                self.cot_rows(rows * k, channel)?
+            if sender == self.session.party {
+                self.cot_send(rows * k, &mut cots, channel)?;
             } else {
-                let (cots, c) = self.cot_choices(rows * k, channel)?;
+                let c = self.cot_recv(rows * k, &mut cots, channel)?;
                 choices.extend((0..rows).map(|i| bit_field(&c.words, i * k, k) as u16));
-                cots
-            };
+            }
             out.extend(cots.chunks_exact(k).map(combine));
         }
         Ok(if sender == self.session.party {
@@ -243,107 +240,36 @@ impl Extension {
         }
     }
 
-    /// Triples `2p` and `2p + 1` from 1-of-16 OT `p`: the receiver's choice is its shares `a + 2b + 4a' + 8b'`, message
-    /// `j` is what its shares of `c` and `c'` are if its choice is `j`.
     fn triples_from_kk13(&mut self, n: usize, channel: &mut dyn Channel) -> Result<Triples, Error> {
-        /// OTs hashed at a time.
-        const TILE: usize = 512;
-        let pairs = n.div_ceil(2);
-        let batch = self.kk13(TRIPLE_SENDER, 4, pairs, channel)?;
-        let (hasher, position) = &mut self.triples[2];
-        let at = *position;
-        *position += pairs as u64;
-        let mut payload = vec![0u8; section(pairs, TRIPLE_PAYLOAD)];
-        let mut words = vec![0u32; pairs];
-        let mut t = Triples { a: Bits::zero(1, n), b: Bits::zero(1, n), c: Bits::zero(1, n) };
-        match batch {
-            Batch::OneOfSend(Rows::Code(rows)) => {
-                let offsets = self.kk13_send.as_ref().ok_or_else(undeclared)?.offsets(4);
-                self.random.fill_words(64, &mut t.a.words);
-                self.random.fill_words(64, &mut t.b.words);
-                let mut pads = vec![0; 16 * TILE];
-                for (tile, rows) in rows.chunks(TILE).enumerate() {
-                    let from = tile * TILE;
-                    let pads = &mut pads[..16 * rows.len()];
-                    hasher.hash_offsets2(at + from as u64, 0, rows, &offsets, pads);
-                    for (i, pads) in pads.chunks_exact(16).enumerate() {
-                        let p = from + i;
-                        let mask = pads.iter().rev().fold(0u32, |w, &pad| w << 2 | pad as u32 & 3);
-                        let word = mask ^ products(pair(&t.a, p), pair(&t.b, p));
-                        let share = word & 3;
-                        set_pair(&mut t.c, p, share);
-                        words[p] = (word ^ (share * EVEN)) >> 2;
-                    }
-                }
-                pack(TRIPLE_PAYLOAD, &words, &mut payload);
-                channel.send(&payload)?;
-            }
-            Batch::OneOfRecv(Rows::Code(rows), choices) => {
-                let mut pads = vec![0; pairs];
-                hasher.hash_offsets2(at, 0, &rows, &[[0, 0]], &mut pads);
-                channel.recv(&mut payload)?;
-                unpack(TRIPLE_PAYLOAD, &payload, &mut words);
-                for (p, ((&j, pad), word)) in choices.iter().zip(pads).zip(words).enumerate() {
-                    let j = u32::from(j);
-                    set_pair(&mut t.a, p, j & 1 | j >> 1 & 2);
-                    set_pair(&mut t.b, p, j >> 1 & 1 | j >> 2 & 2);
-                    set_pair(&mut t.c, p, ((word << 2) >> (2 * j) ^ pad as u32) & 3);
-                }
-            }
-            _ => unreachable!("KK13 rows are code words"),
+        let at = self.triple_positions[1];
+        self.triple_positions[1] += n.div_ceil(2) as u64;
+        let hasher = &self.triple_hashers[2];
+        if self.session.party == TRIPLE_SENDER {
+            let ots = self.kk13_send.as_mut().ok_or_else(undeclared)?;
+            triples::send(ots, hasher, at, &mut self.random, n, channel)
+        } else {
+            triples::receive(self.kk13_recv.as_mut().ok_or_else(undeclared)?, hasher, at, n, channel)
         }
-        for bits in [&mut t.a, &mut t.b, &mut t.c] {
-            bits.clear_tail();
-        }
-        Ok(t)
     }
 
     fn triples_from_cots(&mut self, cols: u8, n: usize, channel: &mut dyn Channel) -> Result<Triples, Error> {
+        let [mut sent, mut chosen] = std::mem::take(&mut self.scratch);
         // The side that only sends comes first: then both directions are on their way at the same time.
-        let (rows, (chosen, a)) = match self.source {
-            Source::Ferret => (self.cot_rows(n, channel)?, self.cot_choices(n, channel)?),
-            _ => {
-                let chosen = self.cot_choices(n, channel)?;
-                (self.cot_rows(n, channel)?, chosen)
-            }
+        let a = if self.source == Source::Ferret {
+            self.cot_send(n, &mut sent, channel)?;
+            self.cot_recv(n, &mut chosen, channel)?
+        } else {
+            let a = self.cot_recv(n, &mut chosen, channel)?;
+            self.cot_send(n, &mut sent, channel)?;
+            a
         };
-        let delta = self.delta();
+        let at = self.triple_positions[0];
+        self.triple_positions[0] += n as u64;
         let me = self.session.party.index();
-        let at = self.triples[0].1;
-        self.triples[0].1 += n as u64;
-        let (as_sender, as_receiver) = (&self.triples[me].0, &self.triples[1 - me].0);
-
-        let cols = usize::from(cols);
-        let (mut b, mut c) = (Bits::zero(cols, n), Bits::zero(cols, n));
-        let [mut zero, mut one, mut mine, mut planes] = [[0u128; 128]; 4];
-        for (i, (chosen, rows)) in chosen.chunks(128).zip(rows.chunks(128)).enumerate() {
-            let position = at + 128 * i as u64;
-            let words = 2 * i..(2 * i + 2).min(a.words.len());
-            for first in (0..cols).step_by(128) {
-                let block = (first / 128) as u32;
-                as_sender.hash_offsets(position, block, rows, &[0], &mut zero[..rows.len()]);
-                as_sender.hash_offsets(position, block, rows, &[delta], &mut one[..rows.len()]);
-                as_receiver.hash_offsets(position, block, chosen, &[0], &mut mine[..rows.len()]);
-                one.iter_mut().zip(&zero).for_each(|(o, z)| *o ^= z);
-                mine.iter_mut().zip(&zero).for_each(|(m, z)| *m ^= z);
-                transpose128(&one, 1, &mut planes);
-                for (p, plane) in planes.iter().take(cols - first).enumerate() {
-                    put(b.plane_mut(first + p), &words, *plane);
-                }
-                transpose128(&mine, 1, &mut planes);
-                for (p, plane) in planes.iter().take(cols - first).enumerate() {
-                    put(c.plane_mut(first + p), &words, *plane);
-                }
-            }
-        }
-        b.clear_tail();
-        c.clear_tail();
-        for p in 0..cols {
-            for ((c, a), b) in c.plane_mut(p).iter_mut().zip(&a.words).zip(b.plane(p)) {
-                *c ^= a & b;
-            }
-        }
-        Ok(Triples { a, b, c })
+        let hashers = [&self.triple_hashers[me], &self.triple_hashers[1 - me]];
+        let made = triples::from_cots(self.delta(), [&sent, &chosen], a, hashers, at, cols);
+        self.scratch = [sent, chosen];
+        Ok(made)
     }
 }
 
@@ -380,10 +306,15 @@ impl Backend for Extension {
 
     fn generate(&mut self, kind: Kind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
         match Route::of(self.source, kind) {
-            Route::Cot { sender } if sender == self.session.party => Ok(Batch::CotSend(self.cot_rows(n, channel)?)),
-            Route::Cot { .. } => {
-                let (rows, choices) = self.cot_choices(n, channel)?;
-                Ok(Batch::CotRecv(rows, choices))
+            Route::Cot { sender } => {
+                let mut rows = Vec::new();
+                if sender == self.session.party {
+                    self.cot_send(n, &mut rows, channel)?;
+                    Ok(Batch::CotSend(rows))
+                } else {
+                    let choices = self.cot_recv(n, &mut rows, channel)?;
+                    Ok(Batch::CotRecv(rows, choices))
+                }
             }
             Route::Kk13 { sender, bits } => self.kk13(sender, bits, n, channel),
             Route::CombinedCots { sender, bits } => self.combined(sender, bits, n, channel),
@@ -408,35 +339,6 @@ fn bit_field(words: &[u64], from: usize, n: usize) -> u64 {
     let low = words[from / 64] >> (from % 64);
     let high = words.get(from / 64 + 1).map_or(0, |w| w << 1 << (63 - from % 64));
     (low | high) & ((1 << n) - 1)
-}
-
-/// Writes up to 128 bits to some words of a plane.
-fn put(plane: &mut [u64], words: &std::ops::Range<usize>, bits: u128) {
-    for (i, w) in plane[words.clone()].iter_mut().enumerate() {
-        *w = (bits >> (64 * i)) as u64;
-    }
-}
-
-/// Bits `2p` and `2p + 1` of a plane.
-fn pair(bits: &Bits, p: usize) -> u32 {
-    (bits.words[p / 32] >> (2 * (p % 32))) as u32 & 3
-}
-
-fn set_pair(bits: &mut Bits, p: usize, value: u32) {
-    bits.words[p / 32] |= u64::from(value) << (2 * (p % 32));
-}
-
-/// The low bit of each of 16 two-bit fields.
-const EVEN: u32 = 0x5555_5555;
-
-/// Field `j` has `(a + j_0)(b + j_1)` and `(a' + j_2)(b' + j_3)` over GF(2), for `a + 2a'` and `b + 2b'` given.
-fn products(a: u32, b: u32) -> u32 {
-    /// Field `j` has bit `i` of `j` in its low bit.
-    const J: [u32; 4] = [0x4444_4444, 0x5050_5050, 0x5500_5500, 0x5555_0000];
-    let all = |bit: u32| EVEN * (bit & 1);
-    let low = (all(a) ^ J[0]) & (all(b) ^ J[1]);
-    let high = (all(a >> 1) ^ J[2]) & (all(b >> 1) ^ J[3]);
-    low | high << 1
 }
 
 /// The messages of [`Extension`].
@@ -491,8 +393,8 @@ impl Meter for ExtensionMeter {
             Route::Kk13 { sender, bits } => ledger.message(sender.other(), kk13::message(many, bits)),
             Route::TriplesFromKk13 => {
                 let pairs = n.div_ceil(2);
-                ledger.message(TRIPLE_SENDER.other(), kk13::message(pairs as u64, 4));
-                ledger.message(TRIPLE_SENDER, section(pairs, TRIPLE_PAYLOAD) as u64);
+                ledger.message(TRIPLE_SENDER.other(), kk13::message(pairs as u64, triples::OT_BITS));
+                ledger.message(TRIPLE_SENDER, section(pairs, triples::PAYLOAD) as u64);
             }
             Route::TriplesFromCots { .. } => {
                 let [a, b] = Party::BOTH.map(|sender| self.cots(sender, many));

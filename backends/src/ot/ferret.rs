@@ -1,7 +1,7 @@
 //! Ferret: silent random correlated OTs, a fraction of a bit each.
 //!
 //! Yang, Weng, Lan, Zhang, Wang (CCS 2020) with regular noise and primal LPN, against semi-honest parties, with the
-//! correlated trees of Guo, Yang, Wang, Zhang, Xie, Liu, Zhao ("Half-Tree", EUROCRYPT 2023). A round stretches
+//! correlated trees of Guo, Yang, Wang, Zhang, Xie, Zhang, Liu ("Half-Tree", EUROCRYPT 2023). A round stretches
 //! `k + t h` COTs to `t 2^h`:
 //!
 //! * `t` single-point COTs. The sender's tree has leaves `v_j` that sum to delta. `h` COTs (one block is sent for each but
@@ -28,9 +28,9 @@ use zeroize::{Zeroize, Zeroizing};
 pub(super) const BOOTSTRAP: u32 = 4;
 
 /// An instance of LPN with regular noise.
-// SECURITY: 128 bits against the published attacks on regular LPN (Gauss, statistical decoding, information-set decoding
-// with BJMM, the hybrid algebraic attacks of Briaud and Oygarden, Esser and Santini, and "AGB 2.0", eprint 2025/1476)
-// by the estimates with which emp-ot publishes these sets (2026; after eprint 2022/712). The hybrid attack is the best.
+// SECURITY: 128 bits against the published attacks on regular LPN (Gaussian elimination, information-set decoding, the
+// hybrid algebraic attack of Briaud and Oygarden, EUROCRYPT 2023, Esser and Santini, CRYPTO 2024, "AGB 2.0", eprint
+// 2025/1476) by the estimates with which emp-ot publishes these sets (2026). The hybrid attack is the best of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lpn {
     /// Noisy positions, one per tree.
@@ -53,8 +53,8 @@ impl Lpn {
     pub(super) fn for_demand(n: u64) -> Self {
         let [small, medium, large] = SETS;
         match n {
-            0..3_000_000 => small,
-            3_000_000..12_000_000 => medium,
+            0..4_000_000 => small,
+            4_000_000..14_000_000 => medium,
             _ => large,
         }
     }

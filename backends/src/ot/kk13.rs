@@ -20,6 +20,9 @@ const COLUMNS: usize = 256;
 // AGREEMENT: the order of the blocks on the wire.
 const TILE: usize = 16;
 
+/// Rows that are made at a time; extending by multiples of this is the same as extending by their sum.
+pub(super) const ROWS: usize = 128 * TILE;
+
 /// Columns that are sent for 1-of-`2^bits`, ascending.
 fn sent(bits: u8) -> impl Iterator<Item = usize> {
     (0..COLUMNS).filter(move |i| i & (low(bits)) != 0 && !is_choice(*i, bits))

@@ -15,6 +15,7 @@ mod ferret;
 mod kk13;
 mod softspoken;
 pub mod streams;
+mod triples;
 
 use crate::{
     Error, Party,
