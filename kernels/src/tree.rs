@@ -48,13 +48,16 @@ levels! {
 
     /// `acc ^= sum of x`
     pub fn sum_into, sum_into_at(x: &[u128], acc: &mut u128) {
-        // Several sums side by side, so that no addition waits for the one before.
-        let mut sums = [0u128; 16];
-        let (chunks, rest) = x.as_chunks::<16>();
+        // Several sums side by side, so that no addition waits for the one before; in words, which vectorise.
+        let (chunks, _) = bytemuck::cast_slice::<u128, u64>(x).as_chunks::<32>();
+        let mut sums = [0u64; 32];
         for x in chunks {
-            sums.iter_mut().zip(x).for_each(|(s, x)| *s ^= x);
+            for i in 0..32 {
+                sums[i] ^= x[i];
+            }
         }
-        *acc = sums.iter().chain(rest).fold(*acc, |a, x| a ^ x);
+        let sums: [u128; 16] = bytemuck::must_cast(sums);
+        *acc = sums.iter().chain(&x[16 * chunks.len()..]).fold(*acc, |a, x| a ^ x);
     }
 
     /// Adds to every `out[i]` a sum of [`WEIGHT`] entries of the table, which the low bits of the next indices choose. The indices are
