@@ -103,11 +103,11 @@ levels! {
     ) {
         assert!([r.len(), e.len()] == [acc.len(); 2]);
         let (m, acc_m) = (W::mask(width), A::mask(acc_width));
-        for (k, ((acc, r), e)) in acc.chunks_mut(64).zip(r.chunks(64)).zip(e.chunks(64)).enumerate() {
-            let (d, c) = (d[k], c[k]);
-            let (r, e) = (&r[..acc.len()], &e[..acc.len()]);
+        // Slices taken by position, not by zipped iterators: only so does the loop become vector code.
+        for (k, acc) in acc.chunks_mut(64).enumerate() {
+            let (r, e) = (&r[k * 64..][..acc.len()], &e[k * 64..][..acc.len()]);
             for i in 0..acc.len() {
-                let (d, c) = (W::splat(d >> i & 1 == 1), W::splat(c >> i & 1 == 1));
+                let (d, c) = (W::splat(d[k] >> i & 1 == 1), W::splat(c[k] >> i & 1 == 1));
                 let share = (r[i].wadd(e[i] & c) ^ d).wsub(d) & m;
                 acc[i] = acc[i].wadd(A::from_u64(share.to_u64()) << shift) & acc_m;
             }
@@ -128,11 +128,10 @@ levels! {
         let n = acc.len();
         assert!([v.len(), r0.len()] == [n; 2] && d.len() == n.div_ceil(64));
         let (m, acc_m) = (W::mask(width), A::mask(acc_width));
-        for (k, ((acc, v), r0)) in acc.chunks_mut(64).zip(v.chunks(64)).zip(r0.chunks(64)).enumerate() {
-            let d = d[k];
-            let (v, r0) = (&v[..acc.len()], &r0[..acc.len()]);
+        for (k, acc) in acc.chunks_mut(64).enumerate() {
+            let (v, r0) = (&v[k * 64..][..acc.len()], &r0[k * 64..][..acc.len()]);
             for i in 0..acc.len() {
-                let d = W::splat(d >> i & 1 == 1);
+                let d = W::splat(d[k] >> i & 1 == 1);
                 // -r0 = !r0 + 1 and r0 + v share one addition.
                 let share = (r0[i] ^ !d).wadd((v[i] & d) | (!d & W::one())) & m;
                 acc[i] = acc[i].wadd(A::from_u64(share.to_u64()) << shift) & acc_m;
