@@ -301,12 +301,13 @@ pub struct Profile {
 impl Rates {
     /// IKNP for correlated OT, KK13 for 1-of-N up to 256, and triples as they make them.
     pub fn iknp() -> Self {
-        let mut one_of = [32.0; 13];
-        one_of[0] = 0.0;
-        for (k, rate) in one_of.iter_mut().enumerate().skip(9) {
-            *rate = 16.0 * k as f64;
-        }
-        Self { cot: 16.0, one_of, triple: 18.0, triples: 32.0 }
+        let one_of = std::array::from_fn(|k| match k {
+            0 => 0.0,
+            2..=8 => (256 - (256 >> k) - k) as f64 / 8.0,
+            _ => 16.0 * k as f64,
+        });
+        // Half a 1-of-16 OT and half of its 30 bits of payload.
+        Self { cot: 16.0, one_of, triple: (one_of[4] + 30.0 / 8.0) / 2.0, triples: 32.0 }
     }
 
     /// Those of a backend.

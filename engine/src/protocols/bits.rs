@@ -24,13 +24,7 @@ impl Cx {
     pub fn cross(&mut self, u: Own, v: Own, top: Option<Own>) -> Int {
         let Holder::Only(chooser) = self.ty(u).holder else { unreachable!("planes are private") };
         let (bits, width) = (self.width(u) as u8, self.width(v) as u8);
-        let ty = Ty {
-            ring: Ring::Add(width),
-            len: self.len(u),
-            holder: Holder::Both,
-            lo: 0,
-            hi: (1i128 << width) - 1,
-        };
+        let ty = Ty { ring: Ring::Add(width), len: self.len(u), holder: Holder::Both, lo: 0, hi: (1i128 << width) - 1 };
         let mut ins = vec![u.0, v.0];
         ins.extend(top.map(|t| t.0));
         Int(self.inter(Inst::Cross { chooser, bits, width, top: top.is_some() }, &ins, vec![ty])[0])
@@ -81,6 +75,16 @@ impl Cx {
         let twice = self.own_scale(kept, 2);
         let v = self.own_sub(share, twice);
         self.cross(other, v, None)
+    }
+
+    /// `b ? x : y` in their common ring. One round, two COTs.
+    pub fn select(&mut self, bit: Bit, x: Int, y: Int) -> Int {
+        let difference = self.sub(x, y);
+        let kept = self.mux(bit, difference);
+        let (a, b) = (self.ty(x), self.ty(y));
+        let (lo, hi) = (a.lo.min(b.lo), a.hi.max(b.hi));
+        let chosen = self.add(y, kept);
+        self.retype(chosen, lo, hi)
     }
 
     /// Whether `x` is negative, by comparison of the shares. Rounds: 2 and the depth of the carry tree.

@@ -12,10 +12,13 @@
 //! * Low bits `from..to` of the sum are all zero: if no carry enters, iff `(a >> from) - 1` and `b >> from` sum to all ones there
 //!   (an equality test, hence an AND tree over propagate flags of a second view of `a`); if one enters, iff the sum is all ones.
 //!
+//! * A carry of `(a + c) + b` for a public `c` ([`Want::CarryPlus`]) is a tap of the same tree: the sender shows its leaf a second view of `a`,
+//!   and digits below the lowest set bit of `c` are the same. Comparing with 0 and with a bound shares all one-of-many OTs.
+//!
 //! Rounds: 2 for the leaves, 1 per level. Bytes: per leaf of `k` bits one random 1-of-`2^k` OT, `k + flags * 2^k` bits; per node one
 //! triple and `2 (1 + columns)` bits. Leaf sizes are chosen by cost: KK13 pays 32 bytes for any leaf, so 6-7 bits are best there.
 
-use crate::program::{Bit, Build, Cx, Holder, Own, Rates, Ty};
+use crate::program::{Bit, Build, Cx, Holder, Own, Profile, Rates, Ty, refuse};
 use sirnn_backends::inst::{Flag, FlagKind, Inst, Party, Ring};
 use std::collections::HashMap;
 
@@ -24,6 +27,15 @@ use std::collections::HashMap;
 pub enum Want {
     /// The carry into bit `t`, `1 <= t <= width`.
     Carry(u32),
+    /// The carry into bit `to` of `(a + add) + b`, where `a + add` is taken modulo the width.
+    CarryPlus {
+        /// A public number that is added to `a`.
+        add: i128,
+        /// The bit.
+        to: u32,
+    },
+    /// Whether bits `0..to` of the sum are all one.
+    Ones(u32),
     /// Whether bits `from..to` of the sum are all zero.
     Zero {
         /// First bit.
@@ -35,16 +47,36 @@ pub enum Want {
 
 /// Computes `wants` about the sum of P0's `a` and P1's `b`, both of the same width.
 pub fn carries(cx: &mut Cx, a: Own, b: Own, wants: &[Want]) -> Build<Vec<Bit>> {
-    let n = cx.len(a);
-    let rates = cx.profile.rates;
-    let best = (2..=8)
-        .flat_map(|k| [Plan::new(wants, k, true), Plan::new(wants, k, false)])
-        .min_by(|p, q| {
-            let score = |p: &Plan| cx.profile.score(p.depth() + 2, p.bytes(&rates), n);
-            score(p).partial_cmp(&score(q)).expect("costs are finite")
-        })
-        .expect("there are candidates");
+    let width = cx.width(a);
+    for want in wants {
+        let (from, to) = match *want {
+            Want::Carry(to) | Want::Ones(to) | Want::CarryPlus { to, .. } => (0, to),
+            Want::Zero { from, to } => (from, to),
+        };
+        if from >= to || to > width {
+            return refuse("carries", format!("bits {from}..{to} of a sum of {width} bits"));
+        }
+    }
+    let best = Plan::best(&cx.profile, cx.len(a), wants);
     Ok(cx.named("carries", |cx| best.emit(cx, a, b)))
+}
+
+/// Rounds, and bytes per instance, that [`carries`] takes.
+pub(super) fn price(profile: &Profile, n: usize, wants: &[Want]) -> (u32, f64) {
+    if wants.is_empty() {
+        return (0, 0.0);
+    }
+    let best = Plan::best(profile, n, wants);
+    (best.depth() + 2, best.bytes(&profile.rates))
+}
+
+/// What a sender's digits are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum View {
+    /// `(a >> shift) - 1`.
+    LessOne { shift: u32 },
+    /// `a + add`.
+    Plus(i128),
 }
 
 #[derive(Debug)]
@@ -67,28 +99,47 @@ enum Expr {
 /// Which bits a node covers: leaves `first..=last`, of the last one only the low `bits` bits.
 type Range = (usize, usize, u32);
 
+/// A range under a view.
+type Key = (Range, usize);
+
 /// A tree as data, so that candidates can be priced before one is built.
 #[derive(Debug, Default)]
 struct Plan {
     leaves: Vec<Leaf>,
-    /// Shift of each view of `a` beyond the first, which is `a` itself: view `i + 1` is `(a >> views[i]) - 1`.
-    views: Vec<u32>,
+    /// Views of `a` beyond the first, which is `a` itself: view `i + 1` is `views[i]`.
+    views: Vec<View>,
     exprs: Vec<(Expr, u32)>,
     nodes: Vec<(Value, Vec<Value>)>,
     outs: Vec<Value>,
-    pairs: HashMap<Range, (Value, Value)>,
-    prefixes: HashMap<Range, Value>,
+    pairs: HashMap<Key, (Value, Value)>,
+    prefixes: HashMap<Key, Value>,
 }
 
 impl Plan {
+    /// The cheapest tree.
+    fn best(profile: &Profile, n: usize, wants: &[Want]) -> Self {
+        (2..=8)
+            .flat_map(|k| [Plan::new(wants, k, true), Plan::new(wants, k, false)])
+            .min_by(|p, q| {
+                let score = |p: &Plan| profile.score(p.depth() + 2, p.bytes(&profile.rates), n);
+                score(p).partial_cmp(&score(q)).expect("costs are numbers")
+            })
+            .expect("there are candidates")
+    }
+
     fn new(wants: &[Want], max_leaf: u32, cut_at_taps: bool) -> Self {
         let mut cuts = vec![0];
         let mut end = 0;
         for want in wants {
             match *want {
-                Want::Carry(t) => {
+                Want::Carry(t) | Want::Ones(t) => {
                     end = end.max(t);
                     cuts.extend(cut_at_taps.then_some(t));
+                }
+                Want::CarryPlus { add, to } => {
+                    end = end.max(to);
+                    cuts.extend(cut_at_taps.then_some(to));
+                    cuts.extend(Some(add.trailing_zeros()).filter(|&t| cut_at_taps && t < to));
                 }
                 Want::Zero { from, to } => {
                     end = end.max(to);
@@ -114,12 +165,34 @@ impl Plan {
         }
         for want in wants {
             let out = match *want {
-                Want::Carry(t) => plan.prefix(plan.range(0, t)),
+                Want::Carry(t) => plan.prefix(plan.range(0, t), 0),
+                Want::Ones(t) => plan.ones(plan.range(0, t), 0),
+                Want::CarryPlus { add, to } => {
+                    let view = plan.view(View::Plus(add));
+                    plan.prefix(plan.range(0, to), view)
+                }
                 Want::Zero { from, to } => plan.zero(from, to),
             };
             plan.outs.push(out);
         }
         plan
+    }
+
+    fn view(&mut self, view: View) -> usize {
+        let at = self.views.iter().position(|v| *v == view).unwrap_or_else(|| {
+            self.views.push(view);
+            self.views.len() - 1
+        });
+        at + 1
+    }
+
+    /// The view of a range: `a` itself where the other one does not differ.
+    fn seen(&self, range: Range, view: usize) -> usize {
+        let end = self.leaves[range.1].lo + range.2;
+        match view.checked_sub(1).map(|v| self.views[v]) {
+            Some(View::Plus(add)) if add.trailing_zeros() >= end => 0,
+            _ => view,
+        }
     }
 
     fn range(&self, from: u32, to: u32) -> Range {
@@ -166,39 +239,41 @@ impl Plan {
     }
 
     /// The carry out of a range that starts at bit 0.
-    fn prefix(&mut self, range: Range) -> Value {
-        if let Some(&v) = self.prefixes.get(&range) {
+    fn prefix(&mut self, range: Range, view: usize) -> Value {
+        let view = self.seen(range, view);
+        if let Some(&v) = self.prefixes.get(&(range, view)) {
             return v;
         }
         let value = if range.0 == range.1 {
-            self.flag(range.0, FlagKind::Carry, range.2, 0)
+            self.flag(range.0, FlagKind::Carry, range.2, view)
         } else {
             let (low, high) = Self::split(range, &self.leaves);
-            let g_low = self.prefix(low);
-            let (g, p) = self.pair(high);
+            let g_low = self.prefix(low, view);
+            let (g, p) = self.pair(high, view);
             let carried = self.and(p, &[g_low])[0];
             self.expr(Expr::Xor(g, carried))
         };
-        self.prefixes.insert(range, value);
+        self.prefixes.insert((range, view), value);
         value
     }
 
     /// Generate and propagate of a range.
-    fn pair(&mut self, range: Range) -> (Value, Value) {
-        if let Some(&v) = self.pairs.get(&range) {
+    fn pair(&mut self, range: Range, view: usize) -> (Value, Value) {
+        let view = self.seen(range, view);
+        if let Some(&v) = self.pairs.get(&(range, view)) {
             return v;
         }
         let value = if range.0 == range.1 {
-            let g = self.flag(range.0, FlagKind::Carry, range.2, 0);
-            (g, self.flag(range.0, FlagKind::Ones, range.2, 0))
+            let g = self.flag(range.0, FlagKind::Carry, range.2, view);
+            (g, self.flag(range.0, FlagKind::Ones, range.2, view))
         } else {
             let (low, high) = Self::split(range, &self.leaves);
-            let (g_low, p_low) = self.pair(low);
-            let (g, p) = self.pair(high);
+            let (g_low, p_low) = self.pair(low, view);
+            let (g, p) = self.pair(high, view);
             let both = self.and(p, &[g_low, p_low]);
             (self.expr(Expr::Xor(g, both[0])), both[1])
         };
-        self.pairs.insert(range, value);
+        self.pairs.insert((range, view), value);
         value
     }
 
@@ -207,22 +282,22 @@ impl Plan {
         if range.0 == range.1 {
             return self.flag(range.0, FlagKind::Ones, range.2, view);
         }
+        if let Some(&(_, ones)) = self.pairs.get(&(range, view)) {
+            return ones;
+        }
         let (low, high) = Self::split(range, &self.leaves);
         let (low, high) = (self.ones(low, view), self.ones(high, view));
         self.and(high, &[low])[0]
     }
 
     fn zero(&mut self, from: u32, to: u32) -> Value {
-        let view = 1 + self.views.iter().position(|&v| v == from).unwrap_or_else(|| {
-            self.views.push(from);
-            self.views.len() - 1
-        });
+        let view = self.view(View::LessOne { shift: from });
         let range = self.range(from, to);
         let zero = self.ones(range, view);
         if from == 0 {
             return zero;
         }
-        let carry = self.prefix(self.range(0, from));
+        let carry = self.prefix(self.range(0, from), 0);
         let ones = self.ones(range, 0);
         let differ = self.expr(Expr::Xor(zero, ones));
         let change = self.and(carry, &[differ])[0];
@@ -250,9 +325,14 @@ impl Plan {
     fn emit(self, cx: &mut Cx, a: Own, b: Own) -> Vec<Bit> {
         let n = cx.len(a);
         let mut sources = vec![(a, 0)];
-        for &shift in &self.views {
-            let above = cx.digit(a, shift, cx.width(a) - shift);
-            sources.push((cx.own_offset(above, -1), shift));
+        for &view in &self.views {
+            sources.push(match view {
+                View::LessOne { shift } => {
+                    let above = cx.digit(a, shift, cx.width(a) - shift);
+                    (cx.own_offset(above, -1), shift)
+                }
+                View::Plus(add) => (cx.own_offset(a, add), 0),
+            });
         }
         let leaves: Vec<Option<Bit>> = self
             .leaves

@@ -43,13 +43,7 @@ impl Function for Exp {
 
 /// `exp(-n 2^stride)` for `n >= 0`, cut as asked: for each `(by, width)` its bits `by..by + width` as a sharing. `(0, w)` is the value
 /// itself in a ring of `w` bits. All cuts come from one carry tree.
-pub fn exp_of_negated(
-    cx: &mut Cx,
-    n: Int,
-    exp: &math::Exp,
-    stride: u32,
-    cuts: &[(u32, u32)],
-) -> Build<Vec<Int>> {
+pub fn exp_of_negated(cx: &mut Cx, n: Int, exp: &math::Exp, stride: u32, cuts: &[(u32, u32)]) -> Build<Vec<Int>> {
     let s = exp.s_out;
     let widths: Vec<u32> =
         exp.digits.iter().enumerate().map(|(i, d)| if i == 0 { d.bits - stride } else { d.bits }).collect();
@@ -64,7 +58,8 @@ pub fn exp_of_negated(
         exp.digits[i].table.iter().step_by(step).map(|&e| e.into()).collect()
     };
     if let [digit] = digits[..] {
-        let column = |&(by, width): &(u32, u32)| Column { width, entries: Arc::new(table(0).iter().map(|e| e >> by).collect()) };
+        let column =
+            |&(by, width): &(u32, u32)| Column { width, entries: Arc::new(table(0).iter().map(|e| e >> by).collect()) };
         let outs = cx.call(Lookup { columns: cuts.iter().map(column).collect() }, &[digit])?;
         return Ok(outs.into_iter().map(Int).collect());
     }

@@ -33,7 +33,9 @@ fn apply(op: LinearOp, w: &[i128], x: &[i128]) -> Vec<i128> {
         LinearOp::MatMul { inner, outer } => {
             let (inner, outer) = (inner as usize, outer as usize);
             x.chunks(inner)
-                .flat_map(|row| (0..outer).map(move |j| row.iter().enumerate().map(|(k, x)| x * w[k * outer + j]).sum()))
+                .flat_map(|row| {
+                    (0..outer).map(move |j| row.iter().enumerate().map(|(k, x)| x * w[k * outer + j]).sum())
+                })
                 .collect()
         }
         LinearOp::Scale { period } => x.iter().enumerate().map(|(i, x)| x * w[i % period as usize]).collect(),

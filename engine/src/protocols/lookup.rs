@@ -5,7 +5,7 @@
 //! after a look-up are free. Rounds: 2. Bits: `d + 2^d * (sum of column widths)`.
 
 use super::shift::truncate_and_reduce;
-use crate::program::{Build, Cx, Function, Holder, Int, Reg, Ty, refuse};
+use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse};
 use sirnn_backends::inst::{Inst, Party, Ring, Table};
 use std::sync::Arc;
 
@@ -47,30 +47,92 @@ impl Function for Lookup {
         if self.columns.iter().map(|c| c.width).sum::<u32>() > 128 {
             return refuse("lut", "an entry has more than 128 bits");
         }
-        let sender = cx.view(Int(ins[0]), Party::P0);
-        let receiver = cx.view(Int(ins[0]), Party::P1);
-        let mask = |w: u32| if w == 64 { u64::MAX } else { (1 << w) - 1 };
-        let data = self.columns.iter().map(|c| c.entries.iter().map(|&e| e as u64 & mask(c.width)).collect()).collect();
+        let columns: Vec<_> = self.columns.iter().map(|c| (Ring::Add(c.width as u8), c.entries.as_slice())).collect();
+        let index = Party::BOTH.map(|p| cx.view(Int(ins[0]), p));
+        Ok(cx.table(Some(index), None, &columns))
+    }
+}
+
+/// Entries of a table that is private to the server, at a shared index. Instance `i` uses table `i % units`. Operands: the index in
+/// `Add(d)`, then one private vector per column: `units` tables of `2^d` entries.
+#[derive(Clone, Copy, Debug)]
+pub struct PrivateLookup {
+    /// Number of different tables.
+    pub units: usize,
+}
+
+impl Function for PrivateLookup {
+    fn name(&self) -> &'static str {
+        "private lut"
+    }
+    fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
+        let size = |column: &[i128]| column.len() / self.units;
+        let entry = |column: &[i128], i: usize, index: i128| column[i % self.units * size(column) + index as usize];
+        let all = |column: &&[i128]| ins[0].iter().enumerate().map(|(i, &at)| entry(column, i, at)).collect();
+        ins[1..].iter().map(all).collect()
+    }
+    fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        let (d, len) = (cx.width(ins[0]), cx.len(ins[0]));
+        if d > MAX_INDEX {
+            return refuse(self.name(), format!("an index of {d} bits; {MAX_INDEX} is the limit"));
+        }
+        let columns: Vec<Ty> = ins[1..].iter().map(|&c| cx.ty(c).clone()).collect();
+        if self.units == 0 || columns.iter().any(|c| c.holder != Holder::Only(Party::P0) || c.len != self.units << d) {
+            let what =
+                format!("every column is a vector of the server of {} tables of {} entries", self.units, 1u32 << d);
+            return refuse(self.name(), what);
+        }
+        if columns.is_empty() || columns.iter().map(Ty::width).sum::<u32>() > 128 {
+            return refuse(self.name(), "an entry has between 1 and 128 bits");
+        }
+        let index = Party::BOTH.map(|p| cx.view(Int(ins[0]), p).0);
         let inst = Inst::Lookup {
             sender: Party::P0,
             index: d as u8,
             xor_index: 0,
+            units: self.units as u32,
+            table: Table::Private,
+            columns: columns.iter().map(|c| c.ring).collect(),
+        };
+        let operands: Vec<Reg> = index.into_iter().chain(ins[1..].iter().copied()).collect();
+        let tys = columns.into_iter().map(|c| Ty { len, holder: Holder::Both, ..c }).collect();
+        Ok(cx.inter(inst, &operands, tys))
+    }
+}
+
+impl Cx {
+    /// Columns of a public table at `(d0 + d1 mod 2^a) + 2^a (x0 xor x1)`: the parties' additive shares `d` of the low part of an index and
+    /// their XOR-shares `x` of its high part, either of which may be absent. Two rounds.
+    pub(crate) fn table(
+        &mut self,
+        low: Option<[Own; 2]>,
+        high: Option<[Own; 2]>,
+        columns: &[(Ring, &[i128])],
+    ) -> Vec<Reg> {
+        let bits = |part: Option<[Own; 2]>| part.map_or(0, |p| self.width(p[0]));
+        let (index, xor_index) = (bits(low), bits(high));
+        let len = self.len(low.or(high).expect("an index")[0]);
+        let ins: Vec<Reg> = (0..2).flat_map(|p| low.iter().chain(&high).map(move |part| part[p].0)).collect();
+        let mask = |w: u32| if w == 64 { u64::MAX } else { (1 << w) - 1 };
+        let data = columns.iter().map(|(ring, t)| t.iter().map(|&e| e as u64 & mask(ring.bits())).collect()).collect();
+        let ty = |&(ring, entries): &(Ring, &[i128])| {
+            assert_eq!(entries.len(), 1 << (index + xor_index), "one entry per index");
+            let (lo, hi) = match ring {
+                Ring::Add(_) => (*entries.iter().min().expect("entries"), *entries.iter().max().expect("entries")),
+                Ring::Xor(k) => (0, (1 << k) - 1),
+            };
+            Ty { ring, len, holder: Holder::Both, lo, hi }
+        };
+        let tys = columns.iter().map(ty).collect();
+        let inst = Inst::Lookup {
+            sender: Party::P0,
+            index: index as u8,
+            xor_index: xor_index as u8,
             units: 1,
             table: Table::Public(Arc::new(data)),
-            columns: self.columns.iter().map(|c| Ring::Add(c.width as u8)).collect(),
+            columns: columns.iter().map(|c| c.0).collect(),
         };
-        let tys = self
-            .columns
-            .iter()
-            .map(|c| Ty {
-                ring: Ring::Add(c.width as u8),
-                len: ty.len,
-                holder: Holder::Both,
-                lo: *c.entries.iter().min().expect("entries"),
-                hi: *c.entries.iter().max().expect("entries"),
-            })
-            .collect();
-        Ok(cx.inter(inst, &[sender.0, receiver.0], tys))
+        self.inter(inst, &ins, tys)
     }
 }
 

@@ -14,13 +14,20 @@
 pub mod basic;
 pub mod bits;
 pub mod carries;
+pub mod compare;
 pub mod exp;
 pub mod linear;
 pub mod lookup;
+pub mod msnzb;
 pub mod product;
 pub mod reciprocal;
+pub mod roots;
 pub mod select;
 pub mod shift;
 pub mod sigmoid;
 #[cfg(test)]
+mod test_support;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_library;

@@ -46,7 +46,10 @@ impl Function for ReciprocalOfOnePlus {
         let div = &self.reference;
         let (m, t, s) = (div.m, div.s_den, div.s_out);
         if div.iterations > 0 || t != s {
-            return refuse("reciprocal", format!("a scale of {s} bits from {t}; up to 18 from the same scale are supported"));
+            return refuse(
+                "reciprocal",
+                format!("a scale of {s} bits from {t}; up to 18 from the same scale are supported"),
+            );
         }
         let (e, index) = (Int(ins[0]), Int(ins[1]));
         // low = e - index 2^(t-m), one bit of slack.
