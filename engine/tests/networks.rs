@@ -1,6 +1,8 @@
 //! Whole networks: cleartext and both parties on the ideal machine, bit for bit against the reference.
 
 use sirnn::model::{Description, Extra, Weights, build_with};
+use sirnn::pair;
+use sirnn::plan::Plan;
 use sirnn::program::{Profile, clear, ideal::Machine};
 use sirnn::protocols::shift::Rounding;
 use std::{collections::HashMap, path::PathBuf};
@@ -43,10 +45,10 @@ fn google30(root: &std::path::Path, rounding: Rounding) -> (Description, Weights
     (description, weights)
 }
 
-fn google30_is_exact(rounding: Rounding, suffix: &str, batch: usize, check: bool) {
+fn google30_is_exact(rounding: Rounding, suffix: &str, batch: usize, fuse: bool) {
     let Some(root) = data() else { return };
     let (description, weights) = google30(&root, rounding);
-    let program = build_with(&description, batch, Profile::default(), Extra { hidden: true }).unwrap();
+    let program = build_with(&description, batch, Profile::default(), Extra { hidden: true, fuse }).unwrap();
     let item = bytes(&root, "input_i8_99x32.bin");
     let mut inputs = weights.inputs(&description);
     // Every item of the batch is the same utterance.
@@ -66,17 +68,27 @@ fn google30_is_exact(rounding: Rounding, suffix: &str, batch: usize, check: bool
         ("class".to_string(), vec![class; batch]),
     ];
     assert_eq!(clear::evaluate(&program, &inputs).unwrap(), want, "cleartext, {suffix}");
-    assert_eq!(Machine::new(&program, 7, check).run(&inputs).unwrap(), want, "two parties, {suffix}");
+    // One item with every call checked against its definition, and with real transfers; several for the layout.
+    assert_eq!(Machine::new(&program, 7, batch == 1).run(&inputs).unwrap(), want, "two parties, {suffix}");
+    if batch == 1 {
+        let plan = Plan::new(program, Profile::default());
+        let [_, (got, _)] = pair::run(&plan, "iknp", &inputs).unwrap();
+        assert_eq!(got, want.into_iter().collect(), "real transfers, {suffix}");
+    }
 }
 
 #[test]
 fn google30_rounding_down() {
-    google30_is_exact(Rounding::Floor, "floor", 1, true);
-    google30_is_exact(Rounding::Floor, "floor", 2, false);
+    for fuse in [false, true] {
+        google30_is_exact(Rounding::Floor, "floor", 1, fuse);
+        google30_is_exact(Rounding::Floor, "floor", 2, fuse);
+    }
 }
 
 #[test]
 fn google30_toward_zero() {
-    google30_is_exact(Rounding::TowardZero, "div", 1, true);
-    google30_is_exact(Rounding::TowardZero, "div", 2, false);
+    for fuse in [false, true] {
+        google30_is_exact(Rounding::TowardZero, "div", 1, fuse);
+        google30_is_exact(Rounding::TowardZero, "div", 2, fuse);
+    }
 }

@@ -191,6 +191,17 @@ pub struct State {
     pub candidate_shift: u32,
     /// Second rescale of `z h~`.
     pub out_shift: u32,
+    /// No state of any input leaves `bits` bits in the model's steps. The server adds it where its weights prove it
+    /// (`super::fused`); it need not be in a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fits: Option<bool>,
+}
+
+impl State {
+    /// Whether the state is known not to wrap.
+    pub fn fits(&self) -> bool {
+        self.fits == Some(true)
+    }
 }
 
 /// `scores = wrap_out(R(floor(h M / 2^floor), shift) + R(bias, bias.shift))`.

@@ -16,6 +16,7 @@
 //!   Hence `zeta (1 - g)` needs no sign, and `z h~` no wrap between its two rescales.
 
 use super::description::{ACTIVATION_BITS, Description, Factor, Layer, Reveal};
+use super::fused::FusedCell;
 use super::rescale::Rescale;
 use crate::fixed::{math, wrap};
 use crate::program::{Build, Cx, Function, Int, Own, Profile, Program, Reg, refuse, signed};
@@ -30,11 +31,13 @@ use sirnn_backends::inst::{LinearOp, Party};
 /// Elements of the largest register.
 const MAX_ELEMENTS: u64 = 1 << 31;
 
-/// What a program tells the client beyond the description's `reveal`.
+/// What the two parties agree on beside the description. The results are the same bits in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extra {
-    /// The last layer's final state, as output `hidden`: `[batch, hidden]`. For tests of exactness.
+    /// The client also gets the last layer's final state, as output `hidden`: `[batch, hidden]`. For tests of exactness.
     pub hidden: bool,
+    /// Cells are one look-up each where the pre-activation is narrow enough ([`super::fused`]).
+    pub fuse: bool,
 }
 
 /// The program of a model for `batch` items.
@@ -87,7 +90,7 @@ pub fn build_with(description: &Description, batch: usize, profile: Profile, ext
     let mut plans = Vec::new();
     for (i, layer) in d.layer.iter().enumerate().rev() {
         let inputs = if i == 0 { signed(d.input.bits) } else { signed(d.layer[i - 1].state.bits) };
-        let plan = Plan::new(d, layer, d.layer_inputs(i), inputs, &readers);
+        let plan = Plan::new(d, layer, d.layer_inputs(i), inputs, &readers, extra.fuse);
         readers = vec![plan.w[0].ring];
         plans.push(plan);
     }
@@ -111,9 +114,9 @@ pub fn build_with(description: &Description, batch: usize, profile: Profile, ext
     let x = cx.call_int(Share, &[x.0])?;
     let (mut initial, mut shared) = (Vec::new(), Vec::new());
     for ((layer, plan), p) in d.layer.iter().zip(&plans).zip(&parameters) {
-        let h = cx.call_int(Zeros { width: plan.cell.width, len: batch * layer.hidden as usize }, &[])?;
+        let h = cx.call_int(Zeros { width: plan.cell.width(), len: batch * layer.hidden as usize }, &[])?;
         initial.push((h, signed(layer.state.bits)));
-        shared.push(p.share(cx, batch, layer.hidden as usize)?);
+        shared.push(p.constants.share(cx, batch, layer.hidden as usize)?);
     }
     debug_assert_eq!(rows * d.features as usize, n, "rows of the first product");
     let a = cx.named("input products", |cx| chain(cx, &plans[0].w, &parameters[0].w, x))?;
@@ -128,9 +131,11 @@ pub fn build_with(description: &Description, batch: usize, profile: Profile, ext
                     Some(&below) => chain(cx, &plan.w, &parameters.w, below)?,
                 };
                 let b = chain(cx, &plan.u, &parameters.u, state[i])?;
-                let Shared { nu, gate_bias, candidate_bias } = *shared;
-                let ins = [parameters.zeta.0, nu.0, gate_bias.0, candidate_bias.0, a.0, b.0, state[i].0];
-                cx.call_int(plan.cell.clone(), &ins)
+                let ins = [shared.as_slice(), &[a.0, b.0, state[i].0]].concat();
+                match &plan.cell {
+                    Step::Separate(cell) => cx.call_int(cell.clone(), &ins),
+                    Step::Fused(cell) => cx.call_int(*cell, &ins),
+                }
             })?;
             next.push(h);
         }
@@ -240,25 +245,45 @@ fn chain(cx: &mut Cx, links: &[Link], weights: &[Own], x: Int) -> Build<Int> {
     Ok(x)
 }
 
+/// What follows the chains in a step.
+#[derive(Debug)]
+enum Step {
+    Separate(Cell),
+    Fused(FusedCell),
+}
+
+impl Step {
+    /// Ring of the state.
+    fn width(&self) -> u32 {
+        match self {
+            Step::Separate(cell) => cell.width,
+            Step::Fused(cell) => cell.width,
+        }
+    }
+}
+
 /// Rings of a layer.
 #[derive(Debug)]
 struct Plan {
     w: Vec<Link>,
     u: Vec<Link>,
-    cell: Cell,
+    cell: Step,
 }
 
 impl Plan {
     /// `inputs` numbers in `range` come in; `readers` are the rings in which others read the state.
-    fn new(d: &Description, layer: &Layer, inputs: u32, range: (i128, i128), readers: &[u32]) -> Self {
+    fn new(d: &Description, layer: &Layer, inputs: u32, range: (i128, i128), readers: &[u32], fuse: bool) -> Self {
         let pre = &layer.pre;
         let significant = ACTIVATION_BITS - pre.left;
         let sum = significant.min(pre.bits);
         let w = Link::chain(d, layer, &layer.w, inputs, range, pre.shift_w, sum);
         let u = Link::chain(d, layer, &layer.u, layer.hidden, signed(layer.state.bits), pre.shift_u, sum);
-        let mut cell = Cell::new(d, layer, sum);
-        cell.width =
-            readers.iter().copied().chain([u[0].ring, cell.gated_ring, layer.state.bits]).max().expect("readers");
+        let state = readers.iter().copied().chain([u[0].ring, layer.state.bits]).max().expect("readers");
+        let cell = match FusedCell::new(d, layer).filter(|_| fuse) {
+            // One bit more than the state's own, for the product with the gate.
+            Some(cell) => Step::Fused(cell.with_width(state.max(layer.state.bits + 1))),
+            None => Step::Separate(Cell::new(d, layer, sum, state)),
+        };
         Plan { w, u, cell }
     }
 }
@@ -268,18 +293,14 @@ impl Plan {
 struct Parameters {
     w: Vec<Own>,
     u: Vec<Own>,
-    zeta: Own,
-    nu: Own,
-    gate_bias: Own,
-    candidate_bias: Own,
+    constants: Constants,
 }
 
-/// Those that are used as shares, once per unit and item.
-#[derive(Clone, Copy, Debug)]
-struct Shared {
-    nu: Int,
-    gate_bias: Int,
-    candidate_bias: Int,
+/// What a step takes beside the chains' results.
+#[derive(Debug)]
+enum Constants {
+    Separate { zeta: Own, nu: Own, gate_bias: Own, candidate_bias: Own },
+    Fused { tables: [Own; 2] },
 }
 
 impl Parameters {
@@ -292,28 +313,42 @@ impl Parameters {
             links.iter().enumerate().map(declare).collect()
         };
         let (w, u) = (links(cx, "w", &plan.w), links(cx, "u", &plan.u));
-        let hidden = layer.hidden as usize;
-        let significant = ACTIVATION_BITS - layer.pre.left;
-        let bias = min_signed(layer.pre.bias_bits, significant);
-        Parameters {
-            w,
-            u,
-            zeta: cx.input(&name("zeta"), Party::P0, layer.zeta.bits, 1, (0, layer.max_zeta())),
-            nu: cx.input(&name("nu"), Party::P0, plan.cell.z.width, 1, (0, layer.max_nu())),
-            gate_bias: cx.input(&name("gate_bias"), Party::P0, significant, hidden, bias),
-            candidate_bias: cx.input(&name("candidate_bias"), Party::P0, significant, hidden, bias),
-        }
-    }
-
-    fn share(&self, cx: &mut Cx, batch: usize, hidden: usize) -> Build<Shared> {
-        let mut share = |v: Own, times| -> Build<Int> {
-            let v = cx.call_int(Share, &[v.0])?;
-            cx.call_int(Repeat { times }, &[v.0])
+        let constants = match &plan.cell {
+            Step::Fused(cell) => {
+                let declare = |(part, width, range)| cx.input(&name(part), Party::P0, width, cell.entries(), range);
+                Constants::Fused { tables: cell.tables().map(declare) }
+            }
+            Step::Separate(cell) => {
+                let hidden = layer.hidden as usize;
+                let significant = ACTIVATION_BITS - layer.pre.left;
+                let bias = min_signed(layer.pre.bias_bits, significant);
+                Constants::Separate {
+                    zeta: cx.input(&name("zeta"), Party::P0, layer.zeta.bits, 1, (0, layer.max_zeta())),
+                    nu: cx.input(&name("nu"), Party::P0, cell.z.width, 1, (0, layer.max_nu())),
+                    gate_bias: cx.input(&name("gate_bias"), Party::P0, significant, hidden, bias),
+                    candidate_bias: cx.input(&name("candidate_bias"), Party::P0, significant, hidden, bias),
+                }
+            }
         };
-        Ok(Shared {
-            nu: share(self.nu, batch * hidden)?,
-            gate_bias: share(self.gate_bias, batch)?,
-            candidate_bias: share(self.candidate_bias, batch)?,
+        Parameters { w, u, constants }
+    }
+}
+
+impl Constants {
+    /// The first operands of a step: vectors as shares, once per unit and item.
+    fn share(&self, cx: &mut Cx, batch: usize, hidden: usize) -> Build<Vec<Reg>> {
+        let mut share = |v: Own, times| -> Build<Reg> {
+            let v = cx.call_int(Share, &[v.0])?;
+            Ok(cx.call_int(Repeat { times }, &[v.0])?.0)
+        };
+        Ok(match self {
+            Constants::Fused { tables } => tables.map(Reg::from).to_vec(),
+            Constants::Separate { zeta, nu, gate_bias, candidate_bias } => vec![
+                zeta.0,
+                share(*nu, batch * hidden)?,
+                share(*gate_bias, batch)?,
+                share(*candidate_bias, batch)?,
+            ],
         })
     }
 }
@@ -369,7 +404,8 @@ struct Cell {
 }
 
 impl Cell {
-    fn new(d: &Description, layer: &Layer, sum: u32) -> Self {
+    /// `readers` is the widest ring in which the state is read.
+    fn new(d: &Description, layer: &Layer, sum: u32, readers: u32) -> Self {
         let (pre, state) = (&layer.pre, &layer.state);
         let (gate, candidate) = (layer.gate.scale, layer.candidate.scale);
         let scale = pre.scale as i32;
@@ -377,8 +413,12 @@ impl Cell {
         let tanh = math::Tanh::new(ACTIVATION_BITS, scale, candidate).expect("validated scales");
         let (gate_range, candidate_range) = ((0, 1i128 << gate), (-(1i128 << candidate), 1i128 << candidate));
 
-        let gated = Rescale::by(state.gate_shift, d.rounding, state.bits);
         let range = products(gate_range, signed(state.bits), 1);
+        let least = Rescale::by(state.gate_shift, d.rounding, state.bits);
+        let width = readers.max(least.ring(range.0, range.1));
+        // A state that cannot wrap is dealt in its readers' ring; one that can has to be extended after the sum.
+        let dealt = if state.fits() { width } else { state.bits };
+        let gated = Rescale { width: dealt, ..least };
         let gated_ring = gated.ring(range.0, range.1);
 
         let update = Rescale {
@@ -388,10 +428,10 @@ impl Cell {
             out: Some(ACTIVATION_BITS),
             then: state.out_shift,
             rounding: d.rounding,
-            width: state.bits,
+            width: dealt,
         };
         let (lo, hi) = products((0, layer.max_z()), candidate_range, 1);
-        let whole = state.bits + state.candidate_shift + state.out_shift;
+        let whole = dealt + state.candidate_shift + state.out_shift;
         let together = d.rounding == Rounding::Floor && !update.wraps(lo, hi) && whole <= 64;
         let update_ring = if together { whole } else { update.ring(lo, hi) };
 
@@ -418,7 +458,7 @@ impl Cell {
             gate_width: zeta_ring.max(gate + 2),
             // One bit of slack for the product.
             candidate_width: candidate + 3,
-            width: state.bits,
+            width,
         }
     }
 

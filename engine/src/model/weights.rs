@@ -4,11 +4,13 @@
 //! and `nu` are not negative, and `R(zeta 2^gate.scale, zeta.shift) + R(nu, nu.shift)` fits 16 signed bits, which bounds
 //! `z` for every gate. Values are never shown: errors name the tensor, `Debug` its shape.
 
-use super::description::{ACTIVATION_BITS, Description};
+use super::description::{ACTIVATION_BITS, Description, Layer};
+use super::fused::{Constants, Tables};
 use super::input::read_bounded;
 use super::{ModelError, require};
 use crate::fixed::wrap;
 use crate::program::signed;
+use crate::protocols::shift::Rounding;
 use safetensors::{Dtype, SafeTensors};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -169,6 +171,7 @@ impl Weights {
         }
         let weights = Self { tensors };
         weights.check_mix(&complete)?;
+        weights.prove_states(&mut complete)?;
         *description = complete;
         Ok(weights)
     }
@@ -190,6 +193,37 @@ impl Weights {
         Ok(())
     }
 
+    /// Adds to the description which layers' states cannot wrap. A file that claims more than the weights hold is refused.
+    fn prove_states(&self, description: &mut Description) -> Result<(), ModelError> {
+        let (rounding, steps) = (description.rounding, description.steps);
+        for (i, layer) in description.layer.iter_mut().enumerate() {
+            let fits = self.tables(layer, rounding).is_some_and(|t| t.state_fits(layer, rounding, steps));
+            require(fits || !layer.state.fits(), &format!("layer {i}: state.fits"), || {
+                "the weights do not prove it".into()
+            })?;
+            layer.state.fits = Some(fits);
+        }
+        Ok(())
+    }
+
+    /// A layer's fused tables, if its pre-activation is narrow enough.
+    fn tables(&self, layer: &Layer, rounding: Rounding) -> Option<Tables> {
+        let bias = |name: &str| self.bias(layer, name);
+        let constants = Constants {
+            gate_bias: &bias(&layer.pre.gate_bias),
+            candidate_bias: &bias(&layer.pre.candidate_bias),
+            zeta: self.values(&layer.zeta.tensor)[0].into(),
+            nu: rounding.apply(self.values(&layer.nu.tensor)[0].into(), layer.nu.shift),
+        };
+        Tables::new(layer, rounding, &constants)
+    }
+
+    /// A bias, wrapped to the bits of the pre-activation that matter.
+    fn bias(&self, layer: &Layer, name: &str) -> Vec<i128> {
+        let significant = ACTIVATION_BITS - layer.pre.left;
+        self.values(name).iter().map(|&v| wrap(v.into(), significant, true)).collect()
+    }
+
     fn values(&self, name: &str) -> &[i64] {
         &self.tensors[name].values
     }
@@ -208,10 +242,13 @@ impl Weights {
                     add(&format!("{letter}{j}"), whole(&factor.tensor));
                 }
             }
-            let significant = ACTIVATION_BITS - layer.pre.left;
-            let bias = |name: &str| whole(name).into_iter().map(|v| wrap(v, significant, true)).collect();
-            add("gate_bias", bias(&layer.pre.gate_bias));
-            add("candidate_bias", bias(&layer.pre.candidate_bias));
+            // A program uses the tables or what they are made of; the other inputs it does not declare.
+            if let Some(tables) = self.tables(layer, rounding) {
+                add("gate_table", tables.gate);
+                add("update_table", tables.update);
+            }
+            add("gate_bias", self.bias(layer, &layer.pre.gate_bias));
+            add("candidate_bias", self.bias(layer, &layer.pre.candidate_bias));
             add("zeta", whole(&layer.zeta.tensor));
             add("nu", rescaled(&layer.nu.tensor, layer.nu.shift).collect());
         }

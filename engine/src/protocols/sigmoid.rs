@@ -88,7 +88,8 @@ impl Function for Sigmoid {
         let kept = cx.mux(negative, difference);
         let numerator = cx.offset(kept, one);
         let y = cx.call_int(ScaledProduct(Shift::down(exp.s_out, self.width)), &[numerator.0, reciprocal.0])?;
-        Ok(vec![cx.retype(y, 0, one).0])
+        let range = self.reference.ranges().result;
+        Ok(vec![cx.retype(y, range.lo, range.hi).0])
     }
 }
 
@@ -110,6 +111,7 @@ impl Function for Tanh {
         let kept = cx.mux(negative, low);
         let twice = cx.shl(kept, 1, self.width);
         let y = cx.sub(t, twice);
-        Ok(vec![cx.retype(y, -one, one).0])
+        let range = self.reference.ranges().result;
+        Ok(vec![cx.retype(y, range.lo, range.hi).0])
     }
 }
