@@ -1,6 +1,7 @@
 //! What correlations cost, before anything runs.
 
 use crate::{Party, inst::Kind};
+use std::collections::VecDeque;
 
 /// Bytes and rounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -11,12 +12,11 @@ pub struct Cost {
     pub rounds: u32,
 }
 
-/// Adds up messages in the order in which they are sent.
-#[derive(Clone, Copy, Debug, Default)]
+/// Messages in the order in which they are sent.
+#[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    bytes: [u64; 2],
-    /// One-way delays on the longest chain of messages that ended at each party.
-    depth: [u32; 2],
+    /// Bytes that P0 and P1 send at the same time, each before it receives.
+    exchanges: Vec<[u64; 2]>,
 }
 
 impl Ledger {
@@ -29,18 +29,49 @@ impl Ledger {
 
     /// Messages both ways at the same time; empty ones are not sent.
     pub fn exchange(&mut self, bytes: [u64; 2]) {
-        let before = self.depth;
-        for (from, bytes) in bytes.into_iter().enumerate() {
-            if bytes > 0 {
-                self.bytes[from] += bytes;
-                self.depth[1 - from] = self.depth[1 - from].max(before[from] + 1);
-            }
-        }
+        self.exchanges.push(bytes);
     }
 
     /// The sum.
     pub fn cost(&self) -> Cost {
-        Cost { bytes_from: self.bytes, rounds: self.depth[0].max(self.depth[1]) }
+        cost_of(std::slice::from_ref(self), [&[0], &[0]])
+    }
+}
+
+/// The cost of several steps, each with the messages of one ledger, that P0 and P1 take in orders of their own. In both
+/// orders messages of one direction come alike.
+pub(super) fn cost_of(steps: &[Ledger], orders: [&[usize]; 2]) -> Cost {
+    let mut cost = Cost::default();
+    // What each party does, last first: sends (bytes, true) or receives (bytes, false).
+    let mut actions = [0, 1].map(|party: usize| {
+        let exchanges = orders[party].iter().flat_map(|&step| &steps[step].exchanges);
+        let both = exchanges.flat_map(|e| [(e[party], true), (e[1 - party], false)]);
+        let mut actions: Vec<(u64, bool)> = both.filter(|(bytes, _)| *bytes > 0).collect();
+        actions.reverse();
+        actions
+    });
+    // One-way delays on the longest chain of messages that ended at each party, and before each message under way.
+    let mut depth = [0; 2];
+    let mut under_way = [VecDeque::new(), VecDeque::new()];
+    loop {
+        let before = [0, 1].map(|party: usize| actions[party].len());
+        for party in 0..2 {
+            while let Some(&(bytes, sends)) = actions[party].last() {
+                if sends {
+                    cost.bytes_from[party] += bytes;
+                    under_way[party].push_back(depth[party] + 1);
+                } else if let Some(arrived) = under_way[1 - party].pop_front() {
+                    depth[party] = depth[party].max(arrived);
+                } else {
+                    break;
+                }
+                actions[party].pop();
+            }
+        }
+        if before == [0, 1].map(|party: usize| actions[party].len()) {
+            cost.rounds = depth[0].max(depth[1]);
+            return cost;
+        }
     }
 }
 
@@ -50,6 +81,8 @@ pub trait Meter {
     fn setup(&mut self, ledger: &mut Ledger);
     /// The messages of [`super::Backend::generate`].
     fn generate(&mut self, kind: Kind, n: usize, ledger: &mut Ledger);
+    /// The same as [`super::Backend::flow`].
+    fn flow(&self, kind: Kind) -> Option<Party>;
 }
 
 #[cfg(test)]
@@ -68,5 +101,17 @@ mod tests {
         l.message(Party::P1, 1);
         l.message(Party::P0, 1);
         assert_eq!(l.cost(), Cost { bytes_from: [12, 2], rounds: 3 });
+    }
+
+    #[test]
+    fn sending_early_saves_rounds() {
+        let steps = [Party::P0, Party::P1, Party::P0, Party::P1].map(|from| {
+            let mut l = Ledger::default();
+            l.message(from, 1);
+            l
+        });
+        let in_order: &[usize] = &[0, 1, 2, 3];
+        assert_eq!(cost_of(&steps, [in_order, in_order]), Cost { bytes_from: [2, 2], rounds: 4 });
+        assert_eq!(cost_of(&steps, [&[0, 2, 1, 3], &[1, 3, 0, 2]]), Cost { bytes_from: [2, 2], rounds: 1 });
     }
 }

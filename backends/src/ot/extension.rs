@@ -56,6 +56,18 @@ impl Route {
     }
 }
 
+impl Route {
+    fn flow(&self, source: Source) -> Option<Party> {
+        match self {
+            Route::Cot { sender } | Route::CombinedCots { sender, .. } if source == Source::Ferret => Some(*sender),
+            Route::Cot { sender } | Route::CombinedCots { sender, .. } | Route::Kk13 { sender, .. } => {
+                Some(sender.other())
+            }
+            Route::TriplesFromKk13 | Route::TriplesFromCots { .. } => None,
+        }
+    }
+}
+
 /// What a demand takes, by sender.
 #[derive(Clone, Copy, Default)]
 struct Uses {
@@ -304,6 +316,10 @@ impl Backend for Extension {
         }
     }
 
+    fn flow(&self, kind: Kind) -> Option<Party> {
+        Route::of(self.source, kind).flow(self.source)
+    }
+
     fn generate(&mut self, kind: Kind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
         match Route::of(self.source, kind) {
             Route::Cot { sender } => {
@@ -369,6 +385,10 @@ impl ExtensionMeter {
 }
 
 impl Meter for ExtensionMeter {
+    fn flow(&self, kind: Kind) -> Option<Party> {
+        Route::of(self.source, kind).flow(self.source)
+    }
+
     fn setup(&mut self, ledger: &mut Ledger) {
         let receives = Party::BOTH.map(|p| self.uses.blocks(p) as u64);
         ledger.exchange([receives[1], receives[0]].map(|n| n.min(1) * base::POINT as u64));

@@ -65,6 +65,9 @@ pub trait Backend: Send {
     fn offsets(&self, bits: u8) -> Vec<[u128; 2]>;
     /// Makes `n` correlations.
     fn generate(&mut self, kind: Kind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error>;
+    /// The only party that sends when this kind is made, `None` if both do. Making what flows from P0 and what flows from
+    /// P1 are independent of each other: each party may be ahead with its own.
+    fn flow(&self, kind: Kind) -> Option<Party>;
 }
 
 /// A flavour of correlation generator: builds it, and knows its cost without building it.

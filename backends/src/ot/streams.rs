@@ -3,11 +3,15 @@
 //! Both parties make the same chunks in the same order: that in which the online phase will first need them. Either all
 //! of them are made before the online phase starts, or a thread makes them beside it, on a channel of its own and
 //! within a memory budget. The latter cannot dead-lock: when the online phase waits for a chunk, it has begun to use all
-//! chunks made before, hence holds at most one of each kind, and the budget has room for one of each and two more.
+//! chunks made before (but for a few that were made early), hence holds at most one of each kind, and the budget has room
+//! for these and two more.
+//!
+//! A chunk that a party makes without waiting for its peer, because it only sends, is made up to [`AHEAD`] chunks early:
+//! so both directions of the link are busy, and alternating directions cost no round trips.
 
 use super::{
     Backend, BackendSpec, Batch,
-    cost::{Cost, Ledger},
+    cost::{Cost, Ledger, cost_of},
     extension::domain,
 };
 use crate::{
@@ -62,8 +66,12 @@ fn totals(needs: &[(Kind, u64)]) -> BTreeMap<Kind, u64> {
     totals
 }
 
+/// How many chunks a party may be ahead with those for which it only sends.
+// AGREEMENT: the budget at the peer reckons with it.
+const AHEAD: usize = 4;
+
 /// The chunks to make, in order.
-fn schedule(needs: &[(Kind, u64)], mode: Mode) -> Vec<(Kind, usize)> {
+fn schedule(needs: &[(Kind, u64)], mode: Mode, flow: impl Fn(Kind) -> Option<Party>) -> Vec<(Kind, usize)> {
     let totals = totals(needs);
     let mut made: BTreeMap<Kind, u64> = BTreeMap::new();
     let mut used: BTreeMap<Kind, u64> = BTreeMap::new();
@@ -78,24 +86,61 @@ fn schedule(needs: &[(Kind, u64)], mode: Mode) -> Vec<(Kind, usize)> {
         }
     }
     if mode == Mode::Prefilled {
-        // Nothing is used before all is there: what flows the same way goes together.
-        chunks.sort_by_key(|&(kind, _)| match kind {
-            Kind::Cot { sender } | Kind::OneOf { sender, .. } => sender.index(),
-            Kind::Triple { .. } => 2,
+        // Nothing is used before all is there: both directions evenly, then what needs both.
+        let mut one_way = [Vec::new(), Vec::new()];
+        let mut two_way = Vec::new();
+        for chunk in chunks {
+            match flow(chunk.0) {
+                Some(from) => one_way[from.index()].push(chunk),
+                None => two_way.push(chunk),
+            }
+        }
+        let [a, b] = one_way.map(|list| {
+            let n = list.len() as u64;
+            list.into_iter().enumerate().map(move |(i, chunk)| (((2 * i as u64 + 1) << 32) / n, chunk))
         });
+        let mut even: Vec<_> = a.chain(b).collect();
+        even.sort_by_key(|(place, _)| *place);
+        chunks = even.into_iter().map(|(_, chunk)| chunk).chain(two_way).collect();
     }
     chunks
+}
+
+/// The order in which a party makes the chunks: those for which it only sends come earlier, but never before one in which
+/// both send.
+fn order(party: Party, chunks: &[(Kind, usize)], flow: impl Fn(Kind) -> Option<Party>) -> Vec<usize> {
+    let mut first = 0;
+    let mut places: Vec<(usize, bool, usize)> = Vec::with_capacity(chunks.len());
+    for (i, &(kind, _)) in chunks.iter().enumerate() {
+        // Places are counted double, so that there is one right behind a chunk in which both send.
+        places.push(match flow(kind) {
+            Some(from) if from == party => ((2 * i).saturating_sub(2 * AHEAD).max(first), false, i),
+            Some(_) => (2 * i, true, i),
+            None => {
+                first = 2 * i + 1;
+                (2 * i, true, i)
+            }
+        });
+    }
+    places.sort_unstable();
+    places.into_iter().map(|(.., i)| i).collect()
 }
 
 /// Exact cost of set-up and generation for a list of needs in the order in which they arise.
 pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(Kind, u64)], mode: Mode) -> Cost {
     let mut meter = spec.meter(&totals(needs).into_iter().collect::<Vec<_>>());
-    let mut ledger = Ledger::default();
-    meter.setup(&mut ledger);
-    for (kind, n) in schedule(needs, mode) {
-        meter.generate(kind, n, &mut ledger);
+    let chunks = schedule(needs, mode, |kind| meter.flow(kind));
+    let orders = Party::BOTH.map(|party| {
+        // The set-up is step 0.
+        let order = order(party, &chunks, |kind| meter.flow(kind));
+        std::iter::once(0).chain(order.into_iter().map(|i| i + 1)).collect::<Vec<_>>()
+    });
+    let mut steps = vec![Ledger::default(); chunks.len() + 1];
+    meter.setup(&mut steps[0]);
+    for ((kind, n), step) in chunks.into_iter().zip(&mut steps[1..]) {
+        meter.generate(kind, n, step);
     }
-    ledger.cost()
+    cost_of(&steps, [&orders[0], &orders[1]])
 }
 
 /// What the streams of a session did so far.
@@ -105,7 +150,7 @@ pub struct Report {
     pub generating: Duration,
     /// Time the online phase waited for correlations.
     pub stalled: Duration,
-    /// Correlations made.
+    /// Correlations made, by kind.
     pub generated: Vec<(Kind, u64)>,
     /// What went through the generator's channel, set-up not included.
     pub traffic: Traffic,
@@ -152,6 +197,7 @@ struct State {
     finished: bool,
     /// No more chunks are wanted.
     abandoned: bool,
+    generated: BTreeMap<Kind, u64>,
     report: Report,
 }
 
@@ -173,7 +219,11 @@ impl Shared {
         channel: &mut dyn Channel,
     ) -> Result<(), Error> {
         let before = channel.traffic();
-        for &(kind, n) in chunks {
+        let order = order(backend.session().party, chunks, |kind| backend.flow(kind));
+        let mut last = 0;
+        for (made, i) in order.into_iter().enumerate() {
+            let (kind, n) = chunks[i];
+            last = last.max(i);
             let bytes = chunk_bytes(kind, n);
             let mut state = self.lock();
             while state.held + bytes > budget && !state.abandoned {
@@ -186,7 +236,10 @@ impl Shared {
             drop(state);
             let start = Instant::now();
             let batch = backend.generate(kind, n, channel)?;
-            channel.flush()?;
+            // Waiting for the peer to read is safe while it can have read it all: when nothing was made early.
+            if last == made {
+                channel.flush()?;
+            }
             let now = channel.traffic();
             let mut state = self.lock();
             state.ready.entry(kind).or_default().push_back(batch);
@@ -197,10 +250,7 @@ impl Shared {
                 received: now.received - before.received,
                 turns: now.turns - before.turns,
             };
-            match report.generated.iter_mut().find(|(k, _)| *k == kind) {
-                Some((_, total)) => *total += n as u64,
-                None => report.generated.push((kind, n as u64)),
-            }
+            *state.generated.entry(kind).or_insert(0) += n as u64;
             drop(state);
             self.changed.notify_all();
         }
@@ -226,14 +276,15 @@ impl Streams {
         channel: &mut dyn Channel,
     ) -> Result<Self, Error> {
         let streams = Self::new(backend.as_ref(), needs);
-        streams.shared.fill(backend.as_mut(), &schedule(needs, Mode::Prefilled), usize::MAX, channel)?;
+        let chunks = schedule(needs, Mode::Prefilled, |kind| backend.flow(kind));
+        streams.shared.fill(backend.as_mut(), &chunks, usize::MAX, channel)?;
         streams.shared.lock().finished = true;
         Ok(streams)
     }
 
     /// Makes what is in `needs` (in the order in which it will be drawn; the same list at both parties) in a thread of
-    /// its own, holding at most `budget` bytes of unused correlations (more if one chunk of each kind and two more do
-    /// not fit). The deadline of `channel` has to cover the longest pause of the online phase.
+    /// its own, holding at most `budget` bytes of unused correlations (more if one chunk of each kind and a few more
+    /// do not fit). The deadline of `channel` has to cover the longest pause of the online phase.
     pub fn live(
         mut backend: Box<dyn Backend>,
         needs: &[(Kind, u64)],
@@ -241,9 +292,9 @@ impl Streams {
         budget: usize,
     ) -> Result<Self, Error> {
         let streams = Self::new(backend.as_ref(), needs);
-        let chunks = schedule(needs, Mode::Live);
+        let chunks = schedule(needs, Mode::Live, |kind| backend.flow(kind));
         let largest = chunks.iter().map(|&(kind, n)| chunk_bytes(kind, n)).max().unwrap_or(0);
-        let budget = budget.max((streams.fifos.len() + 2) * largest);
+        let budget = budget.max((streams.fifos.len() + AHEAD + 2) * largest);
         let shared = streams.shared.clone();
         std::thread::Builder::new().name("correlations".into()).spawn(move || {
             let finish = Finish(shared);
@@ -279,7 +330,9 @@ impl Streams {
 
     /// What was done so far.
     pub fn report(&self) -> Report {
-        Report { stalled: self.stalled, ..self.shared.lock().report.clone() }
+        let state = self.shared.lock();
+        let generated = state.generated.iter().map(|(kind, n)| (*kind, *n)).collect();
+        Report { stalled: self.stalled, generated, ..state.report.clone() }
     }
 
     /// Correlations of the plan that were not drawn.
