@@ -81,7 +81,6 @@ impl Plan {
     pub fn critical_path(&self, b: usize) -> Vec<Step> {
         let (block, s) = (&self.program.blocks[b], &self.blocks[b]);
         let made_by = |reg: Reg| block.nodes.iter().position(|n| n.outs.contains(&reg));
-        let param_of = |reg: Reg| block.carries.iter().find(|c| c.param == reg);
         // Start from the state that arrives last, or from whatever is last.
         let at = |reg: Reg, p: Party| s.at(reg)[p.index()];
         let state = block.carries.iter().flat_map(|c| Party::BOTH.map(|p| (c.next, p)));
@@ -92,16 +91,12 @@ impl Plan {
         let start = state.filter(tight).max_by_key(|&(r, p)| at(r, p)).or_else(|| ends.max_by_key(|&(r, p)| at(r, p)));
         let Some((mut reg, mut party)) = start else { return Vec::new() };
         let mut steps = Vec::new();
-        let mut wrapped = false;
-        while let Some(i) = made_by(reg).or_else(|| {
-            // Through the state into the trip before, once.
-            let carry = param_of(reg).filter(|c| !wrapped && at(c.param, party) > 0)?;
-            wrapped = true;
-            reg = carry.next;
-            made_by(reg)
-        }) {
+        // Backwards to where the trip's inputs come in: its slices, or the state of the trip before.
+        while let Some(i) = made_by(reg) {
             let node = &block.nodes[i];
-            let last = |p: Party, ins: &[usize]| ins.iter().map(|&k| node.ins[k]).max_by_key(|&r| at(r, p));
+            let is_state = |r: Reg| block.carries.iter().any(|c| c.param == r);
+            let last =
+                |p: Party, ins: &[usize]| ins.iter().map(|&k| node.ins[k]).max_by_key(|&r| (at(r, p), is_state(r)));
             match (&node.op, &s.nodes[i]) {
                 (Op::Local(_), _) => {
                     let all: Vec<usize> = (0..node.ins.len()).collect();
@@ -114,14 +109,14 @@ impl Plan {
                     let time = ready[party.index()].unwrap_or(0);
                     let waits = inst.ready(party).map_or(Vec::new(), |r| r.messages);
                     let deciding = waits.iter().copied().find(|&m| messages[m] + 1 == time);
-                    let Some(mut m) = deciding else {
+                    let Some(decided) = deciding else {
                         // The party's own operand comes last.
                         let needs = inst.ready(party).map_or(Vec::new(), |r| r.needs);
                         let Some(before) = last(party, &needs) else { break };
                         reg = before;
                         continue;
                     };
-                    let mut rounds = 1;
+                    let (mut m, mut rounds) = (decided, 1);
                     // Follow messages that answer each other.
                     while let Some(before) = all[m].after.filter(|&a| messages[a] + 1 == messages[m]) {
                         m = before;
@@ -135,15 +130,12 @@ impl Plan {
                         round: messages[m],
                         rounds,
                         bytes: all.iter().map(|m| m.bytes).sum(),
-                        reason: format!("{party:?} waits for a message of {sender:?}"),
+                        reason: format!("{party:?} waits for a message of {:?}", all[decided].from),
                     });
                     let Some(before) = needs else { break };
                     (reg, party) = (before, sender);
                 }
                 _ => unreachable!("times are of the node's kind"),
-            }
-            if wrapped && block.carries.iter().any(|c| c.next == reg) {
-                break;
             }
         }
         steps.reverse();

@@ -143,7 +143,7 @@ impl Session<'_> {
             received: setup.received + made.traffic.received + products.received,
             turns: setup.turns + made.traffic.turns + products.turns,
         };
-        report.generated = made.generated;
+        report.generated = made.generated.into_iter().collect();
         let expected = offline_cost(plan, self.backend);
         report.rounds = plan.rounds();
         report.rounds_offline = expected.rounds;

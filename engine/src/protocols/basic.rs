@@ -50,6 +50,13 @@ pub struct Repeat {
     pub times: usize,
 }
 
+/// Elements by public index: element `i` of the result is element `map[i]`. Reverses time for a backward layer.
+#[derive(Clone, Debug)]
+pub struct Gather {
+    /// The indices.
+    pub map: Vec<u32>,
+}
+
 /// A private value as a sharing: free.
 #[derive(Clone, Copy, Debug)]
 pub struct Share;
@@ -153,6 +160,21 @@ impl Function for Repeat {
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         Ok(vec![cx.repeat(Int(ins[0]), self.times).0])
+    }
+}
+
+impl Function for Gather {
+    fn name(&self) -> &'static str {
+        "gather"
+    }
+    fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
+        vec![self.map.iter().map(|&i| ins[0][i as usize]).collect()]
+    }
+    fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        if self.map.iter().any(|&i| i as usize >= cx.len(ins[0])) {
+            return refuse("gather", format!("an index beyond {} elements", cx.len(ins[0])));
+        }
+        Ok(vec![cx.gather(Int(ins[0]), self.map.clone()).0])
     }
 }
 
