@@ -1,14 +1,338 @@
-//! x
-use super::ModelError;
-use std::path::Path;
+//! The client's side: items from a file, batches in the program's layout, and the table of results.
+//!
+//! * `.npy`: an array `[items, steps, features]`, little endian, C order, of `i1 i2 i4 i8 u1 u2 f4 f8`.
+//! * `.csv`: an item per line, `steps * features` numbers, all features of the first step first. A file of whole
+//!   numbers alone holds integers; as soon as one number has a point or an exponent, all are reals.
+//!
+//! Integers are used as they are and have to fit. A real `x` becomes `floor(x 2^scale + 0.5)` in double precision, clamped to
+//! the input's width, since a number out of range must not wrap.
+
+use super::description::Description;
+use super::{ModelError, require};
+use crate::fixed::wrap;
+use crate::program::signed;
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    io::{Read, Write as _},
+    ops::Range,
+    path::Path,
+};
+
+/// Bytes of a file of items.
+const MAX_FILE: u64 = 1 << 32;
+/// Bytes of an array's header.
+const MAX_HEADER: usize = 1 << 16;
 
 /// Reads a file of at most `limit` bytes.
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
-    use std::io::Read;
     let place = path.display().to_string();
     let fail = |e: std::io::Error| ModelError::new(&place, e.to_string());
     let mut bytes = Vec::new();
     std::fs::File::open(path).map_err(fail)?.take(limit + 1).read_to_end(&mut bytes).map_err(fail)?;
-    super::require(bytes.len() as u64 <= limit, &place, || format!("more than {limit} bytes"))?;
+    require(bytes.len() as u64 <= limit, &place, || format!("more than {limit} bytes"))?;
     Ok(bytes)
+}
+
+/// Items as integers, `[items, steps, features]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Items {
+    steps: usize,
+    features: usize,
+    values: Vec<i32>,
+}
+
+impl std::fmt::Debug for Items {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Items [{}, {}, {}]", self.len(), self.steps, self.features)
+    }
+}
+
+/// A number of a file.
+#[derive(Clone, Copy, Debug)]
+enum Value {
+    Whole(i64),
+    Real(f64),
+}
+
+impl Items {
+    /// Reads a `.npy` or `.csv` file.
+    ///
+    /// # Errors
+    /// Names the file, and item, step and feature where a number is wrong.
+    pub fn load(path: &Path, description: &Description) -> Result<Self, ModelError> {
+        let place = path.display().to_string();
+        let bytes = read_bounded(path, MAX_FILE)?;
+        let items = match path.extension().and_then(|e| e.to_str()) {
+            Some("npy") => Self::from_npy(&bytes, description),
+            Some("csv") => std::str::from_utf8(&bytes)
+                .map_err(|e| ModelError::new("text", e.to_string()))
+                .and_then(|text| Self::from_csv(text, description)),
+            _ => return Err(ModelError::new(place, "items are read from .npy and .csv files")),
+        };
+        items.map_err(|e| e.inside(&place))
+    }
+
+    /// Reads the content of a `.npy` file.
+    ///
+    /// # Errors
+    /// As [`Items::load`].
+    pub fn from_npy(bytes: &[u8], description: &Description) -> Result<Self, ModelError> {
+        let array = Npy::parse(bytes)?;
+        let (steps, features) = (description.steps as usize, description.features as usize);
+        require(array.shape.len() == 3 && array.shape[1..] == [steps, features], "array", || {
+            format!("shape {:?}, [items, {steps}, {features}] is expected", array.shape)
+        })?;
+        let size = array.size;
+        Self::quantize(description, array.data.chunks_exact(size).map(|b| (array.read)(b)), array.data.len() / size)
+    }
+
+    /// Reads the content of a `.csv` file.
+    ///
+    /// # Errors
+    /// As [`Items::load`].
+    pub fn from_csv(text: &str, description: &Description) -> Result<Self, ModelError> {
+        let expected = description.item_len();
+        let mut numbers: Vec<(&str, f64)> = Vec::new();
+        for (i, line) in text.lines().enumerate() {
+            if line.trim().is_empty() {
+                continue;
+            }
+            let start = numbers.len();
+            for (column, token) in line.split(',').map(str::trim).enumerate() {
+                let number = token.parse::<f64>().map_err(|_| {
+                    let shown: String = token.chars().take(20).collect();
+                    ModelError::new(format!("line {}, number {}", i + 1, column + 1), format!("{shown:?} is no number"))
+                })?;
+                numbers.push((token, number));
+            }
+            let found = numbers.len() - start;
+            require(found == expected, &format!("line {}", i + 1), || {
+                let (steps, features) = (description.steps, description.features);
+                format!("{found} numbers, {steps} steps of {features} are expected")
+            })?;
+        }
+        let n = numbers.len();
+        let whole: Option<Vec<i64>> = numbers.iter().map(|(token, _)| token.parse().ok()).collect();
+        match whole {
+            Some(whole) => Self::quantize(description, whole.into_iter().map(Value::Whole), n),
+            None => Self::quantize(description, numbers.into_iter().map(|(_, v)| Value::Real(v)), n),
+        }
+    }
+
+    /// Takes integers, `[items, steps, features]`.
+    ///
+    /// # Errors
+    /// If there is no whole number of items, or one does not fit.
+    pub fn from_integers(values: &[i64], description: &Description) -> Result<Self, ModelError> {
+        require(values.len() % description.item_len() == 0, "items", || {
+            format!("{} numbers, {} per item are expected", values.len(), description.item_len())
+        })?;
+        Self::quantize(description, values.iter().map(|&v| Value::Whole(v)), values.len())
+    }
+
+    fn quantize(description: &Description, numbers: impl Iterator<Item = Value>, n: usize) -> Result<Self, ModelError> {
+        let (steps, features) = (description.steps as usize, description.features as usize);
+        let (lo, hi) = signed(description.input.bits);
+        let factor = 2f64.powi(description.input.scale);
+        let mut values = Vec::with_capacity(n);
+        for (i, number) in numbers.enumerate() {
+            let place = || {
+                let (item, step, feature) = (i / features / steps, i / features % steps, i % features);
+                format!("item {item}, step {step}, feature {feature}")
+            };
+            let value = match number {
+                Value::Whole(v) if (lo..=hi).contains(&v.into()) => v as i32,
+                Value::Whole(v) => {
+                    return Err(ModelError::new(place(), format!("{v} does not fit {} bits", description.input.bits)));
+                }
+                Value::Real(x) if x.is_finite() => (x * factor + 0.5).floor().clamp(lo as f64, hi as f64) as i32,
+                Value::Real(x) => return Err(ModelError::new(place(), format!("{x} is not a finite number"))),
+            };
+            values.push(value);
+        }
+        Ok(Self { steps, features, values })
+    }
+
+    /// Number of items.
+    pub fn len(&self) -> usize {
+        self.values.len() / (self.steps * self.features)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The items of a range as the program's input `x`: `[steps, batch, features]`.
+    ///
+    /// # Panics
+    /// If the range goes beyond the last item.
+    pub fn batch(&self, range: Range<usize>) -> Vec<i128> {
+        assert!(range.end <= self.len(), "items {range:?} of {}", self.len());
+        let mut out = Vec::with_capacity(range.len() * self.steps * self.features);
+        for step in 0..self.steps {
+            for item in range.clone() {
+                let from = (item * self.steps + step) * self.features;
+                out.extend(self.values[from..from + self.features].iter().map(|&v| i128::from(v)));
+            }
+        }
+        out
+    }
+
+    /// The client's inputs of a program for the items of a range.
+    ///
+    /// # Panics
+    /// As [`Items::batch`].
+    pub fn inputs(&self, range: Range<usize>) -> HashMap<String, Vec<i128>> {
+        HashMap::from([("x".to_string(), self.batch(range))])
+    }
+}
+
+/// An array of numbers in NumPy's format, versions 1 to 3.
+struct Npy<'a> {
+    shape: Vec<usize>,
+    /// Bytes of an element.
+    size: usize,
+    read: fn(&[u8]) -> Value,
+    data: &'a [u8],
+}
+
+impl<'a> Npy<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, ModelError> {
+        let fail = |what: &str| ModelError::new("npy header", what);
+        let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(|| fail("this is no .npy file"))?;
+        let (len, rest) = match rest {
+            [1, _, a, b, rest @ ..] => (usize::from(u16::from_le_bytes([*a, *b])), rest),
+            [2 | 3, _, a, b, c, d, rest @ ..] => (u32::from_le_bytes([*a, *b, *c, *d]) as usize, rest),
+            _ => return Err(fail("cut short, or of an unknown version")),
+        };
+        if len > MAX_HEADER || len > rest.len() {
+            return Err(fail("its length is wrong"));
+        }
+        let (header, data) = rest.split_at(len);
+        let header = std::str::from_utf8(header).map_err(|_| fail("it is no text"))?;
+        let field = |name: &str| {
+            let at = header.find(&format!("'{name}'"))? + name.len() + 2;
+            header[at..].trim_start().strip_prefix(':').map(str::trim_start)
+        };
+        if !field("fortran_order").ok_or_else(|| fail("no order"))?.starts_with("False") {
+            return Err(fail("Fortran order is not supported, save a C-ordered array"));
+        }
+        let descr =
+            field("descr").and_then(|f| f.strip_prefix('\'')?.split_once('\'')).ok_or_else(|| fail("no type"))?.0;
+        macro_rules! reader {
+            ($ty:ty, $kind:ident, $to:ty) => {
+                (size_of::<$ty>(), |b: &[u8]| {
+                    Value::$kind(<$to>::from(<$ty>::from_le_bytes(b.try_into().expect("sized"))))
+                })
+            };
+        }
+        let (size, read): (usize, fn(&[u8]) -> Value) = match descr {
+            "|i1" | "<i1" => reader!(i8, Whole, i64),
+            "<i2" => reader!(i16, Whole, i64),
+            "<i4" => reader!(i32, Whole, i64),
+            "<i8" => reader!(i64, Whole, i64),
+            "|u1" | "<u1" => reader!(u8, Whole, i64),
+            "<u2" => reader!(u16, Whole, i64),
+            "<f4" => reader!(f32, Real, f64),
+            "<f8" => reader!(f64, Real, f64),
+            _ => return Err(fail("the type is none of i1 i2 i4 i8 u1 u2 f4 f8, little endian")),
+        };
+        let shape =
+            field("shape").and_then(|f| f.strip_prefix('(')?.split_once(')')).ok_or_else(|| fail("no shape"))?.0;
+        let shape: Option<Vec<usize>> =
+            shape.split(',').map(str::trim).filter(|s| !s.is_empty()).map(|s| s.parse().ok()).collect();
+        let shape = shape.ok_or_else(|| fail("the shape is not of whole numbers"))?;
+        let expected = shape.iter().try_fold(size, |n, &m| n.checked_mul(m));
+        if expected != Some(data.len()) {
+            return Err(ModelError::new(
+                "npy data",
+                format!("{} bytes for shape {shape:?} of {size} bytes each", data.len()),
+            ));
+        }
+        Ok(Npy { shape, size, read, data })
+    }
+}
+
+/// What the client learned, item by item.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Results {
+    /// Index of each item's class.
+    pub classes: Vec<usize>,
+    /// Scores of each item as integers, if the model reveals them.
+    pub scores: Vec<Vec<i128>>,
+}
+
+impl Results {
+    /// Adds a batch: the outputs of the program by name.
+    ///
+    /// # Errors
+    /// If an output is missing or cannot be one of this model's, which a wrong peer can bring about.
+    pub fn add(&mut self, description: &Description, outputs: &[(String, Vec<i128>)]) -> Result<(), ModelError> {
+        let classes = description.labels.len();
+        let find = |name: &str| outputs.iter().find(|(n, _)| n == name).map(|(_, v)| v);
+        let class = find("class").ok_or_else(|| ModelError::new("output 'class'", "missing"))?;
+        let all: Option<Vec<usize>> = class.iter().map(|&c| usize::try_from(c).ok().filter(|&c| c < classes)).collect();
+        let all = all.ok_or_else(|| ModelError::new("output 'class'", format!("a number outside 0..{classes}")))?;
+        if let Some(scores) = find("scores") {
+            require(scores.len() == all.len() * classes, "output 'scores'", || {
+                "of another length than expected".into()
+            })?;
+            // A ring with slack can hold more.
+            let scores =
+                scores.chunks(classes).map(|row| row.iter().map(|&v| wrap(v, description.output.out, true)).collect());
+            self.scores.extend(scores);
+        }
+        self.classes.extend(all);
+        Ok(())
+    }
+
+    /// The table: item, label, class, then each class's score as an integer and as a real number.
+    pub fn to_csv(&self, description: &Description) -> String {
+        let quoted = |s: &str| {
+            if s.contains([',', '"']) { format!("\"{}\"", s.replace('"', "\"\"")) } else { s.to_string() }
+        };
+        let mut csv = String::from("item,label,class");
+        if !self.scores.is_empty() {
+            for kind in ["integer", "score"] {
+                for label in &description.labels {
+                    let _ = write!(csv, ",{}", quoted(&format!("{kind} {label}")));
+                }
+            }
+        }
+        csv.push('\n');
+        let unit = 2f64.powi(-description.output.scale);
+        for (item, &class) in self.classes.iter().enumerate() {
+            let _ = write!(csv, "{item},{},{class}", quoted(&description.labels[class]));
+            if let Some(scores) = self.scores.get(item) {
+                for s in scores {
+                    let _ = write!(csv, ",{s}");
+                }
+                for &s in scores {
+                    let _ = write!(csv, ",{}", s as f64 * unit);
+                }
+            }
+            csv.push('\n');
+        }
+        csv
+    }
+
+    /// Writes the table. The file is complete or is not there: it is written beside its place and renamed.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn write(&self, path: &Path, description: &Description) -> Result<(), ModelError> {
+        let fail = |e: std::io::Error| ModelError::new(path.display().to_string(), e.to_string());
+        let mut name = path.file_name().unwrap_or_default().to_os_string();
+        name.push(format!(".{}.part", std::process::id()));
+        let part = path.with_file_name(name);
+        let written = std::fs::File::create(&part)
+            .and_then(|mut file| file.write_all(self.to_csv(description).as_bytes()).and_then(|()| file.sync_all()))
+            .and_then(|()| std::fs::rename(&part, path));
+        written.map_err(|e| {
+            let _ = std::fs::remove_file(&part);
+            fail(e)
+        })
+    }
 }

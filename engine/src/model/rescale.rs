@@ -102,6 +102,8 @@ impl Rescale {
         let down = rounding == Rounding::Floor || shift == 0 || lo >= 0;
         if down {
             let floor = floor + shift;
+            // Of a wrapped number nothing is left but the sign.
+            let then = wrap.filter(|_| rounding == Rounding::Floor).map_or(then, |bits| then.min(bits - 1));
             let first = Shift { floor, shift: then, rounding, width };
             return Form { wrap: wrap.map(|bits| bits + floor), first, second: None, up };
         }

@@ -17,7 +17,7 @@
 
 use super::bits::signed_bits;
 use super::carries::{Want, carries};
-use crate::program::{Build, Cx, Function, Int, Reg, bits_for, refuse};
+use crate::program::{Build, Cx, Function, Int, Reg, Ty, bits_for, refuse};
 use sirnn_backends::inst::Party;
 
 /// Which way a rescale rounds.
@@ -104,8 +104,8 @@ impl Function for Shift {
         }
         let y = if self.rounding == Rounding::Floor || self.shift == 0 || ty.lo >= 0 {
             self.down_to(cx, x)?
-        } else if ty.hi <= 0 {
-            let up = cx.offset(x, ((1 << self.shift) - 1) << self.floor);
+        } else if let Some(up) = self.negative_up(&ty) {
+            let up = cx.offset(x, up);
             self.down_to(cx, up)?
         } else {
             self.toward_zero(cx, x)?
@@ -115,6 +115,15 @@ impl Function for Shift {
 }
 
 impl Shift {
+    /// What makes rounding down of a number that is never positive rounding toward zero, if the ring has room for it.
+    fn negative_up(&self, ty: &Ty) -> Option<i128> {
+        let up = ((1i128 << self.shift) - 1) << self.floor;
+        let total = self.total();
+        let top = ty.hi + up + (-((ty.lo + up) >> total) << total);
+        let fits = self.width + total <= ty.width() || bits_for(top).max(total) <= ty.width();
+        (ty.hi <= 0 && fits).then_some(up)
+    }
+
     fn down_to(&self, cx: &mut Cx, x: Int) -> Build<Int> {
         let total = self.total();
         let ty = cx.ty(x).clone();
