@@ -6,6 +6,7 @@ use crate::model::{Description, Extra};
 use crate::program::{Profile, Rates};
 use crate::run::Inputs;
 use crate::session::Session;
+use serde_json::Value;
 use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::connect_with_retry;
 use sirnn_backends::{Error, Party};
@@ -28,8 +29,8 @@ pub struct Options {
     pub connection: Connection,
     /// The description that the server must offer.
     pub pinned: Option<Description>,
-    /// Further outputs that the server has.
-    pub extra: Extra,
+    /// Also ask for the final state, of a server that gives it.
+    pub hidden: bool,
 }
 
 /// How far a request is.
@@ -59,8 +60,9 @@ impl Client {
     ///
     /// # Errors
     /// No server, one of another version, or an offer that cannot be accepted.
-    pub fn connect(address: SocketAddr, options: Options) -> Result<Self, ServiceError> {
-        let stream = connect_with_retry(address, PATIENCE.min(options.connection.deadline))?;
+    pub fn connect(addresses: &[SocketAddr], options: Options) -> Result<Self, ServiceError> {
+        let stream = connect_with_retry(addresses, PATIENCE.min(options.connection.deadline))?;
+        let address = stream.peer_addr()?;
         let mut control = Control::new(stream, options.connection.deadline)?;
         control.send_hello(Party::P1, Purpose::Session)?;
         control.receive_hello(Party::P1)?;
@@ -108,13 +110,14 @@ impl Client {
         let total = plans.batches().map(|(_, p)| p.frames.len()).sum();
         let mut before = 0;
         for (k, (range, plan)) in plans.batches().enumerate() {
-            let mut second = Control::new(TcpStream::connect_timeout(&address, connection.deadline)?, connection.deadline)?;
+            let mut second =
+                Control::new(TcpStream::connect_timeout(&address, connection.deadline)?, connection.deadline)?;
             second.send_hello(Party::P1, Purpose::Join(offer.session))?;
             let offline = connection.channel(second.into_stream())?;
             let id = batch_id(offer.session, k);
             let session = Session { plan, party: Party::P1, backend, id, online: online.as_mut(), offline };
-            let (results, report) =
-                session.run(&inputs(range.clone()), &mut |rounds| progress(Progress { rounds: before + rounds, total }))?;
+            let (results, report) = session
+                .run(&inputs(range.clone()), &mut |rounds| progress(Progress { rounds: before + rounds, total }))?;
             before += plan.frames.len();
             summary.add(range.len(), Party::P1, plan, &report);
             for (name, values) in results {
@@ -133,7 +136,8 @@ impl Client {
         let batch = batch.unwrap_or(BATCH.min(granted)).clamp(1, items);
         self.control.send(&Message::Request(Request { items: items as u64, batch: batch as u64 }))?;
         let profile = Profile { goal: self.offer.objective.into(), rates: Rates::of(self.backend) };
-        let plans = Plans::build(&self.description, self.backend, profile, self.options.extra, (items, batch))?;
+        let extra = Extra { hidden: self.options.hidden, fuse: self.offer.fuse };
+        let plans = Plans::build(&self.description, self.backend, profile, extra, (items, batch))?;
         plans.check(Party::P1, self.backend, self.options.bounds)?;
         plans.compare(&mut self.control)?;
         Ok(plans)
@@ -141,33 +145,39 @@ impl Client {
 }
 
 /// Whether an offer can be accepted.
-fn examine(offer: &Offer, pinned: Option<&Description>) -> Result<(Description, &'static dyn BackendSpec), ServiceError> {
-    let description = Description::from_bytes(offer.description.as_bytes())
-        .map_err(|e| ServiceError::Handshake(format!("the server's description of its model: {}", shown(&e.to_string()))))?;
+fn examine(
+    offer: &Offer,
+    pinned: Option<&Description>,
+) -> Result<(Description, &'static dyn BackendSpec), ServiceError> {
+    let description = Description::from_bytes(offer.description.as_bytes()).map_err(|e| {
+        ServiceError::Handshake(format!("the server's description of its model: {}", shown(&e.to_string())))
+    })?;
     let backend = ot::lookup(&offer.backend).map_err(|e| match e {
-        Error::UnknownBackend(name, known) => {
-            ServiceError::Handshake(format!("the server uses OT backend '{}'; this program knows {known}", shown(&name)))
-        }
+        Error::UnknownBackend(name, known) => ServiceError::Handshake(format!(
+            "the server uses OT backend '{}'; this program knows {known}",
+            shown(&name)
+        )),
         other => other.into(),
     })?;
     if let Some(pinned) = pinned
         && !equal(pinned, &description)
     {
-        let what = format!("the server offers another model ('{}') than the pinned one ('{}')", description.name, pinned.name);
+        let what =
+            format!("the server offers another model ('{}') than the pinned one ('{}')", description.name, pinned.name);
         return Err(ServiceError::Handshake(what));
     }
     Ok((description, backend))
 }
 
-/// Whether the server's description is the pinned one. A server fills in columns of matrices that a file leaves open.
+/// Whether the server's description is the pinned one. What a description may leave open the server fills in.
 fn equal(pinned: &Description, offered: &Description) -> bool {
-    let mut offered = offered.clone();
-    for (ours, theirs) in pinned.layer.iter().zip(&mut offered.layer) {
-        for (ours, theirs) in [(&ours.w, &mut theirs.w), (&ours.u, &mut theirs.u)] {
-            for (ours, theirs) in ours.iter().zip(theirs) {
-                theirs.columns = theirs.columns.filter(|_| ours.columns.is_some());
-            }
+    fn fits(pinned: &Value, offered: &Value) -> bool {
+        match (pinned, offered) {
+            (Value::Object(a), Value::Object(b)) => a.iter().all(|(key, a)| b.get(key).is_some_and(|b| fits(a, b))),
+            (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| fits(a, b)),
+            _ => pinned == offered,
         }
     }
-    *pinned == offered
+    let [pinned, offered] = [pinned, offered].map(|d| serde_json::to_value(d).expect("descriptions have a JSON form"));
+    fits(&pinned, &offered)
 }

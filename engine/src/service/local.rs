@@ -3,7 +3,7 @@
 //! The server process prints one line of JSON when it listens and one when its only session is over.
 
 use super::server::{Event, Outcome};
-use super::{Server, ServiceError};
+use super::{Server, ServiceError, Summary};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -28,22 +28,31 @@ pub fn say(line: impl std::fmt::Display) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// The server process: serves one session. `rejected` hears of connections that did not become it.
+/// A server's report on a session.
+pub fn report(summary: &Summary) -> Value {
+    let mut line = serde_json::to_value(summary).expect("numbers have a JSON form");
+    line["cpu_seconds"] = json!([cpu_seconds(), null]);
+    line["peak_memory"] = json!([peak_memory(), null]);
+    line
+}
+
+/// Fills the server's own numbers into a client's report.
+pub fn complete(client: &mut Value, server: &Value) {
+    for key in ["cpu_seconds", "peak_memory"] {
+        client[key][0] = server[key][0].clone();
+    }
+}
+
+/// The server process: serves one session.
 ///
 /// # Errors
 /// That of the session.
-pub fn host_one(server: Server, rejected: &mut dyn FnMut(&SocketAddr, &ServiceError)) -> Result<(), ServiceError> {
+pub fn host_one(server: Server) -> Result<(), ServiceError> {
     say(json!({ "listening": server.address()?.to_string() }));
-    for Event { peer, outcome } in server.start() {
-        match outcome {
-            Outcome::Rejected(e) => rejected(&peer, &e),
-            Outcome::Session(result) => {
-                let mut line = serde_json::to_value(result?).expect("numbers have a JSON form");
-                line["cpu_seconds"] = json!([cpu_seconds(), null]);
-                line["peak_memory"] = json!([peak_memory(), null]);
-                say(line);
-                return Ok(());
-            }
+    for Event { outcome, .. } in server.start() {
+        if let Outcome::Session(result) = outcome {
+            say(report(&result?));
+            return Ok(());
         }
     }
     Ok(())

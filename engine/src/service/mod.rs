@@ -154,7 +154,8 @@ impl Plans {
         match control.receive()? {
             Message::Plans(theirs) if theirs == mine => Ok(()),
             Message::Plans(_) => Err(ServiceError::Handshake(
-                "the two parties planned different programs for the same description: are both of the same release?".into(),
+                "the two parties planned different programs for the same description: are both of the same release?"
+                    .into(),
             )),
             other => Err(unexpected(&other)),
         }
@@ -162,16 +163,26 @@ impl Plans {
 
     /// Refuses what exceeds the bounds.
     fn check(&self, party: Party, backend: &dyn BackendSpec, bounds: Bounds) -> Result<(), ServiceError> {
-        let (full, rest) = ((self.items / self.batch) as u64, (self.items % self.batch > 0) as u64);
+        let (full, rest) = ((self.items / self.batch) as u64, u64::from(!self.items.is_multiple_of(self.batch)));
         let counts = [full, rest];
-        let bytes = self.plans.iter().zip(counts).fold(0u64, |sum, (p, n)| sum.saturating_add(n.saturating_mul(bytes(p, backend))));
+        let bytes = self
+            .plans
+            .iter()
+            .zip(counts)
+            .fold(0u64, |sum, (p, n)| sum.saturating_add(n.saturating_mul(bytes(p, backend))));
         if bytes > bounds.bytes {
-            let what = format!("{} items take {bytes} bytes on the wire, {} are allowed (--max-bytes)", self.items, bounds.bytes);
+            let what = format!(
+                "{} items take {bytes} bytes on the wire, {} are allowed (--max-bytes)",
+                self.items, bounds.bytes
+            );
             return Err(ServiceError::Limit(what));
         }
         let memory = self.plans.iter().map(|p| memory(p)[party.index()]).max().unwrap_or(0);
         if memory > bounds.memory {
-            let what = format!("batches of {} items take {memory} bytes of memory, {} are allowed (--max-memory)", self.batch, bounds.memory);
+            let what = format!(
+                "batches of {} items take {memory} bytes of memory, {} are allowed (--max-memory)",
+                self.batch, bounds.memory
+            );
             return Err(ServiceError::Limit(what));
         }
         Ok(())

@@ -43,7 +43,7 @@ pub struct Options {
     pub limits: Limits,
     /// Transport.
     pub connection: Connection,
-    /// Further outputs; the client has to expect them.
+    /// What programs have beside the description's; clients have to expect `hidden`.
     pub extra: Extra,
 }
 
@@ -167,7 +167,8 @@ impl Shared {
             Err(e) => Some(Outcome::Rejected(e)),
             Ok((Purpose::Join(id), control)) => {
                 let handed = self.waiting().get(&id).is_some_and(|s| s.try_send(control.into_stream()).is_ok());
-                (!handed).then(|| Outcome::Rejected(ServiceError::Handshake("no session waits for this connection".into())))
+                (!handed)
+                    .then(|| Outcome::Rejected(ServiceError::Handshake("no session waits for this connection".into())))
             }
             Ok((Purpose::Session, mut control)) => {
                 let Some(_slot) = Slot::take(&self.sessions, self.options.limits.sessions) else {
@@ -226,6 +227,7 @@ impl Shared {
             description: self.description.to_toml(),
             backend: backend.name().into(),
             objective,
+            fuse: extra.fuse,
             max_items: limits.items as u64,
             max_batch: limits.batch as u64,
         }))?;

@@ -103,6 +103,8 @@ pub struct Offer {
     pub backend: String,
     /// What forms are chosen by.
     pub objective: Objective,
+    /// Whether cells are one look-up each.
+    pub fuse: bool,
     /// Most items of a request.
     pub max_items: u64,
     /// Most items of a batch.
@@ -214,7 +216,9 @@ impl Control {
         match serde_json::from_slice(&text) {
             Ok(Message::Refusal(reason)) => Err(ServiceError::Refused(shown(&reason))),
             Ok(message) => Ok(message),
-            Err(e) => Err(ServiceError::Handshake(format!("the peer sent a malformed message: {}", shown(&e.to_string())))),
+            Err(e) => {
+                Err(ServiceError::Handshake(format!("the peer sent a malformed message: {}", shown(&e.to_string()))))
+            }
         }
     }
 
@@ -240,9 +244,10 @@ impl Control {
     fn lost(&self, e: &std::io::Error, what: &'static str) -> Error {
         match e.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::Deadline(self.deadline),
-            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::WriteZero => {
-                Error::Closed(what)
-            }
+            ErrorKind::BrokenPipe
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::WriteZero => Error::Closed(what),
             kind => Error::Io(kind.into()),
         }
     }

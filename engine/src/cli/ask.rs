@@ -1,0 +1,52 @@
+//! What `infer`, `run` and `demo` share: a client's request and the report on it.
+
+use super::Failure;
+use super::output::Bar;
+use serde_json::{Value, json};
+use sirnn::model::{Description, Items, Results};
+use sirnn::service::client::{Client, Options};
+use sirnn::service::local::{cpu_seconds, peak_memory};
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Results of a request and what it cost.
+pub(super) struct Answer {
+    pub(super) description: Description,
+    pub(super) results: Results,
+    /// Keys as in every report; the server's own numbers are null.
+    pub(super) report: Value,
+}
+
+/// Which items to ask for.
+pub(super) struct Question<'a> {
+    pub(super) input: &'a Path,
+    /// Only the first so many.
+    pub(super) first: Option<usize>,
+    pub(super) batch: Option<usize>,
+}
+
+pub(super) fn ask(addresses: &[SocketAddr], options: Options, question: &Question<'_>) -> Result<Answer, Failure> {
+    let client = Client::connect(addresses, options)?;
+    let description = client.description().clone();
+    let items = Items::load(question.input, &description)?;
+    let n = question.first.map_or(items.len(), |n| n.min(items.len()));
+    let bar = Bar::new();
+    let (outputs, summary) = client.infer(n, question.batch, &|range| items.inputs(range), &mut |p| bar.show(p))?;
+    drop(bar);
+    let mut results = Results::default();
+    results.add(&description, &outputs.into_iter().collect::<Vec<_>>())?;
+    let mut report = serde_json::to_value(&summary)?;
+    report["cpu_seconds"] = json!([null, cpu_seconds()]);
+    report["peak_memory"] = json!([null, peak_memory()]);
+    report["output"] = json!(rows(&results));
+    report["class"] = json!(results.classes);
+    Ok(Answer { description, results, report })
+}
+
+/// Per item, what was revealed: scores, or else the class alone.
+fn rows(results: &Results) -> Vec<Vec<i64>> {
+    match &results.scores[..] {
+        [] => results.classes.iter().map(|&c| vec![c as i64]).collect(),
+        scores => scores.iter().map(|row| row.iter().map(|&v| v as i64).collect()).collect(),
+    }
+}

@@ -1,0 +1,67 @@
+//! `sirnn infer`: the party that owns the inputs.
+
+use super::ask::{Question, ask};
+use super::output::{check_writable, cost};
+use super::{Failure, Net, Patience, resolve};
+use clap::Args;
+use sirnn::model::Description;
+use sirnn::service::client::Options;
+use sirnn::service::local::say;
+use std::path::PathBuf;
+
+/// Have a server classify your items without showing them (party P1)
+///
+/// Nothing is sent before the server's public description was read, the items were checked against it, and its cost
+/// was found within --max-bytes and --max-memory.
+#[derive(Args)]
+pub(super) struct Infer {
+    /// Address and port of the server
+    #[arg(long, value_name = "ADDR")]
+    connect: String,
+    /// Items: .npy of shape [N, steps, features], or .csv with one item per line, step after step
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Where the predictions go: .csv, one line per item
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Accept only the model described in this directory
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Items that are computed together (default: all, up to 64 or what the server grants)
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    #[command(flatten)]
+    patience: Patience,
+    /// Simulate a link for what this side sends: none, lan, wan, or MBIT,MS
+    #[arg(long, value_name = "LINK", default_value = "none")]
+    net: Net,
+    /// Allow a server on another machine without encryption or authentication
+    #[arg(long)]
+    insecure_plaintext: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Infer {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let addresses = resolve(&self.connect, self.insecure_plaintext)?;
+        check_writable(&self.output)?;
+        let options = Options {
+            bounds: self.patience.bounds(),
+            connection: self.patience.connection(self.net),
+            pinned: self.model.as_deref().map(Description::load).transpose()?,
+            hidden: false,
+        };
+        let question = Question { input: &self.input, first: None, batch: self.batch };
+        let answer = ask(&addresses, options, &question)?;
+        answer.results.write(&self.output, &answer.description)?;
+        if self.json {
+            say(answer.report);
+        } else {
+            say(cost(&answer.report));
+            say(format_args!("predictions are in {}", self.output.display()));
+        }
+        Ok(())
+    }
+}

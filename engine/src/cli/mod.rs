@@ -1,0 +1,230 @@
+//! Commands, their options, and what they share.
+
+mod ask;
+mod demo;
+mod doctor;
+mod infer;
+mod output;
+mod plan;
+mod run;
+mod serve;
+mod table;
+
+use clap::builder::PossibleValue;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sirnn::model::Extra;
+use sirnn::program::{Profile, Rates};
+use sirnn::service::wire::Objective;
+use sirnn::service::{Bounds, Connection};
+use sirnn_backends::ot::{self, BackendSpec};
+use sirnn_backends::transport::Link;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// What ends a command: one line for the user.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Secure two-party inference for recurrent neural networks.
+///
+/// A server owns a trained network, a client owns time series. Together they compute the network's predictions,
+/// bit for bit those of its integer program: the client learns its results, the server learns nothing.
+/// Secure against parties that follow the protocol and are curious (semi-honest), with 128 bits.
+#[derive(Parser)]
+#[command(
+    name = "sirnn",
+    version,
+    max_term_width = 110,
+    after_help = "\
+Start here:
+  sirnn demo                                   server and client on this machine, handwritten digits
+  sirnn plan --model models/digits             rounds, bytes, memory, and what the client learns, before anything runs
+  sirnn serve --model models/digits --listen 127.0.0.1:7700
+  sirnn infer --connect 127.0.0.1:7700 --input models/digits/inputs.npy --output result.csv"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Demo),
+    Plan(plan::PlanCommand),
+    Run(run::Run),
+    Serve(serve::Serve),
+    Infer(infer::Infer),
+    Table(table::Table),
+    Doctor(doctor::Doctor),
+}
+
+/// Runs the command that was typed.
+pub(crate) fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(c) => c.run(),
+        Command::Plan(c) => c.run(),
+        Command::Run(c) => c.run(),
+        Command::Serve(c) => c.run(),
+        Command::Infer(c) => c.run(),
+        Command::Table(c) => c.run(),
+        Command::Doctor(c) => c.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("sirnn: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What forms are chosen by.
+#[derive(Clone, Copy, ValueEnum)]
+enum Optimize {
+    /// Least time on the link.
+    Time,
+    /// Fewest rounds, then bytes.
+    Rounds,
+    /// Fewest bytes, then rounds.
+    Bytes,
+}
+
+/// The choices that the plan depends on, besides the model.
+#[derive(Args, Clone)]
+struct Planning {
+    /// Where correlations come from: iknp, softspoken[:2|:8], or ferret (fewest bytes)
+    #[arg(long, value_name = "NAME", default_value = "iknp", value_parser = backend)]
+    ot: &'static str,
+    /// What to optimise where a protocol has several forms
+    #[arg(long, value_name = "GOAL", default_value = "time")]
+    optimize: Optimize,
+    /// The link that time is estimated for: lan, wan, or MBIT,MS (bandwidth, round-trip time)
+    #[arg(long, value_name = "LINK", default_value = "lan", value_parser = Link::from_str)]
+    link: Link,
+    /// Compute a cell's activations as one look-up where the pre-activation is narrow enough: the same bits, in fewer
+    /// rounds and bytes
+    #[arg(long, value_name = "WHEN", default_value = "on")]
+    fuse: Fuse,
+}
+
+/// A switch.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Fuse {
+    On,
+    Off,
+}
+
+impl Planning {
+    fn extra(&self) -> Extra {
+        Extra { hidden: false, fuse: self.fuse == Fuse::On }
+    }
+
+    fn backend(&self) -> Result<&'static dyn BackendSpec, Failure> {
+        Ok(ot::lookup(self.ot)?)
+    }
+
+    fn objective(&self) -> Objective {
+        match self.optimize {
+            Optimize::Rounds => Objective::Rounds,
+            Optimize::Bytes => Objective::Bytes,
+            Optimize::Time => Objective::Time {
+                bits_per_second: self.link.bits_per_second as u64,
+                latency_ns: self.link.latency.as_nanos() as u64,
+            },
+        }
+    }
+
+    fn profile(&self) -> Result<Profile, Failure> {
+        Ok(Profile { goal: self.objective().into(), rates: Rates::of(self.backend()?) })
+    }
+
+    /// The same options for another process.
+    fn arguments(&self) -> Vec<String> {
+        let name = |v: Option<PossibleValue>| v.map_or_else(String::new, |v| v.get_name().into());
+        let values = [
+            ("--ot", self.ot.to_string()),
+            ("--optimize", name(self.optimize.to_possible_value())),
+            ("--link", link_name(self.link)),
+            ("--fuse", name(self.fuse.to_possible_value())),
+        ];
+        values.into_iter().flat_map(|(option, value)| [option.to_string(), value]).collect()
+    }
+}
+
+/// A registered OT backend's name.
+fn backend(name: &str) -> Result<&'static str, String> {
+    ot::names().find(|n| *n == name).ok_or_else(|| format!("known: {}", ot::names().collect::<Vec<_>>().join(", ")))
+}
+
+/// A link as [`Link::from_str`] reads it.
+fn link_name(link: Link) -> String {
+    format!("{},{}", link.bits_per_second / 1e6, link.latency.as_secs_f64() * 2e3)
+}
+
+/// A simulated link, or none.
+#[derive(Clone, Copy)]
+struct Net(Option<Link>);
+
+impl FromStr for Net {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Self, String> {
+        if s == "none" { Ok(Self(None)) } else { s.parse().map(|link| Self(Some(link))) }
+    }
+}
+
+/// What a party accepts to spend, and for how long it waits.
+#[derive(Args, Clone)]
+struct Patience {
+    /// Most bytes on the wire for all items, both ways, all phases (suffixes k, M, G)
+    #[arg(long, value_name = "BYTES", default_value = "64G", value_parser = byte_count)]
+    max_bytes: u64,
+    /// Most memory for this party (suffixes k, M, G)
+    #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = byte_count)]
+    max_memory: u64,
+    /// Longest silence of the peer in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    deadline: Duration,
+}
+
+impl Patience {
+    fn bounds(&self) -> Bounds {
+        Bounds { bytes: self.max_bytes, memory: self.max_memory }
+    }
+
+    fn connection(&self, net: Net) -> Connection {
+        Connection { deadline: self.deadline, link: net.0 }
+    }
+}
+
+fn byte_count(s: &str) -> Result<u64, String> {
+    let (number, unit) = match s.char_indices().last() {
+        Some((i, 'k')) => (&s[..i], 1 << 10),
+        Some((i, 'M')) => (&s[..i], 1 << 20),
+        Some((i, 'G')) => (&s[..i], 1 << 30),
+        _ => (s, 1u64),
+    };
+    let n: Option<u64> = number.parse().ok();
+    n.and_then(|n| n.checked_mul(unit)).ok_or_else(|| "a whole number, perhaps with k, M or G".into())
+}
+
+fn seconds(s: &str) -> Result<Duration, String> {
+    let n: Option<f64> = s.parse().ok().filter(|n| (0.001..=86_400.0).contains(n));
+    n.map(Duration::from_secs_f64).ok_or_else(|| "between 0.001 and 86400".into())
+}
+
+/// Resolves an address; off loopback only if the user said that plaintext is fine.
+fn resolve(address: &str, insecure_plaintext: bool) -> Result<Vec<SocketAddr>, Failure> {
+    let found: Vec<SocketAddr> = address.to_socket_addrs().map_err(|e| format!("address '{address}': {e}"))?.collect();
+    if found.is_empty() {
+        return Err(format!("address '{address}' does not resolve").into());
+    }
+    if !insecure_plaintext && found.iter().any(|a| !a.ip().is_loopback()) {
+        return Err(format!(
+            "address '{address}' is not loopback and the connection would be neither encrypted nor authenticated; \
+             use a tunnel (ssh -L, WireGuard), or say --insecure-plaintext"
+        )
+        .into());
+    }
+    Ok(found)
+}

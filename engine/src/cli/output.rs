@@ -1,0 +1,115 @@
+//! Files, numbers and progress for people.
+
+use super::Failure;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+use sirnn::service::client::Progress;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes a file completely or not at all.
+pub(super) fn write_file(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let name = path.file_name().ok_or_else(|| format!("{}: not a file name", path.display()))?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}", std::process::id()));
+    let temporary = Temporary(path.with_file_name(hidden));
+    let write = || {
+        let mut file = std::fs::File::create(&temporary.0)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary.0, path)
+    };
+    write().map_err(|e| format!("{}: {e}", path.display()).into())
+}
+
+/// Removes what was not renamed.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Fails early if a result could not be written later.
+pub(super) fn check_writable(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() || !folder.is_dir() {
+        return Err(format!("{}: {} is not a folder", path.display(), folder.display()).into());
+    }
+    Ok(())
+}
+
+/// A bar over the online rounds, on a terminal.
+pub(super) struct Bar(ProgressBar);
+
+impl Bar {
+    pub(super) fn new() -> Self {
+        let bar = if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} rounds, {eta} left") {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    pub(super) fn show(&self, progress: Progress) {
+        self.0.set_length(progress.total as u64);
+        self.0.set_position(progress.rounds as u64);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// `12.3 MB`.
+pub(super) fn bytes(n: u64) -> String {
+    match n {
+        0..10_000 => format!("{n} B"),
+        10_000..10_000_000 => format!("{:.1} kB", n as f64 / 1e3),
+        10_000_000..10_000_000_000 => format!("{:.1} MB", n as f64 / 1e6),
+        _ => format!("{:.1} GB", n as f64 / 1e9),
+    }
+}
+
+/// What a run cost, for people; keys as in the JSON report.
+pub(super) fn cost(report: &Value) -> String {
+    let number = |v: &Value| v.as_f64().unwrap_or(0.0);
+    let size = |v: &Value| bytes(number(v) as u64);
+    let (items, batches) = (number(&report["instances"]), number(&report["batches"]));
+    let mut text = format!(
+        "{items} items in {batches} batches: {} on the wire, {} an item\n",
+        size(&report["bytes_total"]),
+        size(&report["bytes_per_instance"])
+    );
+    text += &format!("  {:<8} {:>10.3} s\n", "set-up", number(&report["setup_seconds"]));
+    text += &format!(
+        "  {:<8} {:>10.3} s  {:>12}  {:>7} rounds\n",
+        "offline",
+        number(&report["offline_seconds"]),
+        size(&report["bytes_offline"]),
+        report["rounds_offline"]
+    );
+    text += &format!(
+        "  {:<8} {:>10.3} s  {:>12}  {:>7} rounds",
+        "online",
+        number(&report["online_seconds"]),
+        size(&report["bytes_online"]),
+        report["rounds"]
+    );
+    let stalled = number(&report["stalled_seconds"]);
+    if stalled >= 0.001 {
+        text += &format!("  ({stalled:.3} s of it waiting for correlations)");
+    }
+    if report["cpu_seconds"][0].is_number() && report["cpu_seconds"][1].is_number() {
+        let [server, client] = [0, 1].map(|p| (number(&report["cpu_seconds"][p]), size(&report["peak_memory"][p])));
+        text += &format!(
+            "\n  server {:.2} s CPU, {} at the peak; client {:.2} s CPU, {}",
+            server.0, server.1, client.0, client.1
+        );
+    }
+    text
+}

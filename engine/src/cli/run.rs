@@ -1,0 +1,79 @@
+//! `sirnn run`: both parties on this machine, as two processes.
+
+use super::ask::{Answer, Question, ask};
+use super::output::cost;
+use super::{Failure, Net, Patience, Planning};
+use clap::Args;
+use sirnn::model::Description;
+use sirnn::service::client::Options;
+use sirnn::service::local::{Process, complete, say};
+use std::path::{Path, PathBuf};
+
+/// Run server and client on this machine, as two processes over loopback TCP
+///
+/// For trying out a model and for measurements: the protocol, the bytes and the rounds are those of `serve` and `infer`.
+#[derive(Args)]
+pub(super) struct Run {
+    /// Model directory: model.toml and weights.safetensors
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Items: .npy of shape [N, steps, features], or .csv with one item per line, step after step
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Items that are computed together (default: all, up to 64)
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    #[command(flatten)]
+    planning: Planning,
+    #[command(flatten)]
+    patience: Patience,
+    /// Simulate a link: none, lan (3 Gbit/s, 0.8 ms), wan (200 Mbit/s, 40 ms), or MBIT,MS
+    #[arg(long, value_name = "LINK", default_value = "none")]
+    net: Net,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Run {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let question = Question { input: &self.input, first: None, batch: self.batch };
+        let answer = both(&self.model, &question, &self.planning, &self.patience, self.net)?;
+        if self.json {
+            say(answer.report);
+            return Ok(());
+        }
+        let labels = &answer.description.labels;
+        for (i, &class) in answer.results.classes.iter().enumerate() {
+            say(format_args!("item {i}: {}", labels[class]));
+        }
+        say(cost(&answer.report));
+        Ok(())
+    }
+}
+
+/// Starts the server as a process of its own and asks it.
+pub(super) fn both(
+    model: &Path,
+    question: &Question<'_>,
+    planning: &Planning,
+    patience: &Patience,
+    net: Net,
+) -> Result<Answer, Failure> {
+    // Errors that are the client's own come without a server.
+    let pinned = Some(Description::load(model)?);
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.args(["serve", "--once", "--json", "--listen", "127.0.0.1:0", "--model"]).arg(model);
+    command.args(planning.arguments());
+    command.args(["--max-items", "1000000000", "--max-batch", "1000000000"]);
+    command.args(["--max-bytes", &patience.max_bytes.to_string(), "--max-memory", &patience.max_memory.to_string()]);
+    command.args(["--deadline", &patience.deadline.as_secs_f64().to_string()]);
+    if let Some(link) = net.0 {
+        command.args(["--net", &super::link_name(link)]);
+    }
+    let server = Process::start(&mut command)?;
+    let options = Options { bounds: patience.bounds(), connection: patience.connection(net), pinned, hidden: false };
+    let mut answer = ask(&[server.address], options, question)?;
+    complete(&mut answer.report, &server.finish()?);
+    Ok(answer)
+}

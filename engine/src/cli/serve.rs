@@ -1,0 +1,98 @@
+//! `sirnn serve`: the party that owns the model.
+
+use super::{Failure, Net, Patience, Planning, resolve};
+use clap::Args;
+use serde_json::json;
+use sirnn::model::Model;
+use sirnn::service::Server;
+use sirnn::service::local::{report, say};
+use sirnn::service::server::{Event, Limits, Options, Outcome};
+use std::path::PathBuf;
+
+/// Serve a model to clients (party P0)
+///
+/// Weights stay here. Clients get the public description and, per item, what it says under `reveal`.
+/// A client that misbehaves loses its connection; nobody else notices.
+#[derive(Args)]
+pub(super) struct Serve {
+    /// Model directory: model.toml and weights.safetensors
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7700")]
+    listen: String,
+    #[command(flatten)]
+    planning: Planning,
+    #[command(flatten)]
+    patience: Patience,
+    /// Most items of a request
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    max_items: usize,
+    /// Most items of a batch
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    max_batch: usize,
+    /// Most requests at the same time
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    max_sessions: usize,
+    /// Exit after one session, with its result
+    #[arg(long)]
+    once: bool,
+    /// Simulate a link for what this side sends: none, lan, wan, or MBIT,MS
+    #[arg(long, value_name = "LINK", default_value = "none")]
+    net: Net,
+    /// Allow connections from other machines without encryption or authentication
+    #[arg(long)]
+    insecure_plaintext: bool,
+    /// Print JSON objects: one with the address, then one per session
+    #[arg(long)]
+    json: bool,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let addresses = resolve(&self.listen, self.insecure_plaintext)?;
+        let model = Model::load(&self.model)?;
+        let options = Options {
+            backend: self.planning.backend()?,
+            objective: self.planning.objective(),
+            limits: Limits {
+                items: self.max_items,
+                batch: self.max_batch,
+                sessions: self.max_sessions,
+                bounds: self.patience.bounds(),
+            },
+            connection: self.patience.connection(self.net),
+            extra: self.planning.extra(),
+        };
+        let server =
+            Server::bind(&addresses[..], &model, options).map_err(|e| format!("listening on {}: {e}", self.listen))?;
+        let address = server.address()?;
+        if self.json {
+            say(json!({ "listening": address.to_string() }));
+        } else {
+            say(format_args!("serving {} on {address}", model.description.name));
+        }
+        for Event { peer, outcome } in server.start() {
+            let session = matches!(outcome, Outcome::Session(_));
+            match outcome {
+                Outcome::Session(Ok(summary)) => {
+                    let mut line = report(&summary);
+                    line["peer"] = json!(peer.to_string());
+                    if self.json {
+                        say(line);
+                    } else {
+                        say(format_args!("{peer}: {}", super::output::cost(&line)));
+                    }
+                }
+                Outcome::Session(Err(e)) | Outcome::Rejected(e) if !(session && self.once) => {
+                    eprintln!("sirnn: client {peer}: {e}");
+                }
+                Outcome::Session(Err(e)) | Outcome::Rejected(e) => return Err(format!("client {peer}: {e}").into()),
+            }
+            if session && self.once {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
