@@ -24,7 +24,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// Blocks of 128 rows that are made at a time: the working set stays in the L2 cache.
 // AGREEMENT: the order of the blocks on the wire.
-const TILE: usize = 32;
+const TILE: usize = 64;
 
 /// Bytes of the message for `n` OTs.
 pub(super) fn message(k: u32, n: u64) -> u64 {
