@@ -11,14 +11,17 @@
 //! | [`exp`], [`reciprocal`], [`sigmoid`] | math functions | V |
 //! | [`select`] | argmax | |
 
+pub mod activation;
 pub mod basic;
 pub mod bits;
 pub mod carries;
 pub mod compare;
+pub mod division;
 pub mod exp;
 pub mod linear;
 pub mod lookup;
 pub mod msnzb;
+pub mod pool;
 pub mod product;
 pub mod reciprocal;
 pub mod roots;

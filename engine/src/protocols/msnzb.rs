@@ -16,7 +16,7 @@
 //! Rounds: carries, (B2A,) 2, prefix, 1. For 32 bits one-hot: 10.
 
 use super::carries::{Want, carries, price};
-use crate::program::{Bit, Build, Cx, Function, Int, Profile, Reg, bits_for, refuse};
+use crate::program::{Bit, Build, Cx, Function, Goal, Int, Profile, Reg, bits_for, refuse};
 use sirnn_backends::inst::{Party, Ring};
 
 /// Index of the most significant non-zero bit of a non-negative number, in a ring of `width` bits; 0 for 0.
@@ -70,6 +70,10 @@ struct Shape {
     /// The carry is a bit of the look-up's index.
     folded: bool,
 }
+
+/// Where bytes count, a round less is worth so much.
+// AGREEMENT.
+const NEARLY: f64 = 1.08;
 
 impl Columns<'_> {
     fn needs_zero(&self) -> bool {
@@ -137,15 +141,16 @@ impl Shape {
 pub(super) fn leading(cx: &mut Cx, x: Int, bits: u32, columns: &Columns) -> Build<Leading> {
     let n = cx.len(x);
     let profile = cx.profile;
-    let shape = Shape::all(bits)
-        .into_iter()
-        .map(|shape| {
-            let (rounds, bytes) = shape.price(&profile, n, columns);
-            (profile.score(rounds, bytes, n), shape)
-        })
-        .min_by(|a, b| a.0.partial_cmp(&b.0).expect("costs are numbers"))
-        .expect("some cut exists")
-        .1;
+    let shapes: Vec<_> = Shape::all(bits).into_iter().map(|shape| (shape.price(&profile, n, columns), shape)).collect();
+    let least = shapes.iter().map(|s| s.0.1).min_by(f64::total_cmp).expect("some cut exists");
+    let score = |&(rounds, bytes): &(u32, f64)| match profile.goal {
+        // Cuts of nearly the same size differ by several rounds.
+        Goal::Bytes if bytes < NEARLY * least => (f64::from(rounds), bytes),
+        Goal::Bytes => (f64::INFINITY, bytes),
+        _ => profile.score(rounds, bytes, n),
+    };
+    let best = shapes.iter().min_by(|a, b| score(&a.0).partial_cmp(&score(&b.0)).expect("costs are numbers"));
+    let shape = best.expect("some cut exists").1.clone();
     cx.named("msnzb", |cx| lower(cx, x, bits, columns, &shape))
 }
 

@@ -225,7 +225,7 @@ impl Shift {
 }
 
 /// `(x0 >> by) + (x1 >> by)` in `width` bits.
-fn high_parts(cx: &mut Cx, x: Int, by: u32, width: u32) -> Int {
+pub(super) fn high_parts(cx: &mut Cx, x: Int, by: u32, width: u32) -> Int {
     let bits = (cx.width(x) - by).min(width);
     let parts = Party::BOTH.map(|p| {
         let share = cx.view(x, p);

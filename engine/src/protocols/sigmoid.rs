@@ -8,7 +8,7 @@
 
 use super::exp::exp_of_negated;
 use super::product::ScaledProduct;
-use super::reciprocal::ReciprocalOfOnePlus;
+use super::reciprocal::{ReciprocalOfOnePlus, of_one_plus};
 use super::shift::Shift;
 use crate::fixed::math;
 use crate::program::{Bit, Build, Cx, Function, Int, Reg, refuse, signed};
@@ -35,7 +35,7 @@ pub struct Tanh {
     pub width: u32,
 }
 
-/// Sign of `x`, `exp(-|x|)` in `scale + 2` bits, and `1 / (1 + exp(-|x|))` in as many.
+/// Sign of `x`, `exp(-|x|)` in `scale + 2` bits, and the bits of that which index the reciprocal's table.
 fn parts(
     cx: &mut Cx,
     name: &str,
@@ -68,8 +68,7 @@ fn parts(
     let e = cx.named("exp", |cx| {
         exp_of_negated(cx, magnitude, exp, stride, &[(0, s + 2), ReciprocalOfOnePlus::index(div)])
     })?;
-    let reciprocal = cx.call_int(ReciprocalOfOnePlus { reference: div.clone(), width: s + 2 }, &[e[0].0, e[1].0])?;
-    Ok((negative, e[0], reciprocal))
+    Ok((negative, e[0], e[1]))
 }
 
 impl Function for Sigmoid {
@@ -82,7 +81,9 @@ impl Function for Sigmoid {
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         let math::Sigmoid { exp, div } = &self.reference;
         let one = 1i128 << exp.s_out;
-        let (negative, e, reciprocal) = parts(cx, "sigmoid", Int(ins[0]), exp, div, self.stride, self.width)?;
+        let (negative, e, index) = parts(cx, "sigmoid", Int(ins[0]), exp, div, self.stride, self.width)?;
+        let reciprocal = ReciprocalOfOnePlus { reference: div.clone(), width: exp.s_out + 2 };
+        let reciprocal = cx.call_int(reciprocal, &[e.0, index.0])?;
         // The numerator: e below zero, 1 elsewhere.
         let difference = cx.offset(e, -one);
         let kept = cx.mux(negative, difference);
@@ -103,10 +104,15 @@ impl Function for Tanh {
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         let math::Tanh { exp, div } = &self.reference;
         let one = 1i128 << exp.s_out;
-        let (negative, e, reciprocal) = parts(cx, "tanh", Int(ins[0]), exp, div, self.stride, self.width)?;
+        let (negative, e, index) = parts(cx, "tanh", Int(ins[0]), exp, div, self.stride, self.width)?;
+        let (reciprocal, factor) = cx.named("reciprocal", |cx| of_one_plus(cx, div, e, index, exp.s_out + 2))?;
         let minus = cx.neg(e);
         let numerator = cx.offset(minus, one);
-        let t = cx.call_int(ScaledProduct(Shift::down(exp.s_out, self.width)), &[numerator.0, reciprocal.0])?;
+        let scaled = ScaledProduct(Shift::down(exp.s_out, self.width));
+        let mut t = cx.call_int(scaled, &[numerator.0, reciprocal.0])?;
+        if let Some(factor) = factor {
+            t = cx.call_int(scaled, &[t.0, factor.0])?;
+        }
         let low = cx.reduce(t, self.width - 1);
         let kept = cx.mux(negative, low);
         let twice = cx.shl(kept, 1, self.width);

@@ -1,7 +1,10 @@
 //! The rest of the library against its definitions, and its cost.
 
 use super::test_support::{Inputs, all, check, inputs, one, program};
-use super::{basic::Reveal, bits::Sign, compare::*, msnzb::*, roots::Root};
+use super::{
+    activation::Relu, basic::Reveal, bits::Sign, compare::*, division::*, msnzb::*, pool::*, roots::Root, select::Max,
+    shift::Rounding, sigmoid::*,
+};
 use crate::fixed::{math, wrap};
 use crate::ops::{self, Params};
 use crate::plan::Plan;
@@ -42,6 +45,55 @@ fn figures() {
         ("sigmoid", p(|_| ()), 3400.0, 36),
         ("tanh", p(|_| ()), 3300.0, 37),
     ];
+    let n = 65_536;
+    let show =
+        |name: &str, types: &[(u32, (i128, i128))], f: &dyn Fn(&mut Cx, &[Reg]) -> Build<Vec<Reg>>, target: f64| {
+            let mut cx = Cx::new(Profile::default());
+            let ins: Vec<Reg> = types
+                .iter()
+                .enumerate()
+                .map(|(i, &(width, range))| {
+                    let own = cx.input(&format!("x{i}"), Party::P1, width, n, range);
+                    cx.share(own).0
+                })
+                .collect();
+            f(&mut cx, &ins).unwrap();
+            let plan = Plan::new(cx.finish(), Profile::default());
+            let (r, b) = cost(&plan, n);
+            println!("{name:24} {b:8.1} B (<= {target:6.1})  {r:2} rounds");
+        };
+    let u16s = (16, (0, 32767));
+    show("rsqrt 16 12 12", &[u16s], &|cx, ins| cx.call(root(true, 16, 12, 12, 16), ins), 4200.0);
+    show("rsqrt 16 12 11", &[u16s], &|cx, ins| cx.call(root(true, 16, 12, 11, 16), ins), 4200.0);
+    show("sqrt 16 12 12", &[u16s], &|cx, ins| cx.call(root(false, 16, 12, 12, 16), ins), 4900.0);
+    show("rsqrt 32 20 22", &[(32, (0, i32::MAX.into()))], &|cx, ins| cx.call(root(true, 32, 20, 22, 32), ins), 0.0);
+    show("one-hot 32", &[(32, (0, u32::MAX.into()))], &|cx, ins| cx.call(OneHot { bits: 32 }, ins), 1350.0);
+    show("msnzb index 32", &[(32, (0, u32::MAX.into()))], &|cx, ins| cx.call(Msnzb { width: 6 }, ins), 1350.0);
+    show(
+        "one-hot 32 numbers",
+        &[(32, (0, u32::MAX.into()))],
+        &|cx, ins| cx.call(OneHotNumbers { bits: 32, width: 32 }, ins),
+        0.0,
+    );
+    show("relu 16", &[(16, signed(16))], &|cx, ins| cx.call(Relu { six: None, shift: 0, width: 16 }, ins), 251.0);
+    let six = Some(6 << 26);
+    show("relu6 32 >> 15", &[(32, signed(32))], &|cx, ins| cx.call(Relu { six, shift: 15, width: 16 }, ins), 1058.0);
+    let div = math::Div::new(12, 12, 12).unwrap();
+    let den = (13, (4096, 8191));
+    show(
+        "div 16 12",
+        &[(16, signed(16)), den],
+        &|cx, ins| cx.call(Divide { reference: div.clone(), width: 16 }, ins),
+        0.0,
+    );
+    let div = math::DivGeneral::new(12, 16, 12, 12).unwrap();
+    let den = (16, (0, 65535));
+    show(
+        "div general 16 12",
+        &[(16, signed(16)), den],
+        &|cx, ins| cx.call(DivideGeneral { reference: div.clone(), width: 16 }, ins),
+        0.0,
+    );
     for (name, params, bytes, rounds) in rows {
         let plan = ops::find(name).unwrap().plan(&params, Profile::default()).unwrap();
         let (r, b) = cost(&plan, params.n);
@@ -255,6 +307,172 @@ fn roots_of_wide_numbers() {
             let range = (0, (1i128 << (w - 1)) - 1);
             let x = spread(600, range).into_iter().enumerate().map(|(i, v)| v >> (i % w as usize)).chain([0, 1, 2, 3]);
             roots(root(inverse, w, s_in, s_out, out), w, range, x.collect());
+        }
+    }
+}
+
+/// The tables of the authors' library, if `SIRNN_DATA` says where they are.
+#[test]
+fn rsqrt_equals_the_reference_table() {
+    let Some(dir) = std::env::var_os("SIRNN_DATA") else { return };
+    let bytes = std::fs::read(std::path::Path::new(&dir).join("math/rsqrt_16_12_16_11.u16")).unwrap();
+    let table: Vec<i128> = bytes.chunks(2).map(|b| u16::from_le_bytes([b[0], b[1]]).into()).collect();
+    let p = program(&[(16, (0, 32767), 32767)], |cx, ins| {
+        let y = cx.call(root(true, 16, 12, 11, 16), ins)?;
+        cx.call(Low { width: 16 }, &y)
+    });
+    let got = Machine::new(&p.unwrap(), 7, true).run(&inputs(&[all(1, 32767)])).unwrap();
+    let differ = got[0].1.iter().zip(&table[1..32768]).filter(|(a, b)| a != b).count();
+    assert_eq!(differ, 0);
+}
+
+#[test]
+fn divisions_by_normalised_denominators() {
+    for (s_num, s_den, s_out, width) in
+        [(12, 12, 12, 16), (8, 14, 14, 20), (0, 12, 9, 24), (3, 5, 1, 12), (10, 4, 2, 16)]
+    {
+        let reference = math::Div::new(s_num, s_den, s_out).unwrap();
+        let den = (1i128 << s_den, (2i128 << s_den) - 1);
+        let dens: Vec<i128> = all(den.0, den.1).into_iter().cycle().take(8192).collect();
+        let nums = spread(8192, signed(16));
+        one(
+            Low3(Divide { reference: reference.clone(), width }),
+            &[(16, signed(16)), (s_den + 1, den)],
+            vec![nums, dens.clone()],
+            3,
+        );
+        if s_out <= 12 {
+            let reference = math::Div::new(0, s_den, s_out).unwrap();
+            one(Reciprocal { reference, width: s_out + 3 }, &[(s_den + 2, den)], vec![dens], 3);
+        }
+    }
+    for (s_den, s_out) in [(20, 19), (24, 24), (30, 22)] {
+        let reference = math::Div::new(s_out, s_den, s_out).unwrap();
+        let den = (1i128 << s_den, (2i128 << s_den) - 1);
+        let values = vec![spread(700, signed(24)), spread(700, den)];
+        one(Divide { reference, width: 26 }, &[(24, signed(24)), (s_den + 1, den)], values, 3);
+        let reference = math::Div::new(0, s_den, s_out).unwrap();
+        one(Reciprocal { reference, width: s_out + 2 }, &[(s_den + 1, den)], vec![spread(700, den)], 3);
+    }
+}
+
+/// A function whose results are taken modulo the ring.
+#[derive(Debug)]
+struct Low3<F>(F);
+
+impl<F: Function> Function for Low3<F> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
+        self.0.clear(ins).into_iter().map(|v| v.into_iter().map(|x| wrap(x, 12, false)).collect()).collect()
+    }
+    fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        let y = self.0.lower(cx, ins)?;
+        cx.call(Low { width: 12 }, &y)
+    }
+}
+
+#[test]
+fn divisions_by_any_denominator() {
+    for (s_num, w, s_den, s_out) in [(12, 16, 12, 12), (4, 9, 0, 8), (8, 10, 9, 7), (0, 16, 5, 14)] {
+        let reference = math::DivGeneral::new(s_num, w, s_den, s_out).unwrap();
+        for den in [(0, (1i128 << w) - 1), (3, 100)] {
+            let dens: Vec<i128> = all(den.0, den.1.min(3000)).into_iter().chain(spread(800, den)).collect();
+            let nums = spread(dens.len(), signed(16));
+            let f = Low3(DivideGeneral { reference: reference.clone(), width: 16 });
+            one(f, &[(16, signed(16)), (w, den)], vec![nums, dens], 3);
+        }
+    }
+    let reference = math::DivGeneral::new(10, 24, 12, 20).unwrap();
+    let den = (0, (1i128 << 24) - 1);
+    let dens: Vec<i128> = spread(700, den).into_iter().enumerate().map(|(i, v)| v >> (i % 24)).collect();
+    one(
+        Low3(DivideGeneral { reference, width: 20 }),
+        &[(16, signed(16)), (24, den)],
+        vec![spread(700, signed(16)), dens],
+        3,
+    );
+}
+
+#[test]
+fn sigmoid_and_tanh_of_wide_numbers() {
+    for (width, s_in, s_out) in [(32, 20, 20), (24, 12, 19), (32, 24, 24), (20, 10, 12)] {
+        let x: Vec<i128> =
+            spread(900, signed(width)).into_iter().enumerate().map(|(i, v)| v >> (i % 20)).chain([0, 1, -1]).collect();
+        let reference = math::Sigmoid::new(width, s_in, s_out).unwrap();
+        one(Sigmoid { reference, stride: 0, width: s_out + 2 }, &[(width, signed(width))], vec![x.clone()], 9);
+        let reference = math::Tanh::new(width, s_in, s_out).unwrap();
+        one(Tanh { reference, stride: 0, width: s_out + 2 }, &[(width, signed(width))], vec![x], 9);
+    }
+}
+
+#[test]
+fn relu_and_relu6() {
+    for (w, range) in [(7, signed(7)), (8, signed(7)), (7, (-20, 63)), (7, (0, 90)), (7, (-64, -3)), (9, (-3, 60))] {
+        for six in [None, Some(24), Some(1), Some(63), Some(6), Some(100)] {
+            for shift in [0, 1, 3, 5, 6] {
+                for width in [1, 4, 7, 12] {
+                    one(Low1(Relu { six, shift, width }), &[(w, range)], vec![all(range.0, range.1)], 1);
+                }
+            }
+        }
+    }
+    one(Relu { six: Some(6 << 26), shift: 15, width: 16 }, &[(32, signed(32))], vec![spread(500, signed(32))], 1);
+    one(Relu { six: None, shift: 0, width: 64 }, &[(64, signed(64))], vec![spread(90, signed(64))], 1);
+    one(Relu { six: None, shift: 0, width: 16 }, &[(16, signed(16))], vec![vec![]], 1);
+    assert!(program(&[(8, signed(8), 1)], |cx, ins| cx.call(Relu { six: Some(0), shift: 0, width: 8 }, ins)).is_err());
+}
+
+/// Results modulo 2, or as many bits as there are up to that.
+#[derive(Debug)]
+struct Low1(Relu);
+
+impl Function for Low1 {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
+        self.0.clear(ins).into_iter().map(|v| v.into_iter().map(|x| wrap(x, self.0.width, false)).collect()).collect()
+    }
+    fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        let y = self.0.lower(cx, ins)?;
+        cx.call(Low { width: self.0.width }, &y)
+    }
+}
+
+#[test]
+fn pools() {
+    let image = [5, 6, 3];
+    let x = spread(2 * 5 * 6 * 3, signed(8));
+    for (size, stride, padding) in [
+        ([2, 2], [2, 2], [0; 4]),
+        ([3, 3], [2, 1], [1, 1, 1, 1]),
+        ([5, 6], [1, 1], [0; 4]),
+        ([1, 1], [1, 2], [0; 4]),
+        ([3, 2], [1, 1], [2, 0, 1, 0]),
+    ] {
+        let window = Window { image, size, stride, padding };
+        one(MaxPool(window), &[(8, signed(8))], vec![x.clone()], 1);
+        for rounding in [Rounding::Floor, Rounding::TowardZero] {
+            one(AveragePool { window, rounding, width: 8 }, &[(8, signed(8))], vec![x.clone()], 1);
+        }
+        assert!(program(&[(8, signed(8), 7)], |cx, ins| cx.call(MaxPool(window), ins)).is_err());
+    }
+    for classes in [1, 2, 5] {
+        one(Max { classes }, &[(8, signed(8))], vec![x[..160].to_vec()], 1);
+        one(Sum { terms: classes, width: 12 }, &[(8, signed(8))], vec![x[..160].to_vec()], 1);
+    }
+    for divisor in [1, 2, 3, 5, 6, 7, 9, 49, 100, 127, 128, 255, 1000] {
+        for rounding in [Rounding::Floor, Rounding::TowardZero] {
+            for (w, range) in [(8, signed(8)), (9, signed(8)), (8, (0, 255)), (8, (-128, 0)), (8, (-5, 100))] {
+                let p = program(&[(w, range, 0)], |cx, ins| cx.call(DivideBy { divisor, rounding, width: 9 }, ins));
+                if divisor.count_ones() == 1 && p.is_err() {
+                    continue; // shifts have limits of their own
+                }
+                one(DivideBy { divisor, rounding, width: 9 }, &[(w, range)], vec![all(range.0, range.1)], 1);
+            }
+            one(DivideBy { divisor, rounding, width: 31 }, &[(30, signed(30))], vec![spread(300, signed(30))], 1);
         }
     }
 }
