@@ -1,6 +1,8 @@
 //! Commands, their options, and what they share.
 
 mod ask;
+mod bench;
+mod cost_table;
 mod demo;
 mod doctor;
 mod infer;
@@ -56,6 +58,7 @@ enum Command {
     Serve(serve::Serve),
     Infer(infer::Infer),
     Table(table::Table),
+    Bench(bench::Bench),
     Doctor(doctor::Doctor),
 }
 
@@ -68,6 +71,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Serve(c) => c.run(),
         Command::Infer(c) => c.run(),
         Command::Table(c) => c.run(),
+        Command::Bench(c) => c.run(),
         Command::Doctor(c) => c.run(),
     };
     match result {
