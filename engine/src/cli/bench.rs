@@ -134,7 +134,7 @@ impl Bench {
     fn serve(&self, op: &Operation, backend: &dyn BackendSpec, id: u128) -> Result<(), Failure> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         local::say(json!({ "listening": listener.local_addr()?.to_string() }));
-        let accept = || Ok(TcpChannel::new(listener.accept()?.0)?);
+        let accept = || -> Result<_, Failure> { Ok(TcpChannel::new(listener.accept()?.0)?) };
         let summary = self.party(op, backend, Party::P0, id, || Ok([accept()?, accept()?]))?;
         local::say(local::report(&summary));
         Ok(())
@@ -147,7 +147,9 @@ impl Bench {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(std::env::args_os().skip(1)).args(["--host", &format!("{id:x}")]);
         let server = local::Process::start(&mut command)?;
-        let connect = |addr: SocketAddr| Ok(TcpChannel::new(connect_with_retry(addr, Duration::from_secs(10))?)?);
+        let connect = |addr: SocketAddr| -> Result<_, Failure> {
+            Ok(TcpChannel::new(connect_with_retry(addr, Duration::from_secs(10))?)?)
+        };
         let summary =
             self.party(op, backend, Party::P1, id, || Ok([connect(server.address)?, connect(server.address)?]))?;
         let server = server.finish()?;
