@@ -54,9 +54,8 @@ impl Route {
             }
         }
     }
-}
 
-impl Route {
+    /// See [`Backend::flow`].
     fn flow(&self, source: Source) -> Option<Party> {
         match self {
             Route::Cot { sender } | Route::CombinedCots { sender, .. } if source == Source::Ferret => Some(*sender),
