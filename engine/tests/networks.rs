@@ -1,6 +1,9 @@
 //! Whole networks: cleartext and both parties on the ideal machine, bit for bit against the reference.
 
-use sirnn::model::{Description, Extra, Weights, build_with};
+use proptest::prelude::*;
+use sirnn::fixed::{math, wrap};
+use sirnn::model::description::{Factor, Layer};
+use sirnn::model::{Description, Extra, Items, Model, Results, Weights, build, build_with};
 use sirnn::pair;
 use sirnn::plan::Plan;
 use sirnn::program::{Profile, clear, ideal::Machine};
@@ -91,4 +94,263 @@ fn google30_toward_zero() {
         google30_is_exact(Rounding::TowardZero, "div", 1, fuse);
         google30_is_exact(Rounding::TowardZero, "div", 2, fuse);
     }
+}
+
+fn digits() -> (PathBuf, Model) {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/digits");
+    let model = Model::load(&directory).unwrap();
+    (directory, model)
+}
+
+/// The integers of an array of 32-bit integers in NumPy's format.
+fn npy_i32(path: PathBuf) -> Vec<i128> {
+    let bytes = std::fs::read(path).unwrap();
+    let header = usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    bytes[10 + header..].chunks(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]).into()).collect()
+}
+
+#[test]
+fn digits_are_exact() {
+    let (directory, Model { description, weights }) = digits();
+    let items = Items::load(&directory.join("inputs.npy"), &description).unwrap();
+    let expected = npy_i32(directory.join("expected_scores.npy"));
+    for fuse in [false, true] {
+        let extra = Extra { fuse, ..Extra::default() };
+        // All in the clear, the last few by two parties with every call checked.
+        for (range, shared) in [(0..items.len(), false), (items.len() - 5..items.len(), true)] {
+            let program = build_with(&description, range.len(), Profile::default(), extra).unwrap();
+            let mut inputs = weights.inputs(&description);
+            inputs.extend(items.inputs(range.clone()));
+            let want = clear::evaluate(&program, &inputs).unwrap();
+            let mut results = Results::default();
+            results.add(&description, &want).unwrap();
+            assert_eq!(results.scores.concat(), expected[range.start * 10..range.end * 10]);
+            if shared {
+                assert_eq!(Machine::new(&program, 3, true).run(&inputs).unwrap(), want);
+            }
+        }
+    }
+}
+
+/// The format's definition once more, written down step by step and independent of the programs: scores and last state.
+fn reference(d: &Description, tensors: &HashMap<String, Vec<i64>>, item: &[i64]) -> (Vec<i128>, Vec<i128>) {
+    let tensor = |name: &str| tensors[name].iter().map(|&v| i128::from(v)).collect::<Vec<_>>();
+    let r = |v: i128, shift: u32| match d.rounding {
+        Rounding::Floor => v.div_euclid(1 << shift),
+        Rounding::TowardZero => v / (1 << shift),
+    };
+    let product = |x: &[i128], w: &[i128]| -> Vec<i128> {
+        let columns = w.len() / x.len();
+        (0..columns).map(|j| x.iter().enumerate().map(|(i, x)| x * w[i * columns + j]).sum()).collect()
+    };
+    let chain = |factors: &[Factor], x: &[i128]| {
+        factors.iter().fold(x.to_vec(), |x, f| {
+            let sums = product(&x, &tensor(&f.tensor));
+            sums.iter().map(|s| wrap(r(s.div_euclid(1 << f.floor), f.shift) << f.left, f.out, true)).collect()
+        })
+    };
+    let run = |layer: &Layer, sequence: &[Vec<i128>]| -> Vec<Vec<i128>> {
+        let (pre, state) = (&layer.pre, &layer.state);
+        let (gate_bias, candidate_bias) = (tensor(&pre.gate_bias), tensor(&pre.candidate_bias));
+        let (zeta, nu) = (tensor(&layer.zeta.tensor)[0], tensor(&layer.nu.tensor)[0]);
+        let mut h = vec![0i128; layer.hidden as usize];
+        let step = |x: &Vec<i128>| {
+            let (a, b) = (chain(&layer.w, x), chain(&layer.u, &h));
+            for j in 0..h.len() {
+                let c = wrap(r(a[j], pre.shift_w) + r(b[j], pre.shift_u), pre.bits, true);
+                let input = |bias: i128| wrap((c + bias) << pre.left, 16, true);
+                let g = math::sigmoid(input(gate_bias[j]), 16, pre.scale as i32, layer.gate.scale);
+                let candidate = math::tanh(input(candidate_bias[j]), 16, pre.scale as i32, layer.candidate.scale);
+                let one = 1i128 << layer.gate.scale;
+                let z = wrap(r(zeta * (one - g), layer.zeta.shift) + r(nu, layer.nu.shift), 16, true);
+                let update = wrap(r(z * candidate, state.candidate_shift), 16, true);
+                h[j] = wrap(r(g * h[j], state.gate_shift) + r(update, state.out_shift), state.bits, true);
+            }
+            h.clone()
+        };
+        sequence.iter().map(step).collect()
+    };
+    let features = d.features as usize;
+    let mut sequence: Vec<Vec<i128>> = item.chunks(features).map(|x| x.iter().map(|&v| v.into()).collect()).collect();
+    for layer in &d.layer {
+        sequence = run(layer, &sequence);
+    }
+    let h = sequence.pop().unwrap();
+    let (out, bias) = (&d.output, tensor(&d.output.bias.tensor));
+    let sums = product(&h, &tensor(&out.tensor));
+    let score = |(s, b): (&i128, &i128)| {
+        wrap(r(s.div_euclid(1 << out.floor), out.shift) + r(*b, out.bias.shift), out.out, true)
+    };
+    (sums.iter().zip(&bias).map(score).collect(), h)
+}
+
+/// Everything that may vary in a layer.
+#[derive(Clone, Debug)]
+struct Variation {
+    hidden: u32,
+    /// Bits, floor, shift, left and out of two products; columns between them.
+    w: [[u32; 5]; 2],
+    u: [[u32; 5]; 2],
+    rank: u32,
+    double: [bool; 2],
+    /// Bits, shift_w, shift_u, left, scale, bits of the biases.
+    pre: [u32; 6],
+    scales: [u32; 2],
+    /// Shifts of zeta and nu.
+    mix: [u32; 2],
+    /// Bits and the three shifts.
+    state: [u32; 4],
+}
+
+fn factor() -> impl Strategy<Value = [u32; 5]> {
+    (2u32..=9, 0u32..=6, 0u32..=8, 0u32..=5, 1u32..=14).prop_map(|(bits, floor, shift, left, above)| {
+        // At least as many bits as are left of the number.
+        [bits, floor, shift, left, left + above.max(2)]
+    })
+}
+
+fn variation() -> impl Strategy<Value = Variation> {
+    let chains = ([factor(), factor()], [factor(), factor()], 1u32..=4, any::<[bool; 2]>());
+    let pre = (2u32..=18, 0u32..=6, 0u32..=6, 0u32..=14, 0u32..=16, 2u32..=12);
+    let state = (2u32..=18, 0u32..=16, 0u32..=16, 0u32..=4);
+    (1u32..=4, chains, pre, [2u32..=14, 2u32..=14], [0u32..=16, 0u32..=16], state).prop_map(
+        |(hidden, (w, u, rank, double), pre, scales, mix, state)| Variation {
+            hidden,
+            w,
+            u,
+            rank,
+            double,
+            pre: pre.into(),
+            scales,
+            mix,
+            state: state.into(),
+        },
+    )
+}
+
+fn description(layers: &[Variation], zero: bool, output: [u32; 4]) -> Description {
+    use std::fmt::Write;
+    let rounding = if zero { "toward-zero" } else { "floor" };
+    let mut text = format!(
+        "format = 1\nname = \"random\"\nsteps = 3\nfeatures = 3\nrounding = \"{rounding}\"\n\
+         labels = [\"a\", \"b\", \"c\"]\nreveal = \"scores\"\ninput = {{ bits = 6, scale = 0 }}\n"
+    );
+    for (i, v) in layers.iter().enumerate() {
+        let chain = |letter: &str, factors: &[[u32; 5]; 2], double: bool| {
+            let one = |j: usize, columns: &str| {
+                let [bits, floor, shift, left, out] = factors[j];
+                format!(
+                    "{{ tensor = \"{letter}{j}{i}\", bits = {bits}, floor = {floor}, shift = {shift}, \
+                     left = {left}, out = {out}{columns} }}"
+                )
+            };
+            let columns = format!(", columns = {}", v.rank);
+            if double { format!("[{}, {}]", one(0, &columns), one(1, "")) } else { format!("[{}]", one(0, "")) }
+        };
+        let (w, u) = (chain("w", &v.w, v.double[0]), chain("u", &v.u, v.double[1]));
+        let ([bits, shift_w, shift_u, left, scale, bias_bits], [gate, candidate]) = (v.pre, v.scales);
+        let ([zeta, nu], [state, gate_shift, candidate_shift, out_shift]) = (v.mix, v.state);
+        writeln!(
+            text,
+            "[[layer]]\ntype = \"fastgrnn\"\nhidden = {}\nw = {w}\nu = {u}\npre = {{ bits = {bits}, shift_w = {shift_w}, \
+             shift_u = {shift_u}, left = {left}, scale = {scale}, bias_bits = {bias_bits}, gate_bias = \"g{i}\", \
+             candidate_bias = \"c{i}\" }}\ngate = {{ scale = {gate} }}\ncandidate = {{ scale = {candidate} }}\n\
+             zeta = {{ tensor = \"z{i}\", bits = 16, shift = {zeta} }}\nnu = {{ tensor = \"n{i}\", bits = 16, shift = {nu} }}\n\
+             state = {{ bits = {state}, scale = 0, gate_shift = {gate_shift}, candidate_shift = {candidate_shift}, \
+             out_shift = {out_shift} }}",
+            v.hidden
+        )
+        .unwrap();
+    }
+    let [bits, floor, shift, out] = output;
+    write!(
+        text,
+        "[output]\ntensor = \"FC\"\nbits = {bits}\nfloor = {floor}\nshift = {shift}\nout = {out}\nscale = 0\n\
+         bias = {{ tensor = \"b\", bits = 9, shift = 1 }}\n"
+    )
+    .unwrap();
+    Description::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+/// Weights and items from a stream of random numbers: mostly anything, sometimes the ends of the range.
+fn random(seed: u64) -> impl FnMut(i128, i128) -> i64 {
+    let mut state = seed;
+    move |lo, hi| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let v = state >> 33;
+        (match v % 8 {
+            0 => lo,
+            1 => hi,
+            _ => lo + i128::from(v / 8) % (hi - lo + 1),
+        }) as i64
+    }
+}
+
+fn networks_agree(layers: &[Variation], zero: bool, output: [u32; 4], seed: u64) -> Result<(), TestCaseError> {
+    let mut d = description(layers, zero, output);
+    let mut random = random(seed);
+    let signed = |bits: u32| (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1);
+    let mut arrays = HashMap::new();
+    for (name, t) in d.tensors().unwrap() {
+        let n = t.shape.iter().map(|n| n.unwrap() as usize).product();
+        let (lo, hi) = signed(t.bits);
+        arrays.insert(name.to_string(), (0..n).map(|_| random(lo, hi)).collect::<Vec<_>>());
+    }
+    for (i, layer) in d.layer.iter().enumerate() {
+        let nu = random(0, layer.max_nu() << layer.nu.shift.min(15)).min(32767);
+        let room = 32767 - (i128::from(nu) >> layer.nu.shift);
+        let zeta = random(0, layer.max_zeta().min(((room << layer.zeta.shift) >> layer.gate.scale).min(32767)));
+        arrays.insert(format!("z{i}"), vec![zeta]);
+        arrays.insert(format!("n{i}"), vec![nu]);
+    }
+    let weights = Weights::from_arrays(&mut d, arrays.clone()).unwrap();
+    let batch = 3;
+    let items: Vec<i64> = (0..batch * d.item_len()).map(|_| random(-32, 31)).collect();
+    let expected: Vec<_> = items.chunks(d.item_len()).map(|item| reference(&d, &arrays, item)).collect();
+    let scores: Vec<i128> = expected.iter().flat_map(|e| e.0.clone()).collect();
+    let hidden: Vec<i128> = expected.iter().flat_map(|e| e.1.clone()).collect();
+    let mut inputs = weights.inputs(&d);
+    inputs.extend(Items::from_integers(&items, &d).unwrap().inputs(0..batch));
+    for fuse in [false, true] {
+        let program = match build_with(&d, batch, Profile::default(), Extra { hidden: true, fuse }) {
+            Ok(program) => program,
+            Err(e) => {
+                // Shifts may add up to more than 64 bits.
+                prop_assert!(e.to_string().contains(" bits"), "{e}");
+                return Ok(());
+            }
+        };
+        let clear = clear::evaluate(&program, &inputs).unwrap();
+        prop_assert_eq!(&clear[0].1, &hidden, "{}", fuse);
+        prop_assert_eq!(&clear[1].1, &scores);
+        let shared = Machine::new(&program, seed.into(), true).run(&inputs);
+        prop_assert_eq!(shared.map_err(TestCaseError::fail)?, clear);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn any_network_is_exact(
+        layers in prop::collection::vec(variation(), 1..=2), zero in any::<bool>(), floor in 0u32..8, shift in 0u32..10,
+        out in 2u32..20, bits in 2u32..9, seed in any::<u64>(),
+    ) {
+        networks_agree(&layers, zero, [bits, floor, shift, out], seed)?;
+    }
+}
+
+#[test]
+fn the_class_alone_hides_the_scores() {
+    let (directory, Model { mut description, weights }) = digits();
+    let items = Items::load(&directory.join("inputs.npy"), &description).unwrap();
+    let mut inputs = weights.inputs(&description);
+    inputs.extend(items.inputs(0..2));
+    let with = clear::evaluate(&build(&description, 2, Profile::default()).unwrap(), &inputs).unwrap();
+    description.reveal = sirnn::model::Reveal::Class;
+    let program = build(&description, 2, Profile::default()).unwrap();
+    let without = Machine::new(&program, 1, true).run(&inputs).unwrap();
+    assert_eq!(with.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["scores", "class"]);
+    assert_eq!(without, with[1..]);
 }
