@@ -4,6 +4,7 @@ use super::Failure;
 use super::output::Bar;
 use serde_json::{Value, json};
 use sirnn::model::{Description, Items, Results};
+use sirnn::service::ServiceError;
 use sirnn::service::client::{Client, Options};
 use sirnn::service::local::{cpu_seconds, peak_memory};
 use std::net::SocketAddr;
@@ -26,12 +27,17 @@ pub(super) struct Question<'a> {
 }
 
 pub(super) fn ask(addresses: &[SocketAddr], options: Options, question: &Question<'_>) -> Result<Answer, Failure> {
-    let client = Client::connect(addresses, options)?;
+    let client = Client::connect(addresses, options).map_err(|e| of_server(addresses, e))?;
     let description = client.description().clone();
     let items = Items::load(question.input, &description)?;
+    if items.is_empty() {
+        return Err(format!("{}: there are no items", question.input.display()).into());
+    }
     let n = question.first.map_or(items.len(), |n| n.min(items.len()));
     let bar = Bar::new();
-    let (outputs, summary) = client.infer(n, question.batch, &|range| items.inputs(range), &mut |p| bar.show(p))?;
+    let (outputs, summary) = client
+        .infer(n, question.batch, &|range| items.inputs(range), &mut |p| bar.show(p))
+        .map_err(|e| of_server(addresses, e))?;
     drop(bar);
     let mut results = Results::default();
     results.add(&description, &outputs.into_iter().collect::<Vec<_>>())?;
@@ -41,6 +47,14 @@ pub(super) fn ask(addresses: &[SocketAddr], options: Options, question: &Questio
     report["output"] = json!(rows(&results));
     report["class"] = json!(results.classes);
     Ok(Answer { description, results, report })
+}
+
+/// Says which peer an error is about.
+fn of_server(addresses: &[SocketAddr], e: ServiceError) -> Failure {
+    match (e, addresses) {
+        (e @ (ServiceError::Limit(_) | ServiceError::Build(_)), _) | (e, []) => e.into(),
+        (e, [address, ..]) => format!("server {address}: {e}").into(),
+    }
 }
 
 /// Per item, what was revealed: scores, or else the class alone.

@@ -1,0 +1,607 @@
+//! The program as users and strangers meet it: through its command line and its port.
+
+use serde_json::Value;
+use sirnn::model::Model;
+use sirnn::service::wire::{Control, Message, Objective, Offer, Purpose, Request, hello};
+use sirnn_backends::Party;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/digits");
+
+fn digits(file: &str) -> PathBuf {
+    Path::new(DIGITS).join(file)
+}
+
+fn sirnn(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sirnn"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    sirnn(arguments).output().unwrap()
+}
+
+/// The last line of standard output of a command that succeeds.
+fn json(arguments: &[&str]) -> Value {
+    let out = run(arguments);
+    assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_str(String::from_utf8(out.stdout).unwrap().lines().last().unwrap()).unwrap()
+}
+
+/// One line that says everything, and exit code 1.
+fn refuses(out: &Output, parts: &[&str]) {
+    let text = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(!text.contains("panicked"), "{text}");
+    for part in parts {
+        assert!(text.contains(part), "'{part}' is not in: {text}");
+    }
+}
+
+/// An empty folder of this test's own.
+fn folder(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let _ = std::fs::remove_dir_all(&path);
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A copy of the digits model in which a file is changed.
+fn model(name: &str, file: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) -> PathBuf {
+    let path = folder(name);
+    for copied in ["model.toml", "weights.safetensors"] {
+        std::fs::copy(digits(copied), path.join(copied)).unwrap();
+    }
+    let changed = change(std::fs::read(path.join(file)).unwrap());
+    std::fs::write(path.join(file), changed).unwrap();
+    path
+}
+
+fn replace(from: &'static str, to: &'static str) -> impl Fn(Vec<u8>) -> Vec<u8> {
+    move |bytes| {
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(text.contains(from));
+        text.replace(from, to).into_bytes()
+    }
+}
+
+/// Rows of a little-endian int32 array.
+fn expected_scores() -> Vec<Vec<i64>> {
+    let bytes = std::fs::read(digits("expected_scores.npy")).unwrap();
+    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let numbers: Vec<i64> =
+        bytes[start..].chunks(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]]).into()).collect();
+    numbers.chunks(10).map(<[i64]>::to_vec).collect()
+}
+
+/// The first `n` digits as integers, as text.
+fn csv(n: usize) -> String {
+    let bytes = std::fs::read(digits("inputs.npy")).unwrap();
+    let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+    let pixel = |b: &[u8]| (f32::from_le_bytes([b[0], b[1], b[2], b[3]]) * 32.0 + 0.5).floor() as i64;
+    let pixels: Vec<String> = bytes[start..].chunks(4).take(n * 64).map(|b| pixel(b).to_string()).collect();
+    pixels.chunks(64).map(|row| row.join(",") + "\n").collect()
+}
+
+/// A running `serve`.
+struct Server {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Server {
+    fn start(options: &[&str]) -> Self {
+        let mut command = sirnn(&["serve", "--model", DIGITS, "--listen", "127.0.0.1:0", "--json"]);
+        let mut child = command.args(options).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let line: Value = serde_json::from_str(&line).unwrap();
+        Self { child, output, address: line["listening"].as_str().unwrap().to_string() }
+    }
+
+    fn connect(&self) -> Control {
+        Control::new(TcpStream::connect(&self.address).unwrap(), Duration::from_secs(20)).unwrap()
+    }
+
+    /// A client that is well-behaved until it has the plans of a request for two items.
+    fn request(&self) -> (Control, Offer) {
+        let mut control = self.connect();
+        control.send_hello(Party::P1, Purpose::Session).unwrap();
+        control.receive_hello(Party::P1).unwrap();
+        let Message::Offer(offer) = control.receive().unwrap() else { panic!("an offer is expected") };
+        control.send(&Message::Request(Request { items: 2, batch: 2 })).unwrap();
+        let plans = control.receive().unwrap();
+        assert!(matches!(plans, Message::Plans(_)));
+        control.send(&plans).unwrap();
+        (control, offer)
+    }
+
+    /// The next line on standard error.
+    fn complaint(&mut self) -> String {
+        let mut line = Vec::new();
+        let errors = self.child.stderr.as_mut().unwrap();
+        let mut byte = [0];
+        while errors.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    /// The next line on standard error says this.
+    fn complains(&mut self, of: &str) {
+        let line = self.complaint();
+        assert!(line.contains(of), "'{of}' is not in: {line}");
+    }
+
+    fn infer(&self, output: &Path, options: &[&str]) -> Output {
+        let items = output.with_file_name("items.csv");
+        std::fs::write(&items, csv(3)).unwrap();
+        let mut command =
+            sirnn(&["infer", "--connect", &self.address, "--input", text(&items), "--output", text(output)]);
+        command.args(options).output().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn demo_is_exact() {
+    let report = json(&["demo", "--items", "5", "--batch", "3", "--json"]);
+    assert_eq!(report["exact"], true);
+    assert_eq!(report["batches"], 2);
+    let output: Vec<Vec<i64>> = serde_json::from_value(report["output"].clone()).unwrap();
+    assert_eq!(output, expected_scores()[..5]);
+    for key in ["cpu_seconds", "peak_memory"] {
+        assert!((0..2).all(|p| report[key][p].as_f64().unwrap() > 0.0), "{key}: {}", report[key]);
+    }
+    let parts = report["bytes_online"].as_u64().unwrap() + report["bytes_offline"].as_u64().unwrap();
+    assert_eq!(report["bytes_total"].as_u64(), Some(parts));
+    let people = run(&["demo", "--items", "2"]);
+    let people = String::from_utf8(people.stdout).unwrap();
+    assert!(people.contains("accuracy: ") && people.contains("equal, bit for bit"), "{people}");
+}
+
+#[test]
+fn a_run_costs_what_was_planned() {
+    let items = folder("planned").join("items.csv");
+    std::fs::write(&items, csv(2)).unwrap();
+    for options in [&["--ot", "iknp"][..], &["--ot", "softspoken", "--optimize", "rounds", "--fuse", "off"]] {
+        let plan = json(&[&["plan", "--model", DIGITS, "--batch", "2", "--json"], options].concat());
+        let run = json(&[&["run", "--model", DIGITS, "--input", text(&items), "--json"], options].concat());
+        for key in [
+            "rounds",
+            "rounds_offline",
+            "bytes_sent",
+            "bytes_received",
+            "bytes_total",
+            "bytes_online",
+            "correlations_used",
+        ] {
+            assert_eq!(plan[key], run[key], "{key} with {options:?}");
+        }
+        let output: Vec<Vec<i64>> = serde_json::from_value(run["output"].clone()).unwrap();
+        assert_eq!(output, expected_scores()[..2]);
+    }
+}
+
+#[test]
+fn simulated_links_take_their_time() {
+    let items = folder("link").join("items.csv");
+    std::fs::write(&items, csv(1)).unwrap();
+    let report = json(&["run", "--model", DIGITS, "--input", text(&items), "--net", "1000,4", "--json"]);
+    let (rounds, seconds) = (report["rounds"].as_f64().unwrap(), report["online_seconds"].as_f64().unwrap());
+    assert!(seconds > rounds * 0.0015, "{rounds} rounds in {seconds} s");
+}
+
+#[test]
+fn serve_and_infer() {
+    let mut server = Server::start(&["--once"]);
+    let output = folder("infer").join("result.csv");
+    let out = server.infer(&output, &["--model", DIGITS, "--batch", "2", "--json"]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let table = std::fs::read_to_string(&output).unwrap();
+    let rows: Vec<Vec<&str>> = table.lines().map(|l| l.split(',').collect()).collect();
+    assert_eq!(rows.len(), 4);
+    assert_eq!(rows[0][..3], ["item", "label", "class"]);
+    for (row, scores) in rows[1..].iter().zip(expected_scores()) {
+        let found: Vec<i64> = row[3..13].iter().map(|v| v.parse().unwrap()).collect();
+        assert_eq!(found, scores);
+    }
+    // The server says what it did, and ends.
+    let mut line = String::new();
+    server.output.read_line(&mut line).unwrap();
+    let theirs: Value = serde_json::from_str(&line).unwrap();
+    let ours: Value = serde_json::from_slice(&out.stdout).unwrap();
+    for key in ["instances", "batches", "rounds", "bytes_sent", "bytes_received", "bytes_total"] {
+        assert_eq!(ours[key], theirs[key], "{key}");
+    }
+    assert!(server.child.wait().unwrap().success());
+}
+
+#[test]
+fn bad_models_are_named() {
+    let items = text(&digits("inputs.npy")).to_string();
+    let refused = |model: &Path, parts: &[&str]| {
+        refuses(&run(&["run", "--model", text(model), "--input", &items]), parts);
+    };
+    refused(Path::new("/no/such/folder"), &["/no/such/folder/model.toml"]);
+    refused(&model("format", "model.toml", replace("format = 1", "format = 9")), &["model.toml", "format", "9"]);
+    refused(&model("toml", "model.toml", |_| b"steps = [".to_vec()), &["model.toml", "line 1"]);
+    refused(&model("binary", "model.toml", |_| vec![0xff; 100]), &["model.toml"]);
+    refused(&model("short", "weights.safetensors", |b| b[..b.len() / 2].to_vec()), &["weights.safetensors"]);
+    refused(&model("hidden", "model.toml", replace("hidden = 32", "hidden = 31")), &["weights.safetensors", "tensor"]);
+    let missing = model("missing", "weights.safetensors", |b| b);
+    std::fs::remove_file(missing.join("weights.safetensors")).unwrap();
+    refused(&missing, &["weights.safetensors", "No such file"]);
+    refuses(&run(&["plan", "--model", "/no/such/folder"]), &["model.toml"]);
+}
+
+#[test]
+fn bad_inputs_are_named() {
+    let folder = folder("inputs");
+    let refused = |name: &str, content: &[u8], parts: &[&str]| {
+        let path = folder.join(name);
+        std::fs::write(&path, content).unwrap();
+        refuses(&run(&["run", "--model", DIGITS, "--input", text(&path)]), &[&[name], parts].concat());
+    };
+    let good = csv(2);
+    let with = |value: &str| good.replacen(|c: char| c.is_ascii_digit(), value, 1).into_bytes();
+    refused("word.csv", &with("five"), &["line 1", "five"]);
+    refused("wide.csv", &with("1000"), &["item 0", "1000"]);
+    refused("nan.csv", &with("nan"), &["item 0", "NaN"]);
+    refused("inf.csv", &with("-inf"), &["item 0", "inf"]);
+    refused("ragged.csv", format!("{good}1,2,3\n").as_bytes(), &["line 3", "3 numbers"]);
+    refused("empty.csv", b"", &[]);
+    refused("text.npy", b"hello", &["npy"]);
+    refused("image.jpg", b"hello", &[]);
+    let npy = std::fs::read(digits("inputs.npy")).unwrap();
+    refused("cut.npy", &npy[..npy.len() - 1], &["bytes"]);
+    let start = 10 + usize::from(u16::from_le_bytes([npy[8], npy[9]]));
+    let header = String::from_utf8_lossy(&npy[..start]).into_owned();
+    assert!(header.contains("(397, 8, 8)"));
+    let mut shape = npy.clone();
+    let at = npy.windows(11).position(|w| w == b"(397, 8, 8)").unwrap();
+    shape[at..at + 11].copy_from_slice(b"(397, 4,16)");
+    refused("shape.npy", &shape, &["shape"]);
+    let mut nan = npy;
+    nan[start..start + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    refused("nan.npy", &nan, &["item 0, step 0, feature 0", "NaN"]);
+    refuses(&run(&["run", "--model", DIGITS, "--input", "/no/such/file.npy"]), &["/no/such/file.npy"]);
+}
+
+#[test]
+fn usage_errors_end_with_2() {
+    for arguments in [
+        &["run"][..],
+        &["plan", "--model", DIGITS, "--ot", "magic"],
+        &["table", "cosine"],
+        &["plan", "--model", DIGITS, "--batch", "0"],
+    ] {
+        assert_eq!(run(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+    assert!(run(&["--help"]).status.success());
+}
+
+#[test]
+fn plaintext_stays_on_this_machine() {
+    refuses(&run(&["serve", "--model", DIGITS, "--listen", "0.0.0.0:0"]), &["--insecure-plaintext"]);
+    let items = text(&digits("inputs.npy")).to_string();
+    let output = folder("plaintext").join("out.csv");
+    let arguments = ["infer", "--connect", "192.0.2.1:7700", "--input", &items, "--output", text(&output)];
+    refuses(&run(&arguments), &["192.0.2.1:7700", "--insecure-plaintext"]);
+}
+
+#[test]
+fn clients_bound_what_they_accept() {
+    let server = Server::start(&["--max-batch", "2"]);
+    let output = folder("bounds").join("result.csv");
+    refuses(&server.infer(&output, &["--max-bytes", "10k"]), &["bytes on the wire", "10240", "--max-bytes"]);
+    refuses(&server.infer(&output, &["--max-memory", "10k"]), &["bytes of memory", "--max-memory"]);
+    let other = model("pinned", "model.toml", replace("scale = 5", "scale = 4"));
+    refuses(&server.infer(&output, &["--model", text(&other)]), &["another model", "digits"]);
+    refuses(&server.infer(&output, &["--batch", "3"]), &["the peer refused", "up to", "2"]);
+    let items = text(&digits("inputs.npy")).to_string();
+    let nowhere = ["infer", "--connect", &server.address, "--input", &items, "--output", "/no/such/folder/x.csv"];
+    refuses(&run(&nowhere), &["/no/such/folder/x.csv"]);
+    assert!(!output.exists());
+    assert!(server.infer(&output, &[]).status.success());
+    let left: Vec<_> = std::fs::read_dir(output.parent().unwrap()).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "only items and result: {left:?}");
+}
+
+#[test]
+fn servers_bound_what_they_grant() {
+    let server = Server::start(&["--max-bytes", "10k"]);
+    let output = folder("granted").join("result.csv");
+    refuses(&server.infer(&output, &[]), &["the peer refused", "bytes on the wire"]);
+    let server = Server::start(&["--max-items", "2"]);
+    refuses(&server.infer(&output, &[]), &["the peer refused", "3 items"]);
+    assert!(!output.exists());
+}
+
+#[test]
+fn a_server_survives_bad_clients() {
+    let mut server = Server::start(&["--deadline", "1", "--max-sessions", "1"]);
+    let output = folder("survivor").join("result.csv");
+    let raw = |server: &Server, bytes: &[u8]| {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream
+    };
+    let changed = |at: usize, value: u8| {
+        let mut h = hello(Party::P1, Purpose::Session);
+        h[at] = value;
+        h
+    };
+    // Garbage, silence, departure, other versions and roles, strangers to a session.
+    let _open = raw(&server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    server.complains("GET / HT");
+    let _open = raw(&server, &[]);
+    server.complains("sent nothing for 1s");
+    drop(raw(&server, &hello(Party::P1, Purpose::Session)[..20]));
+    server.complains("closed the connection");
+    let _open = raw(&server, &changed(8, 77));
+    server.complains("wire version 77");
+    let _open = raw(&server, &hello(Party::P0, Purpose::Session));
+    server.complains("wrong role");
+    let _open = raw(&server, &hello(Party::P1, Purpose::Join([1; 16])));
+    server.complains("no session");
+    // In the handshake.
+    let mut _open = raw(&server, &hello(Party::P1, Purpose::Session));
+    server.complains("sent nothing for 1s");
+    for (message, complaint) in [
+        (&[0xff, 0xff, 0xff, 0xff][..], "4294967295 bytes"),
+        (&[3, 0, 0, 0, 1, 2, 3], "malformed"),
+        (
+            &[14, 0, 0, 0, b'{', b'"', b'p', b'l', b'a', b'n', b's', b'"', b':', b'[', b'"', b'"', b']', b'}'],
+            "out of turn",
+        ),
+    ] {
+        let _open = raw(&server, &[&hello(Party::P1, Purpose::Session)[..], message].concat());
+        server.complains(complaint);
+    }
+    let mut control = server.connect();
+    control.send_hello(Party::P1, Purpose::Session).unwrap();
+    control.receive_hello(Party::P1).unwrap();
+    control.receive().unwrap();
+    control.send(&Message::Request(Request { items: u64::MAX, batch: 1 })).unwrap();
+    assert!(control.receive().unwrap_err().to_string().contains("grants up to"));
+    server.complains("were asked for");
+    // A second client meanwhile.
+    let (_control, _) = server.request();
+    let out = server.infer(&output, &[]);
+    refuses(&out, &["the peer refused", "busy"]);
+    server.complains("busy");
+    // In the session: no second connection, a silent one, garbage on one, garbage on the other.
+    server.complains("sent nothing for 1s");
+    let (_control, offer) = server.request();
+    let _open = raw(&server, &hello(Party::P1, Purpose::Join(offer.session)));
+    server.complains("sent nothing for 1s");
+    let (_control, offer) = server.request();
+    let _open = raw(&server, &[&hello(Party::P1, Purpose::Join(offer.session))[..], &[0xee; 1 << 20]].concat());
+    server.complains("client");
+    let (control, offer) = server.request();
+    let _open = raw(&server, &hello(Party::P1, Purpose::Join(offer.session)));
+    let _ = control.into_stream().write_all(&[0xee; 1 << 16]);
+    server.complains("client");
+    let (control, offer) = server.request();
+    drop(raw(&server, &hello(Party::P1, Purpose::Join(offer.session))));
+    drop(control);
+    server.complains("closed the connection");
+
+    assert!(server.child.try_wait().unwrap().is_none());
+    let out = server.infer(&output, &[]);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+}
+
+/// A server of the test's own, at its first connection.
+struct Pretender {
+    control: Control,
+    stream: TcpStream,
+    listener: TcpListener,
+}
+
+/// What `infer` says to it.
+fn pretend(name: &str, play: impl FnOnce(&mut Pretender) + Send + 'static) -> Output {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = std::thread::spawn(move || {
+        let stream = listener.accept().unwrap().0;
+        let control = Control::new(stream.try_clone().unwrap(), Duration::from_secs(20)).unwrap();
+        let mut server = Pretender { control, stream, listener };
+        server.control.receive_hello(Party::P0).unwrap();
+        play(&mut server);
+        server
+    });
+    let output = folder(name).join("result.csv");
+    let items = text(&digits("inputs.npy")).to_string();
+    let start = Instant::now();
+    let arguments = ["infer", "--connect", &address, "--input", &items, "--output", text(&output)];
+    let out = run(&[&arguments[..], &["--deadline", "1", "--batch", "2"]].concat());
+    assert!(start.elapsed() < Duration::from_secs(15));
+    assert_eq!(std::fs::read_dir(output.parent().unwrap()).unwrap().count(), 0, "no part of a result");
+    drop(server.join().unwrap());
+    out
+}
+
+fn offer(control: &mut Control, change: impl FnOnce(&mut Offer)) {
+    let mut offer = Offer {
+        session: [9; 16],
+        description: Model::load(Path::new(DIGITS)).unwrap().description.to_toml(),
+        backend: "iknp".into(),
+        objective: Objective::Bytes,
+        fuse: true,
+        max_items: 1000,
+        max_batch: 1000,
+    };
+    change(&mut offer);
+    control.send_hello(Party::P0, Purpose::Session).unwrap();
+    control.send(&Message::Offer(offer)).unwrap();
+}
+
+#[test]
+fn a_client_survives_bad_servers() {
+    let bytes = |bytes: &'static [u8]| move |s: &mut Pretender| s.stream.write_all(bytes).unwrap();
+    let ahead = |at: usize, value: u8| {
+        move |s: &mut Pretender| {
+            let mut h = hello(Party::P0, Purpose::Session);
+            h[at] = value;
+            s.stream.write_all(&h).unwrap();
+        }
+    };
+    refuses(&pretend("garbage", bytes(b"HTTP/1.1 400 Bad Request\r\n")), &["HTTP/1.1"]);
+    refuses(&pretend("silence", |_| std::thread::sleep(Duration::from_secs(2))), &["sent nothing for 1s"]);
+    refuses(&pretend("version", ahead(9, 1)), &["wire version 25"]);
+    refuses(&pretend("role", ahead(12, 1)), &["wrong role"]);
+    let refused = |name: &str, change: fn(&mut Offer), parts: &[&str]| {
+        refuses(&pretend(name, move |s| offer(&mut s.control, change)), parts);
+    };
+    refused(
+        "description",
+        |o| o.description = "format = 1\nname = \"\u{1b}[31m\"".into(),
+        &["the server's description"],
+    );
+    refused("backend", |o| o.backend = "magic".into(), &["magic", "iknp"]);
+    refused("long", |o| o.description = "x".repeat(600_000), &["600000 bytes"]);
+    let closes = |s: &mut Pretender| {
+        offer(&mut s.control, |_| ());
+        s.stream.shutdown(std::net::Shutdown::Both).unwrap();
+    };
+    refuses(&pretend("closes", closes), &["closed the connection"]);
+    let disagrees = |s: &mut Pretender| {
+        offer(&mut s.control, |_| ());
+        s.control.receive().unwrap();
+        s.control.send(&Message::Plans(vec!["00".into()])).unwrap();
+        let _ = s.control.receive();
+    };
+    refuses(&pretend("plans", disagrees), &["planned different programs"]);
+    // Beyond the handshake, where only noise and silence are left to it.
+    let agree = |s: &mut Pretender| {
+        offer(&mut s.control, |_| ());
+        s.control.receive().unwrap();
+        let plans = s.control.receive().unwrap();
+        s.control.send(&plans).unwrap();
+        s.listener.accept().unwrap().0
+    };
+    refuses(&pretend("leaves", move |s| drop(agree(s))), &["closed the connection"]);
+    let noise = move |s: &mut Pretender| {
+        let mut second = agree(s);
+        // The client may be gone before it has read everything.
+        let _ = second.write_all(&[0xaa; 1 << 20]).and_then(|()| s.stream.write_all(&[0xaa; 1 << 20]));
+        std::thread::sleep(Duration::from_millis(1500));
+    };
+    refuses(&pretend("noise", noise), &[]);
+    // Nobody there at all.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let output = folder("nobody").join("result.csv");
+    let items = text(&digits("inputs.npy")).to_string();
+    let out = run(&["infer", "--connect", &free, "--input", &items, "--output", text(&output), "--deadline", "0.3"]);
+    refuses(&out, &[&free]);
+}
+
+/// The folder of reference data, if there is one.
+fn data(test: &str) -> Option<PathBuf> {
+    let found = std::env::var_os("SIRNN_DATA").map(PathBuf::from);
+    if found.is_none() {
+        println!("{test}: skipped what needs SIRNN_DATA, which is not set");
+    }
+    found
+}
+
+#[test]
+fn tables_are_exact() {
+    let folder = folder("tables");
+    let table = |name: &str, options: &[&str]| {
+        let path = folder.join(name);
+        let out = run(&[&["table"], options, &["--output", text(&path)]].concat());
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        std::fs::read(path).unwrap()
+    };
+    // Between two parties and in the clear; debug builds take fewer inputs.
+    let width = if cfg!(debug_assertions) { "10" } else { "16" };
+    for (name, bytes) in [("exp", 2), ("tanh", 1)] {
+        let out_width = if bytes == 1 { "7" } else { "16" };
+        let options = [name, "--width", width, "--scale-in", "6", "--out-width", out_width, "--scale-out", "12"];
+        let clear = table("clear", &[&options[..], &["--cleartext"]].concat());
+        assert_eq!(clear.len(), bytes << width.parse::<u32>().unwrap());
+        assert_eq!(table("two", &options), clear, "{name}");
+    }
+    refuses(
+        &run(&[
+            "table",
+            "exp",
+            "--scale-in",
+            "99",
+            "--scale-out",
+            "12",
+            "--cleartext",
+            "--output",
+            text(&folder.join("no")),
+        ]),
+        &["exp", "scale 99"],
+    );
+    assert!(!folder.join("no").exists());
+
+    let Some(data) = data("tables") else { return };
+    for (name, s_in, s_out) in
+        [("exp", "12", "12"), ("sigmoid", "12", "12"), ("sigmoid", "8", "14"), ("tanh", "12", "12")]
+    {
+        let options =
+            [name, "--width", "16", "--scale-in", s_in, "--out-width", "16", "--scale-out", s_out, "--cleartext"];
+        let reference = std::fs::read(data.join(format!("math/{name}_16_{s_in}_16_{s_out}.u16"))).unwrap();
+        assert_eq!(table("reference", &options), reference, "{name}");
+    }
+}
+
+#[test]
+fn doctor_is_content() {
+    let report = json(&["doctor", "--json"]);
+    assert_eq!(report["healthy"], true, "{report}");
+    let mut lowered = sirnn(&["doctor", "--json"]);
+    let out = lowered.env("SIRNN_SIMD", "portable").output().unwrap();
+    let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((&report["level"], &report["healthy"]), (&"portable".into(), &true.into()), "{report}");
+}
+
+#[test]
+fn google30_is_exact_between_two_processes() {
+    let Some(data) = data("google30").map(|d| d.join("google30")) else { return };
+    // Cargo builds examples beside the tests.
+    let deps = std::env::current_exe().unwrap();
+    let example = deps.ancestors().nth(2).unwrap().join("examples/google30");
+    if !example.exists() {
+        println!("google30: skipped, the example is not built");
+        return;
+    }
+    let read = |name: &str| std::fs::read(data.join(name)).unwrap();
+    for (rescale, fuse) in [("div", "off"), ("floor", "off"), ("div", "on")] {
+        let options = ["--rescale", rescale, "--fuse", fuse, "--batch", "2", "--json"];
+        let out = Command::new(&example).arg(&data).args(options).output().unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let report: Value =
+            serde_json::from_str(String::from_utf8(out.stdout).unwrap().lines().last().unwrap()).unwrap();
+        let scores: Vec<i64> =
+            read(&format!("scores_sirnn_{rescale}_i8_30.bin")).iter().map(|&b| (b as i8).into()).collect();
+        let hidden = read(&format!("hidden_final_{rescale}_i16_100.bin"));
+        let hidden: Vec<i64> = hidden.chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]]).into()).collect();
+        assert_eq!(report["output"], serde_json::json!([scores, scores]), "{rescale}, fuse {fuse}");
+        assert_eq!(report["hidden"], serde_json::json!([hidden, hidden]), "{rescale}, fuse {fuse}");
+    }
+}
