@@ -6,7 +6,7 @@
 //! chunks made before (but for a few that were made early), hence holds at most one of each kind, and the budget has room
 //! for these and two more.
 //!
-//! A chunk that a party makes without waiting for its peer, because it only sends, is made up to [`AHEAD`] chunks early:
+//! A chunk that a party makes without waiting for its peer, because it only sends, is made up to four chunks early:
 //! so both directions of the link are busy, and alternating directions cost no round trips.
 
 use super::{
