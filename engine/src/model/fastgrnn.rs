@@ -133,7 +133,7 @@ pub fn build_with(description: &Description, batch: usize, profile: Profile, ext
                 let b = chain(cx, &plan.u, &parameters.u, state[i])?;
                 let ins = [shared.as_slice(), &[a.0, b.0, state[i].0]].concat();
                 match &plan.cell {
-                    Step::Separate(cell) => cx.call_int(cell.clone(), &ins),
+                    Step::Separate(cell) => cx.call_int((**cell).clone(), &ins),
                     Step::Fused(cell) => cx.call_int(*cell, &ins),
                 }
             })?;
@@ -248,7 +248,7 @@ fn chain(cx: &mut Cx, links: &[Link], weights: &[Own], x: Int) -> Build<Int> {
 /// What follows the chains in a step.
 #[derive(Debug)]
 enum Step {
-    Separate(Cell),
+    Separate(Box<Cell>),
     Fused(FusedCell),
 }
 
@@ -282,7 +282,7 @@ impl Plan {
         let cell = match FusedCell::new(d, layer).filter(|_| fuse) {
             // One bit more than the state's own, for the product with the gate.
             Some(cell) => Step::Fused(cell.with_width(state.max(layer.state.bits + 1))),
-            None => Step::Separate(Cell::new(d, layer, sum, state)),
+            None => Step::Separate(Box::new(Cell::new(d, layer, sum, state))),
         };
         Plan { w, u, cell }
     }
@@ -343,12 +343,9 @@ impl Constants {
         };
         Ok(match self {
             Constants::Fused { tables } => tables.map(Reg::from).to_vec(),
-            Constants::Separate { zeta, nu, gate_bias, candidate_bias } => vec![
-                zeta.0,
-                share(*nu, batch * hidden)?,
-                share(*gate_bias, batch)?,
-                share(*candidate_bias, batch)?,
-            ],
+            Constants::Separate { zeta, nu, gate_bias, candidate_bias } => {
+                vec![zeta.0, share(*nu, batch * hidden)?, share(*gate_bias, batch)?, share(*candidate_bias, batch)?]
+            }
         })
     }
 }

@@ -125,7 +125,7 @@ impl Items {
     /// # Errors
     /// If there is no whole number of items, or one does not fit.
     pub fn from_integers(values: &[i64], description: &Description) -> Result<Self, ModelError> {
-        require(values.len() % description.item_len() == 0, "items", || {
+        require(values.len().is_multiple_of(description.item_len()), "items", || {
             format!("{} numbers, {} per item are expected", values.len(), description.item_len())
         })?;
         Self::quantize(description, values.iter().map(|&v| Value::Whole(v)), values.len())

@@ -40,6 +40,12 @@ pub(super) fn columns(div: &math::Div, width: u32, slope: Vec<i128>, intercept: 
 /// First approximation of the reciprocal: the line with the given slope and intercept at `low`.
 pub(super) fn line(cx: &mut Cx, div: &math::Div, (slope, intercept): (Int, Int), low: Int, width: u32) -> Build<Int> {
     let (k, down) = places(div);
+    let low = if cx.width(slope) + cx.width(low) < down + width {
+        // The product would extend the slope, which the look-up has just made; this runs beside the look-up.
+        cx.extend(low, down + width)?
+    } else {
+        low
+    };
     let product = cx.call_int(Product { width: down + width }, &[slope.0, low.0])?;
     let start = cx.shl(intercept, k, down + width);
     let line = cx.sub(start, product);
