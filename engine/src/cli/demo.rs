@@ -59,7 +59,7 @@ impl Demo {
             ));
         }
         let question = Question { input: &input, first: Some(n), batch: self.batch };
-        let answer = both(&self.model, &question, &self.planning, &self.patience, self.net)?;
+        let answer = both(&self.model, &question, &self.planning, &self.patience, self.net, None)?;
 
         // The definition of correct: the same program on integers, in the clear.
         let program = model::build(&description, n, Profile::default())?;

@@ -8,6 +8,7 @@ mod doctor;
 mod infer;
 mod output;
 mod plan;
+mod profile;
 mod run;
 mod serve;
 mod table;
@@ -197,7 +198,7 @@ impl Patience {
     }
 
     fn connection(&self, net: Net) -> Connection {
-        Connection { deadline: self.deadline, link: net.0 }
+        Connection { deadline: self.deadline, link: net.0, trace: None }
     }
 }
 

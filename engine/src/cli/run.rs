@@ -2,11 +2,13 @@
 
 use super::ask::{Answer, Question, ask};
 use super::output::cost;
+use super::profile::{self, Profile};
 use super::{Failure, Net, Patience, Planning};
 use clap::Args;
 use sirnn::model::Description;
 use sirnn::service::client::Options;
 use sirnn::service::local::{Process, complete, say};
+use sirnn_backends::Party;
 use std::path::{Path, PathBuf};
 
 /// Run server and client on this machine, as two processes over loopback TCP
@@ -30,6 +32,9 @@ pub(super) struct Run {
     /// Simulate a link: none, lan (3 Gbit/s, 0.8 ms), wan (200 Mbit/s, 40 ms), or MBIT,MS
     #[arg(long, value_name = "LINK", default_value = "none")]
     net: Net,
+    /// Write flame graphs of both processes and a trace of all rounds (for ui.perfetto.dev) to this folder
+    #[arg(long, value_name = "DIR")]
+    profile: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -38,7 +43,7 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
         let question = Question { input: &self.input, first: None, batch: self.batch };
-        let answer = both(&self.model, &question, &self.planning, &self.patience, self.net)?;
+        let answer = both(&self.model, &question, &self.planning, &self.patience, self.net, self.profile.as_deref())?;
         if self.json {
             say(answer.report);
             return Ok(());
@@ -59,6 +64,7 @@ pub(super) fn both(
     planning: &Planning,
     patience: &Patience,
     net: Net,
+    folder: Option<&Path>,
 ) -> Result<Answer, Failure> {
     // Errors that are the client's own come without a server.
     let pinned = Some(Description::load(model)?);
@@ -71,9 +77,18 @@ pub(super) fn both(
     if let Some(link) = net.0 {
         command.args(["--net", &super::link_name(link)]);
     }
+    if let Some(folder) = folder {
+        command.arg("--profile").arg(folder);
+    }
+    let profile = folder.map(|f| Profile::start(f, Party::P1)).transpose()?;
     let server = Process::start(&mut command)?;
-    let options = Options { bounds: patience.bounds(), connection: patience.connection(net), pinned, hidden: false };
+    let mut connection = patience.connection(net);
+    connection.trace = profile.as_ref().map(|_| profile::EVENTS);
+    let options = Options { bounds: patience.bounds(), connection, pinned, hidden: false };
     let mut answer = ask(&[server.address], options, question)?;
     complete(&mut answer.report, &server.finish()?);
+    if let Some(profile) = profile {
+        profile.finish()?;
+    }
     Ok(answer)
 }

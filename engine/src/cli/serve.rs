@@ -1,5 +1,6 @@
 //! `sirnn serve`: the party that owns the model.
 
+use super::profile::{self, Profile};
 use super::{Failure, Net, Patience, Planning, resolve};
 use clap::Args;
 use serde_json::json;
@@ -7,6 +8,7 @@ use sirnn::model::Model;
 use sirnn::service::Server;
 use sirnn::service::local::{report, say};
 use sirnn::service::server::{Event, Limits, Options, Outcome};
+use sirnn_backends::Party;
 use std::path::PathBuf;
 
 /// Serve a model to clients (party P0)
@@ -43,6 +45,9 @@ pub(super) struct Serve {
     /// Allow connections from other machines without encryption or authentication
     #[arg(long)]
     insecure_plaintext: bool,
+    /// As of `run`: where this process puts its part
+    #[arg(long, hide = true, value_name = "DIR")]
+    profile: Option<PathBuf>,
     /// Print JSON objects: one with the address, then one per session
     #[arg(long)]
     json: bool,
@@ -52,6 +57,9 @@ impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
         let addresses = resolve(&self.listen, self.insecure_plaintext)?;
         let model = Model::load(&self.model)?;
+        let profile = self.profile.as_deref().map(|f| Profile::start(f, Party::P0)).transpose()?;
+        let mut connection = self.patience.connection(self.net);
+        connection.trace = profile.as_ref().map(|_| profile::EVENTS);
         let options = Options {
             backend: self.planning.backend()?,
             objective: self.planning.objective(),
@@ -61,7 +69,7 @@ impl Serve {
                 sessions: self.max_sessions,
                 bounds: self.patience.bounds(),
             },
-            connection: self.patience.connection(self.net),
+            connection,
             extra: self.planning.extra(),
         };
         let server =
@@ -76,6 +84,9 @@ impl Serve {
             let session = matches!(outcome, Outcome::Session(_));
             match outcome {
                 Outcome::Session(Ok(summary)) => {
+                    if let Some(profile) = &profile {
+                        profile.save()?;
+                    }
                     let mut line = report(&summary);
                     line["peer"] = json!(peer.to_string());
                     if self.json {

@@ -116,8 +116,8 @@ impl Client {
             let offline = connection.channel(second.into_stream())?;
             let id = batch_id(offer.session, k);
             let session = Session { plan, party: Party::P1, backend, id, online: online.as_mut(), offline };
-            let (results, report) = session
-                .run(&inputs(range.clone()), &mut |rounds| progress(Progress { rounds: before + rounds, total }))?;
+            let mut count = |rounds| progress(Progress { rounds: before + rounds, total });
+            let (results, report) = connection.run(session, &inputs(range.clone()), &mut count)?;
             before += plan.frames.len();
             summary.add(range.len(), Party::P1, plan, &report);
             for (name, values) in results {

@@ -32,13 +32,16 @@ pub use summary::Summary;
 use crate::model::{self, Description, Extra, ModelError};
 use crate::plan::Plan;
 use crate::program::{BuildError, Profile, Rates};
-use crate::run::RunError;
-use crate::session::{self, CORRELATION_BUDGET};
+use crate::run::{Inputs, RunError};
+use crate::session::{self, CORRELATION_BUDGET, Report, Session};
+use crate::trace::Trace;
 use sirnn_backends::ot::BackendSpec;
 use sirnn_backends::transport::{Channel, Link, SimulatedLink, TcpChannel};
 use sirnn_backends::{Error, Party};
+use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::ops::Range;
+use std::sync::Mutex;
 use std::time::Duration;
 use wire::{Control, Message, unexpected};
 
@@ -82,6 +85,8 @@ pub struct Connection {
     pub deadline: Duration,
     /// Simulated link for what this party sends in sessions. The peer has to simulate its own direction.
     pub link: Option<Link>,
+    /// Where to put the events of each session's trace ([`crate::trace`]).
+    pub trace: Option<&'static Mutex<Vec<serde_json::Value>>>,
 }
 
 impl Connection {
@@ -96,9 +101,26 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// Runs a session, with a trace if one is wanted.
+    fn run(
+        &self,
+        session: Session<'_>,
+        inputs: &Inputs,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(BTreeMap<String, Vec<i128>>, Report), RunError> {
+        let mut trace = self.trace.map(|_| Trace::new(session.party));
+        let done = session.run_traced(inputs, progress, trace.as_mut())?;
+        if let (Some(all), Some(trace)) = (self.trace, trace) {
+            all.lock().unwrap_or_else(|e| e.into_inner()).extend(trace.events());
+        }
+        Ok(done)
+    }
+}
+
 impl Default for Connection {
     fn default() -> Self {
-        Self { deadline: sirnn_backends::transport::DEFAULT_DEADLINE, link: None }
+        Self { deadline: sirnn_backends::transport::DEFAULT_DEADLINE, link: None, trace: None }
     }
 }
 

@@ -213,7 +213,7 @@ impl Shared {
             let offline = connection.channel(stream)?;
             let id = batch_id(id, k);
             let session = Session { plan, party: Party::P0, backend, id, online: online.as_mut(), offline };
-            let (_, report) = session.run(&self.inputs, &mut |_| {})?;
+            let (_, report) = connection.run(session, &self.inputs, &mut |_| {})?;
             summary.add(items.len(), Party::P0, plan, &report);
         }
         Ok(summary)
