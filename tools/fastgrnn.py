@@ -125,7 +125,7 @@ class Headroom:
 
 def quantize_inputs(spec, x):
     """Integers of the client. Integer arrays are taken as they are; real ones are scaled, rounded to the nearest
-    (ties upwards) and clamped: out-of-range values must not wrap."""
+    (ties to even); what does not fit is an error, for it must not wrap."""
     bits, scale = spec["input"]["bits"], spec["input"]["scale"]
     x = np.asarray(x)
     if x.dtype.kind in "iu":
@@ -134,8 +134,10 @@ def quantize_inputs(spec, x):
         return x.astype(np.int64)
     if not np.isfinite(x).all():
         raise ModelError("an input is not a finite number")
-    q = np.floor(x.astype(np.float64) * 2.0**scale + 0.5)
-    return np.clip(q, -(1 << (bits - 1)), (1 << (bits - 1)) - 1).astype(np.int64)
+    q = np.rint(x.astype(np.float64) * 2.0**scale)
+    if not fits(q, bits):
+        raise ModelError(f"an input does not fit {bits} bits at scale {scale}")
+    return q.astype(np.int64)
 
 
 def evaluate(model, x, headroom=None):

@@ -180,14 +180,13 @@ class Program(unittest.TestCase):
         labels = fg.load_labels(DIGITS / "labels.csv")
         self.assertGreater(np.mean(fg.classify(scores) == labels), 0.95)
 
-    def test_inputs_are_clamped(self):
+    def test_inputs_are_rounded_to_even_and_have_to_fit(self):
         spec = {"input": {"bits": 8, "scale": 4}}
-        q = fg.quantize_inputs(spec, np.array([-100.0, -0.03125, 0.03125, 0.04, 100.0]))
-        self.assertEqual(q.tolist(), [-128, 0, 1, 1, 127])
-        with self.assertRaises(fg.ModelError):
-            fg.quantize_inputs(spec, np.array([200]))
-        with self.assertRaises(fg.ModelError):
-            fg.quantize_inputs(spec, np.array([np.nan]))
+        q = fg.quantize_inputs(spec, np.array([-8.0, -0.03125, 0.03125, 0.04, 0.09375, 7.9375]))
+        self.assertEqual(q.tolist(), [-128, 0, 0, 1, 2, 127])
+        for wrong in [np.array([200]), np.array([100.0]), np.array([-8.1]), np.array([np.nan])]:
+            with self.assertRaises(fg.ModelError):
+                fg.quantize_inputs(spec, wrong)
 
     def test_broken_models_are_refused(self):
         rng = np.random.default_rng(3)

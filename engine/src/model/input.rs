@@ -4,8 +4,8 @@
 //! * `.csv`: an item per line, `steps * features` numbers, all features of the first step first. A file of whole
 //!   numbers alone holds integers; as soon as one number has a point or an exponent, all are reals.
 //!
-//! Integers are used as they are and have to fit. A real `x` becomes `floor(x 2^scale + 0.5)` in double precision, clamped to
-//! the input's width, since a number out of range must not wrap.
+//! Integers are used as they are. A real `x` becomes the integer nearest to `x 2^scale`, ties to even. What does not fit the
+//! input's width is an error, since it must not wrap.
 
 use super::description::Description;
 use super::{ModelError, require};
@@ -146,8 +146,17 @@ impl Items {
                 Value::Whole(v) => {
                     return Err(ModelError::new(place(), format!("{v} does not fit {} bits", description.input.bits)));
                 }
-                Value::Real(x) if x.is_finite() => (x * factor + 0.5).floor().clamp(lo as f64, hi as f64) as i32,
-                Value::Real(x) => return Err(ModelError::new(place(), format!("{x} is not a finite number"))),
+                Value::Real(x) if !x.is_finite() => {
+                    return Err(ModelError::new(place(), format!("{x} is not a finite number")));
+                }
+                Value::Real(x) => {
+                    let nearest = (x * factor).round_ties_even();
+                    if nearest < lo as f64 || nearest > hi as f64 {
+                        let what = format!("{x} does not fit {} bits at scale {}", description.input.bits, description.input.scale);
+                        return Err(ModelError::new(place(), what));
+                    }
+                    nearest as i32
+                }
             };
             values.push(value);
         }

@@ -336,14 +336,15 @@ fn tables_of_items() {
     let whole = Items::from_csv("1,2,3,4\n\n-5, 6,7,-128\n", &d).unwrap();
     assert_eq!((whole.len(), whole.batch(0..2)), (2, vec![1, 2, -5, 6, 3, 4, 7, -128]));
     assert_eq!(whole.batch(1..2), [-5, 6, 7, -128]);
-    // Scale 5: ties go up, what is out of range stays at the end of the range.
-    let real = Items::from_csv("1,0.015625,-0.015625,0.01\n-1e3,1e3,3.99,-4", &d).unwrap();
-    assert_eq!(real.batch(0..2), [32, 1, -128, 127, 0, 0, 127, -128]);
+    // Scale 5: ties go to the even integer.
+    let real = Items::from_csv("1,0.015625,0.046875,0.01\n-3.99,3.96875,3.9,-4", &d).unwrap();
+    assert_eq!(real.batch(0..2), [32, 0, -128, 127, 2, 0, 125, -128]);
     for (text, want) in [
         ("1,2,3", "line 1: 3 numbers, 2 steps of 2 are expected"),
         ("1,2,3,4\n1,2,3,4,5", "line 2: 5 numbers"),
         ("1,2,x,4", "line 1, number 3: \"x\" is no number"),
         ("1,2,3,4\n5,128,7,8", "item 1, step 0, feature 1: 128 does not fit 8 bits"),
+        ("1,2,3.99,4", "item 0, step 1, feature 1: 4 does not fit 8 bits at scale 5"),
         ("1,2,3.5,nan", "item 0, step 1, feature 1: NaN is not a finite number"),
     ] {
         assert!(Items::from_csv(text, &d).unwrap_err().to_string().contains(want), "{text}");
