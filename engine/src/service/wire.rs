@@ -176,7 +176,8 @@ impl Control {
         let (magic, rest) = hello.split_at_mut(MAGIC.len());
         self.read(magic, end)?;
         if magic != MAGIC {
-            let text: String = magic.iter().map(|&b| if (b' '..=b'~').contains(&b) { b as char } else { '.' }).collect();
+            let text: String =
+                magic.iter().map(|&b| if (b' '..=b'~').contains(&b) { b as char } else { '.' }).collect();
             return Err(ServiceError::Handshake(format!("the peer does not speak this protocol; it sent \"{text}\"")));
         }
         self.read(rest, end)?;
