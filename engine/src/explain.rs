@@ -187,7 +187,11 @@ impl Plan {
             put(format!("  {count:>3} instructions  {scope:<52} {bytes:>9} B"));
         }
         let merged = block.nodes.iter().filter(|n| matches!(n.op, Op::Inter(_))).count();
-        put(format!("{merged} instructions of a trip share {} rounds: about {:.1} in each", s.interval, merged as f64 / s.interval.max(1) as f64));
+        put(format!(
+            "{merged} instructions of a trip share {} rounds: about {:.1} in each",
+            s.interval,
+            merged as f64 / s.interval.max(1) as f64
+        ));
         text
     }
 
@@ -201,7 +205,8 @@ impl Plan {
         // Registers lead back to the interactive nodes they are made from.
         let mut sources: BTreeMap<Reg, Vec<usize>> = BTreeMap::new();
         for (i, node) in block.nodes.iter().enumerate() {
-            let mut from: Vec<usize> = node.ins.iter().flat_map(|r| sources.get(r).cloned().unwrap_or_default()).collect();
+            let mut from: Vec<usize> =
+                node.ins.iter().flat_map(|r| sources.get(r).cloned().unwrap_or_default()).collect();
             from.sort_unstable();
             from.dedup();
             if let (Op::Inter(inst), Times::Inter { messages, .. }) = (&node.op, &s.nodes[i]) {
@@ -237,7 +242,14 @@ impl Plan {
         for input in &self.program.inputs {
             let ty = self.program.ty(input.reg);
             if ty.holder == Holder::Only(Party::P0) {
-                facts.push(format!("{}: {} values of {} bits in {}..={}", input.name, ty.len, ty.width(), ty.lo, ty.hi));
+                facts.push(format!(
+                    "{}: {} values of {} bits in {}..={}",
+                    input.name,
+                    ty.len,
+                    ty.width(),
+                    ty.lo,
+                    ty.hi
+                ));
             }
         }
         facts

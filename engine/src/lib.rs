@@ -11,6 +11,6 @@ pub mod program;
 pub mod protocols;
 pub mod run;
 pub mod schedule;
+pub mod service;
 pub mod session;
 pub mod trace;
-pub mod service;

@@ -103,8 +103,7 @@ impl Plan {
     pub fn offline_cost(&self, spec: &dyn ot::BackendSpec, mode: Mode) -> Cost {
         let mut cost = ot::streams::plan_cost(spec, &self.needs, mode);
         for task in &self.linear {
-            let (_, to_p1, to_p0) =
-                linear_offline_cost(task.op, task.weight_bits, task.width, task.n * task.trips);
+            let (_, to_p1, to_p0) = linear_offline_cost(task.op, task.weight_bits, task.width, task.n * task.trips);
             cost.bytes_from[0] += to_p1 as u64;
             cost.bytes_from[1] += to_p0 as u64;
             cost.rounds += 2;
@@ -206,7 +205,13 @@ pub fn trips_at(s: &BlockSchedule, trips: usize, round: Time) -> impl Iterator<I
     (first..last + 1).map(move |t| (t, round - t * interval)).filter(move |&(_, time)| time <= length)
 }
 
-fn block_traffic(program: &Program, b: usize, s: &BlockSchedule, frames: &mut Vec<[usize; 2]>, needs: &mut Vec<(Kind, u64)>) {
+fn block_traffic(
+    program: &Program,
+    b: usize,
+    s: &BlockSchedule,
+    frames: &mut Vec<[usize; 2]>,
+    needs: &mut Vec<(Kind, u64)>,
+) {
     let block = &program.blocks[b];
     let mut bytes = vec![[0usize; 2]; s.length + 1];
     let mut draws: Vec<Vec<(Kind, u64)>> = vec![Vec::new(); s.length + 1];

@@ -71,8 +71,7 @@ pub fn bind(plan: &Plan, party: Party, inputs: &Inputs) -> Result<HashMap<Reg, A
         if ty.holder != Holder::Only(party) {
             continue;
         }
-        let values =
-            inputs.get(&input.name).ok_or_else(|| RunError::Input(format!("'{}' is missing", input.name)))?;
+        let values = inputs.get(&input.name).ok_or_else(|| RunError::Input(format!("'{}' is missing", input.name)))?;
         clear::check_range(&input.name, ty, values).map_err(RunError::Input)?;
         out.insert(input.reg, Arc::new(ideal::encode(ty, values)));
     }
@@ -214,7 +213,8 @@ impl<'r, 'a> BlockRun<'r, 'a> {
             }
         }
         // Values that outlive their trip.
-        let kept = block.carries.iter().map(|c| &c.next).chain(block.stacks.iter().chain(&block.finals).map(|(r, _)| r));
+        let kept =
+            block.carries.iter().map(|c| &c.next).chain(block.stacks.iter().chain(&block.finals).map(|(r, _)| r));
         kept.filter_map(local).for_each(|r| uses[r] += 1);
         for reg in later_reads(plan, index) {
             local(&reg).into_iter().for_each(|r| uses[r] += 1);
@@ -429,9 +429,9 @@ impl<'r, 'a> BlockRun<'r, 'a> {
                 scope: format!("round {} of {}, {what}: ", start + round, plan.frames.len()),
                 source: e,
             };
-            if self.party.trace.is_some() {
-                let label = self.label(&agenda, &active);
-                self.party.trace.as_mut().expect("checked").start(start + round, label);
+            let label = self.party.trace.as_ref().map(|_| self.label(&agenda, &active));
+            if let (Some(trace), Some(label)) = (&mut self.party.trace, label) {
+                trace.start(start + round, label);
             }
             for &(trip, time) in &active {
                 for &node in &agenda[time].draw {
@@ -486,9 +486,9 @@ impl<'r, 'a> BlockRun<'r, 'a> {
                         let bytes = self.messages[node][m].bytes;
                         let operands = self.operands(trip, node);
                         let section = &inbox[at..at + bytes];
-                        self.instance(trip, node)
-                            .consume(m, &operands, section)
-                            .map_err(|e| context(e, &plan.program.path(plan.program.blocks[self.index].nodes[node].scope)))?;
+                        self.instance(trip, node).consume(m, &operands, section).map_err(|e| {
+                            context(e, &plan.program.path(plan.program.blocks[self.index].nodes[node].scope))
+                        })?;
                         self.step(trip, node);
                         at += bytes;
                     }

@@ -85,7 +85,13 @@ pub fn block(program: &Program, index: usize) -> BlockSchedule {
 
 /// Longest paths for a given interval; `None` if the state of a trip comes too late for ever.
 fn place(program: &Program, b: &Block, first: u32, count: usize, interval: Option<Time>) -> Option<BlockSchedule> {
-    let mut s = BlockSchedule { interval: interval.unwrap_or(0), length: 0, nodes: Vec::new(), available: vec![[0; 2]; count], first };
+    let mut s = BlockSchedule {
+        interval: interval.unwrap_or(0),
+        length: 0,
+        nodes: Vec::new(),
+        available: vec![[0; 2]; count],
+        first,
+    };
     for _ in 0..2 * b.carries.len() + 2 {
         forward(program, b, &mut s);
         let Some(interval) = interval else { return Some(s) };

@@ -60,9 +60,7 @@ impl Trace {
     pub fn events(&self) -> Vec<serde_json::Value> {
         let pid = self.party.index();
         let name = ["P0 server", "P1 client"][pid];
-        let meta = |what: &str, tid: usize, name: &str| {
-            serde_json::json!({ "ph": "M", "name": what, "pid": pid, "tid": tid, "args": { "name": name } })
-        };
+        let meta = |what: &str, tid: usize, name: &str| serde_json::json!({ "ph": "M", "name": what, "pid": pid, "tid": tid, "args": { "name": name } });
         let mut events =
             vec![meta("process_name", 0, name), meta("thread_name", 0, "compute"), meta("thread_name", 1, "wait")];
         for r in &self.rounds {

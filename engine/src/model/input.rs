@@ -152,7 +152,10 @@ impl Items {
                 Value::Real(x) => {
                     let nearest = (x * factor).round_ties_even();
                     if nearest < lo as f64 || nearest > hi as f64 {
-                        let what = format!("{x} does not fit {} bits at scale {}", description.input.bits, description.input.scale);
+                        let what = format!(
+                            "{x} does not fit {} bits at scale {}",
+                            description.input.bits, description.input.scale
+                        );
                         return Err(ModelError::new(place(), what));
                     }
                     nearest as i32

@@ -224,7 +224,11 @@ impl<'a> Machine<'a> {
                 }
                 if w < ty.lo || w > ty.hi {
                     let (lo, hi) = (ty.lo, ty.hi);
-                    return Err(format!("{}: element {i} = {w} outside its range {lo}..={hi}; operands {:?}", place(), operands()));
+                    return Err(format!(
+                        "{}: element {i} = {w} outside its range {lo}..={hi}; operands {:?}",
+                        place(),
+                        operands()
+                    ));
                 }
             }
         }

@@ -4,7 +4,7 @@
 //! for shared values, [`Own`] for private ones). Both parties execute the same operation on their shares, except that
 //! public constants are added by P0 alone.
 
-use super::{Cx, Holder, Int, Bit, Own, Party, Reg, Ring, Ty};
+use super::{Bit, Cx, Holder, Int, Own, Party, Reg, Ring, Ty};
 use sirnn_backends::vector::{Bits, Vector, VectorWord};
 use sirnn_backends::{with_word_type, with_words};
 use sirnn_kernels::{bits as bitk, ops, ring::RingWord};

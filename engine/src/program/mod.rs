@@ -480,7 +480,7 @@ impl Cx {
         let mut slices = Vec::new();
         for &x in xs {
             let mut ty = self.ty(x).clone();
-            if ty.len % trips != 0 {
+            if !ty.len.is_multiple_of(trips) {
                 return refuse("scan", format!("{} elements do not split into {trips} time steps", ty.len));
             }
             ty.len /= trips;
@@ -502,7 +502,10 @@ impl Cx {
             if n.ring != p.ring || n.len != p.len || n.lo < p.lo || n.hi > p.hi {
                 return refuse(
                     "scan",
-                    format!("the next state ({:?}, {}..={}) is not of the state's type ({:?}, {}..={})", n.ring, n.lo, n.hi, p.ring, p.lo, p.hi),
+                    format!(
+                        "the next state ({:?}, {}..={}) is not of the state's type ({:?}, {}..={})",
+                        n.ring, n.lo, n.hi, p.ring, p.lo, p.hi
+                    ),
                 );
             }
             carries.push(Carry { init: init.0, param: param.0, next: next.0 });

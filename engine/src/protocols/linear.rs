@@ -58,10 +58,10 @@ fn check(cx: &Cx, name: &str, op: LinearOp, ins: &[Reg]) -> Build<()> {
     if w.holder != Holder::Only(Party::P0) || w.len != op.weights() {
         return refuse(name, format!("{} weights of the server expected, {} given", op.weights(), w.len));
     }
-    if let LinearOp::MatMul { inner, .. } = op {
-        if x.len % inner as usize != 0 {
-            return refuse(name, format!("{} inputs are no rows of {inner}", x.len));
-        }
+    if let LinearOp::MatMul { inner, .. } = op
+        && !x.len.is_multiple_of(inner as usize)
+    {
+        return refuse(name, format!("{} inputs are no rows of {inner}", x.len));
     }
     Ok(())
 }

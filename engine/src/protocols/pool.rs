@@ -101,7 +101,7 @@ impl Window {
 
     fn check(&self, name: &str, len: usize) -> Build<()> {
         let image: usize = self.image.iter().product();
-        if self.size.contains(&0) || self.stride.contains(&0) || image == 0 || len % image != 0 {
+        if self.size.contains(&0) || self.stride.contains(&0) || image == 0 || !len.is_multiple_of(image) {
             return refuse(name, format!("{len} values, windows {self:?}"));
         }
         if (0..2).any(|d| self.padding[2 * d] >= self.size[d] || self.padding[2 * d + 1] >= self.size[d]) {
@@ -163,7 +163,7 @@ impl Function for Sum {
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         let len = cx.len(ins[0]);
-        if self.terms == 0 || len % self.terms != 0 {
+        if self.terms == 0 || !len.is_multiple_of(self.terms) {
             return refuse(self.name(), format!("{len} values are no rows of {}", self.terms));
         }
         let x = cx.extend(Int(ins[0]), self.width)?;

@@ -169,10 +169,17 @@ fn wrap_term(cx: &mut Cx, bit: &[Own; 2], v: Own, bits: u32, l: u32, p: Party) -
     cx.shl(term, bits, l)
 }
 
-fn corners(cx: &Cx, x: Int, y: Int) -> (i128, i128) {
-    let (x, y) = (cx.ty(x), cx.ty(y));
-    let all = [x.lo * y.lo, x.lo * y.hi, x.hi * y.lo, x.hi * y.hi];
-    (*all.iter().min().expect("four"), *all.iter().max().expect("four"))
+/// Range of a product of two vectors of the same length.
+fn corners(cx: &Cx, name: &str, ins: &[Reg]) -> Build<(i128, i128)> {
+    let (x, y) = (cx.ty(ins[0]), cx.ty(ins[1]));
+    if x.len != y.len {
+        return refuse(name, format!("{} and {} elements", x.len, y.len));
+    }
+    let all = [(x.lo, y.lo), (x.lo, y.hi), (x.hi, y.lo), (x.hi, y.hi)].map(|(a, b)| a.checked_mul(b));
+    match all {
+        [Some(a), Some(b), Some(c), Some(d)] => Ok((a.min(b).min(c).min(d), a.max(b).max(c).max(d))),
+        _ => refuse(name, format!("a product of {}..={} and {}..={} has more than 127 bits", x.lo, x.hi, y.lo, y.hi)),
+    }
 }
 
 impl Function for Product {
@@ -183,12 +190,11 @@ impl Function for Product {
         vec![ins[0].iter().zip(ins[1]).map(|(x, y)| x * y).collect()]
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
-        let (x, y) = (Int(ins[0]), Int(ins[1]));
-        let (lo, hi) = corners(cx, x, y);
+        let (lo, hi) = corners(cx, self.name(), ins)?;
         if self.width == 0 || self.width > 64 {
             return refuse("product", format!("no ring of {} bits", self.width));
         }
-        let product = multiply(cx, x, y, self.width)?;
+        let product = multiply(cx, Int(ins[0]), Int(ins[1]), self.width)?;
         Ok(vec![cx.retype(product, lo, hi).0])
     }
 }
@@ -201,8 +207,7 @@ impl Function for ScaledProduct {
         vec![ins[0].iter().zip(ins[1]).map(|(x, y)| self.0.of(x * y)).collect()]
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
-        let (x, y) = (Int(ins[0]), Int(ins[1]));
-        let (lo, hi) = corners(cx, x, y);
+        let (lo, hi) = corners(cx, self.name(), ins)?;
         let l = self.0.ring_for(lo, hi);
         if l > 64 {
             return refuse(self.name(), format!("the product needs {l} bits, 64 are supported"));

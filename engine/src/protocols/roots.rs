@@ -53,7 +53,7 @@ impl Root {
         let powers: Vec<i128> = ks.map(|k| 1 << r.exponent(k)).collect();
         let least = powers.iter().min().expect("a number has bits");
         let most = powers.iter().max().expect("a number has bits");
-        Interval::new(x.lo * least >> r.restore(), x.hi * most >> r.restore())
+        Interval::new((x.lo * least) >> r.restore(), (x.hi * most) >> r.restore())
     }
 }
 

@@ -24,7 +24,7 @@ pub struct Max {
 /// Items of rows of `classes` values, class-major: all items' first values, then all second.
 fn by_class(cx: &mut Cx, name: &str, x: Int, classes: usize) -> Build<(Int, usize)> {
     let len = cx.len(x);
-    if classes == 0 || len % classes != 0 {
+    if classes == 0 || !len.is_multiple_of(classes) {
         return refuse(name, format!("{len} values are no rows of {classes}"));
     }
     let items = len / classes;
@@ -61,7 +61,7 @@ pub(super) fn tournament(
         };
         // An odd one out waits for the next level, behind the others.
         let rest = |cx: &mut Cx, all: Int, made: Int| {
-            if count % 2 == 0 {
+            if count.is_multiple_of(2) {
                 return made;
             }
             let last = cx.slice(all, (count - 1) * items, items);

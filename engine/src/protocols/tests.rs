@@ -212,11 +212,11 @@ fn loops_carry_state() {
     let mut trace = Vec::new();
     for row in x.chunks(3) {
         for (h, x) in h.iter_mut().zip(row) {
-            *h = crate::fixed::wrap(crate::fixed::wrap(*h * x >> 4, 8, true) + x, 8, true);
+            *h = crate::fixed::wrap(crate::fixed::wrap((*h * x) >> 4, 8, true) + x, 8, true);
         }
         trace.extend(h.clone());
     }
-    let got = Machine::new(&p, 11, true).run(&inputs(&[x.clone()])).unwrap();
+    let got = Machine::new(&p, 11, true).run(&inputs(std::slice::from_ref(&x))).unwrap();
     assert_eq!(got[0].1, h);
     assert_eq!(got[1].1, trace);
     check_real(p, &inputs(&[x]), "iknp");
