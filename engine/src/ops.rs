@@ -6,7 +6,9 @@ use crate::fixed::math;
 use crate::plan::Plan;
 use crate::program::{Bit, Build, Cx, Int, Own, Profile, Program, Reg, refuse, signed};
 use crate::protocols::shift::{Rounding, Shift};
-use crate::protocols::{carries, exp, linear, lookup, product, reciprocal, select, sigmoid};
+use crate::protocols::{
+    activation, carries, division, exp, linear, lookup, msnzb, pool, product, reciprocal, roots, select, sigmoid,
+};
 use crate::run::Inputs;
 use sirnn_backends::inst::{LinearOp, Party};
 use sirnn_kernels::aes::Prg;
@@ -220,6 +222,59 @@ pub const OPERATIONS: &[Operation] = &[
         },
     },
     Operation {
+        name: "rsqrt",
+        about: "inverse square root of positive numbers (--width, --scale-in, --scale-out, --out-width)",
+        lower: |cx, p| {
+            let reference = supported("rsqrt", math::Root::rsqrt(p.width, p.scale_in as i32, p.scale_out))?;
+            root(cx, p, reference)
+        },
+    },
+    Operation {
+        name: "sqrt",
+        about: "square root of positive numbers (--width, --scale-in, --scale-out, --out-width)",
+        lower: |cx, p| {
+            let reference = supported("sqrt", math::Root::sqrt(p.width, p.scale_in as i32, p.scale_out))?;
+            root(cx, p, reference)
+        },
+    },
+    Operation {
+        name: "div",
+        about: "num / den, den in [1, 2) (--width of num, --scale-in of both, --scale-out, --out-width)",
+        lower: |cx, p| {
+            let reference = supported("div", math::Div::new(p.scale_in, p.scale_in, p.scale_out))?;
+            let num = operand(cx, "x", p, p.n);
+            let den = shared(cx, "y", p.scale_in + 2, p.n, (1 << p.scale_in, (2 << p.scale_in) - 1));
+            cx.call(division::Divide { reference, width: p.out_width }, &[num.0, den.0]).map(drop)
+        },
+    },
+    Operation {
+        name: "msnzb",
+        about: "most significant non-zero bit, one-hot (--width)",
+        lower: |cx, p| {
+            let x = shared(cx, "x", p.width, p.n, (0, (1 << p.width) - 1));
+            cx.call(msnzb::OneHot { bits: p.width }, &[x.0]).map(drop)
+        },
+    },
+    Operation {
+        name: "relu",
+        about: "max(x, 0) (--width, --slack)",
+        lower: |cx, p| relu(cx, p, None, 0),
+    },
+    Operation {
+        name: "relu6",
+        about: "min(max(x, 0), 6 * 2^scale-in) >> shift (--width, --scale-in, --shift, --out-width)",
+        lower: |cx, p| relu(cx, p, Some(6 << p.scale_in), p.shift),
+    },
+    Operation {
+        name: "maxpool",
+        about: "the largest of 2 x 2 numbers, n times (--width)",
+        lower: |cx, p| {
+            let x = operand(cx, "x", p, 4 * p.n);
+            let window = pool::Window { image: [2, 2, 1], size: [2, 2], stride: [2, 2], padding: [0; 4] };
+            cx.call(pool::MaxPool(window), &[x.0]).map(drop)
+        },
+    },
+    Operation {
         name: "argmax",
         about: "index of the first largest of 30 numbers, n times (--width)",
         lower: |cx, p| {
@@ -301,6 +356,17 @@ fn shift(cx: &mut Cx, p: &Params, rounding: Rounding, width: u32) -> Build<()> {
         Rounding::TowardZero => Shift { floor: 0, shift: p.shift, rounding, width },
     };
     cx.call(by, &[x.0]).map(drop)
+}
+
+fn root(cx: &mut Cx, p: &Params, reference: math::Root) -> Build<()> {
+    let x = shared(cx, "x", p.width, p.n, (0, (1 << (p.width - 1)) - 1));
+    cx.call(roots::Root { reference, width: p.out_width }, &[x.0]).map(drop)
+}
+
+fn relu(cx: &mut Cx, p: &Params, six: Option<i128>, shift: u32) -> Build<()> {
+    let x = operand(cx, "x", p, p.n);
+    let width = if six.is_some() { p.out_width } else { p.width };
+    cx.call(activation::Relu { six, shift, width }, &[x.0]).map(drop)
 }
 
 /// Random inputs for a program of this module: sharings of values in the operands' ranges.

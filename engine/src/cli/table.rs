@@ -8,7 +8,7 @@ use sirnn::fixed::{Unsupported, math, wrap};
 use sirnn::plan::Plan;
 use sirnn::program::{Cx, Function, Own, Profile, signed};
 use sirnn::protocols::basic::{Reveal, Share, Wrap};
-use sirnn::protocols::{exp, sigmoid};
+use sirnn::protocols::{exp, roots, sigmoid};
 use sirnn::run::Inputs;
 use sirnn::service::Summary;
 use sirnn::service::local::say;
@@ -61,6 +61,10 @@ enum Name {
     Sigmoid,
     /// Hyperbolic tangent
     Tanh,
+    /// 1 / sqrt(x); the input's sign bit is cleared, 0 is taken as 1
+    Rsqrt,
+    /// sqrt(x); the input's sign bit is cleared, 0 is taken as 1
+    Sqrt,
 }
 
 /// A function of one operand with its parameters, and the inputs it takes.
@@ -72,6 +76,12 @@ struct Entry {
 impl Entry {
     fn new(function: impl Function + 'static, domain: (i128, i128)) -> Self {
         Self { function: Box::new(function), domain }
+    }
+
+    /// The input that a bit pattern stands for.
+    fn input(&self, pattern: i128, width: u32) -> i128 {
+        let (lo, hi) = self.domain;
+        if lo == 0 { wrap(pattern, width - 1, false) } else { wrap(pattern, width, true).clamp(lo, hi) }
     }
 
     fn clear(&self, xs: &[i128]) -> Vec<i128> {
@@ -91,14 +101,15 @@ impl Table {
                 Entry::new(sigmoid::Sigmoid { reference: math::Sigmoid::new(w, s, t)?, stride, width }, (lo, hi))
             }
             Name::Tanh => Entry::new(sigmoid::Tanh { reference: math::Tanh::new(w, s, t)?, stride, width }, (lo, hi)),
+            Name::Rsqrt => Entry::new(roots::Root { reference: math::Root::rsqrt(w, s, t)?, width }, (0, hi)),
+            Name::Sqrt => Entry::new(roots::Root { reference: math::Root::sqrt(w, s, t)?, width }, (0, hi)),
         })
     }
 
     pub(super) fn run(self) -> Result<(), Failure> {
         check_writable(&self.output)?;
         let entry = self.entry()?;
-        let (lo, hi) = entry.domain;
-        let xs: Vec<i128> = (0..1i128 << self.width).map(|p| wrap(p, self.width, true).clamp(lo, hi)).collect();
+        let xs: Vec<i128> = (0..1i128 << self.width).map(|p| entry.input(p, self.width)).collect();
         let (values, summary) = if self.cleartext {
             (entry.clear(&xs), Summary::default())
         } else {
