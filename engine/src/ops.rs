@@ -255,11 +255,7 @@ pub const OPERATIONS: &[Operation] = &[
             cx.call(msnzb::OneHot { bits: p.width }, &[x.0]).map(drop)
         },
     },
-    Operation {
-        name: "relu",
-        about: "max(x, 0) (--width, --slack)",
-        lower: |cx, p| relu(cx, p, None, 0),
-    },
+    Operation { name: "relu", about: "max(x, 0) (--width, --slack)", lower: |cx, p| relu(cx, p, None, 0) },
     Operation {
         name: "relu6",
         about: "min(max(x, 0), 6 * 2^scale-in) >> shift (--width, --scale-in, --shift, --out-width)",

@@ -102,6 +102,17 @@ type Range = (usize, usize, u32);
 /// A range under a view.
 type Key = (Range, usize);
 
+/// Where leaves end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// At every tap.
+    AtTaps,
+    /// At every tap but the one below the last bit.
+    ButTheTopBit,
+    /// Only where they must; the rest in equal parts.
+    Evenly,
+}
+
 /// A tree as data, so that candidates can be priced before one is built.
 #[derive(Debug, Default)]
 struct Plan {
@@ -119,7 +130,7 @@ impl Plan {
     /// The cheapest tree.
     fn best(profile: &Profile, n: usize, wants: &[Want]) -> Self {
         (2..=8)
-            .flat_map(|k| [Plan::new(wants, k, true), Plan::new(wants, k, false)])
+            .flat_map(|k| [Cut::AtTaps, Cut::ButTheTopBit, Cut::Evenly].map(|cut| Plan::new(wants, k, cut)))
             .min_by(|p, q| {
                 let score = |p: &Plan| profile.score(p.depth() + 2, p.bytes(&profile.rates), n);
                 score(p).partial_cmp(&score(q)).expect("costs are numbers")
@@ -127,7 +138,8 @@ impl Plan {
             .expect("there are candidates")
     }
 
-    fn new(wants: &[Want], max_leaf: u32, cut_at_taps: bool) -> Self {
+    fn new(wants: &[Want], max_leaf: u32, cut: Cut) -> Self {
+        let cut_at_taps = cut != Cut::Evenly;
         let mut cuts = vec![0];
         let mut end = 0;
         for want in wants {
@@ -149,6 +161,12 @@ impl Plan {
             }
         }
         cuts.push(end);
+        if cut == Cut::ButTheTopBit {
+            // Sign and wrap: the last leaf has both flags.
+            cuts.retain(|&c| {
+                c == 0 || c + 1 != end || wants.iter().any(|w| matches!(w, Want::Zero { from, .. } if *from == c))
+            });
+        }
         cuts.sort_unstable();
         cuts.dedup();
         let mut plan = Plan::default();
