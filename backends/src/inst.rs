@@ -9,6 +9,7 @@
 //! |---|---|---|---|
 //! | [`Inst::And`] | shared bit times vector of `k` shared bits | 1 | `2 (1 + k)` |
 //! | [`Inst::Cross`] | private `m`-bit number times the other's private value | 1 | `m + sum (l - i)` |
+//! | [`Inst::CrossMatrix`] | private matrix of `m`-bit numbers times the other's private matrix | 1 | `m + outer * sum (l - i)` |
 //! | [`Inst::Lookup`] | table entry at an index shared between both | 2 | `d + 2^d * entry` |
 //! | [`Inst::Leaf`] | carry / all-ones flags of the sum of two private digits | 2 | `k + 2^k * flags` |
 //! | [`Inst::Linear`] | matrix owned by P0 times shared vector | 1, one way | `l` per input element |
@@ -106,6 +107,83 @@ pub enum LinearOp {
         /// Number of weights.
         period: u32,
     },
+    /// A convolution of images; inputs are whole images.
+    Conv(Conv),
+}
+
+/// A grouped 2-D convolution. Images are `[height, width, channels]`, results `[rows, columns, filters]`, and weights
+/// `[groups, kernel height, kernel width, channels / groups, filters / groups]`: group `g` maps the channels and filters of its number.
+///
+/// It is the product of a matrix of *patches*, one row per place of the result, with the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Conv {
+    /// Height, width and channels of an image.
+    pub image: [u32; 3],
+    /// Height and width of the kernel.
+    pub kernel: [u32; 2],
+    /// Distance of places, down and across.
+    pub stride: [u32; 2],
+    /// Rows and columns of zeros: above, below, left, right.
+    pub padding: [u32; 4],
+    /// Parts of the channels that are mapped apart; as many as channels for a depthwise convolution.
+    pub groups: u32,
+    /// Channels of the result.
+    pub filters: u32,
+}
+
+impl Conv {
+    /// Why the shape makes no sense, if it does not.
+    pub fn problem(&self) -> Option<&'static str> {
+        let zero = [&self.image[..], &self.kernel, &self.stride, &[self.groups, self.filters]].concat().contains(&0);
+        match () {
+            _ if zero => Some("a size of 0"),
+            _ if !self.image[2].is_multiple_of(self.groups) => Some("channels that do not split into groups"),
+            _ if !self.filters.is_multiple_of(self.groups) => Some("filters that do not split into groups"),
+            _ if (0..4).any(|i| self.padding[i] >= self.kernel[i / 2]) => Some("padding as large as the kernel"),
+            _ if self.output().contains(&0) => Some("a kernel larger than the image"),
+            _ => None,
+        }
+    }
+
+    /// Rows and columns of the result.
+    pub fn output(&self) -> [usize; 2] {
+        [0, 1].map(|d| {
+            let padded = self.image[d] + self.padding[2 * d] + self.padding[2 * d + 1];
+            padded.checked_sub(self.kernel[d]).map_or(0, |rest| (rest / self.stride[d] + 1) as usize)
+        })
+    }
+
+    /// Elements of an image.
+    pub fn image_len(&self) -> usize {
+        self.image.iter().map(|&d| d as usize).product()
+    }
+
+    /// Places of a result: rows of the matrix of patches per image.
+    pub fn places(&self) -> usize {
+        self.output().iter().product()
+    }
+
+    /// Elements of a patch in one group.
+    pub fn patch(&self) -> usize {
+        self.kernel.iter().map(|&k| k as usize).product::<usize>() * (self.image[2] / self.groups) as usize
+    }
+
+    /// The element of the images in row `row` of the matrix of patches, column `column`, groups one after the other; none in the padding.
+    pub fn source(&self, row: usize, column: usize) -> Option<usize> {
+        let [height, width, channels] = self.image.map(|d| d as usize);
+        let [_, columns] = self.output();
+        let (image, place) = (row / self.places(), row % self.places());
+        let (group, at) = (column / self.patch(), column % self.patch());
+        let depth = channels / self.groups as usize;
+        let (tap, channel) = (at / depth, at % depth);
+        let across = self.kernel[1] as usize;
+        let coordinate = |d: usize, out: usize, tap: usize| {
+            (out * self.stride[d] as usize + tap).checked_sub(self.padding[2 * d] as usize)
+        };
+        let y = coordinate(0, place / columns, tap / across).filter(|&y| y < height)?;
+        let x = coordinate(1, place % columns, tap % across).filter(|&x| x < width)?;
+        Some(((image * height + y) * width + x) * channels + group * depth + channel)
+    }
 }
 
 impl LinearOp {
@@ -114,6 +192,7 @@ impl LinearOp {
         match self {
             LinearOp::MatMul { inner, outer } => inner as usize * outer as usize,
             LinearOp::Scale { period } => period as usize,
+            LinearOp::Conv(conv) => conv.patch() * conv.filters as usize,
         }
     }
 
@@ -122,6 +201,7 @@ impl LinearOp {
         match self {
             LinearOp::MatMul { inner, outer } => n / inner as usize * outer as usize,
             LinearOp::Scale { .. } => n,
+            LinearOp::Conv(conv) => n / conv.image_len() * conv.places() * conv.filters as usize,
         }
     }
 }
@@ -146,6 +226,21 @@ pub enum Inst {
         width: u8,
         /// Whether the top bit multiplies an operand of its own.
         top: bool,
+    },
+    /// Operands: `u`, a matrix `[rows, inner]` private to the chooser as `Xor(bits)`, `v`, a matrix `[inner, outer]` private to the other as
+    /// `Add(width)`, and, if `flip`, a bit per element of `u`, private to the other as `Xor(1)`. Instances are the elements of `u`.
+    /// Result: the matrix product, shared `Add(width)`; with `flip` the top bit of an element multiplies `-v` where its bit is set.
+    CrossMatrix {
+        /// Whose bits are the choices.
+        chooser: Party,
+        /// Bits of an element of `u`, `1..=width`.
+        bits: u8,
+        /// Width of `v` and of the result.
+        width: u8,
+        /// Whether there is a third operand.
+        flip: bool,
+        /// Rows, inner, outer.
+        shape: [u32; 3],
     },
     /// Operands: sender's private digit `Add(index)` (if `index > 0`), sender's private `Xor(xor_index)` (if
     /// `xor_index > 0`), the receiver's same two, then the private table's columns if there is one.
@@ -259,6 +354,12 @@ impl Inst {
                 let needs: &[usize] = if *top { &[1, 2] } else { &[1] };
                 vec![msg(*chooser, choices, &[0], None), msg(chooser.other(), values, needs, None)]
             }
+            Inst::CrossMatrix { chooser, bits, width, flip, shape } => {
+                let choices = usize::from(*bits) * section(n, 1);
+                let values = (0..*bits).map(|i| section(n * shape[2] as usize, u32::from(width - i))).sum();
+                let needs: &[usize] = if *flip { &[1, 2] } else { &[1] };
+                vec![msg(*chooser, choices, &[0], None), msg(chooser.other(), values, needs, None)]
+            }
             Inst::Lookup { sender, index, xor_index, columns, table, .. } => {
                 let per_party = usize::from(*index > 0) + usize::from(*xor_index > 0);
                 let entries = n << (index + xor_index);
@@ -296,8 +397,10 @@ impl Inst {
             |messages: &[usize], needs: &[usize]| Some(Ready { messages: messages.to_vec(), needs: needs.to_vec() });
         match self {
             Inst::And { .. } => ready(&[1 - party.index()], &[0, 1]),
-            Inst::Cross { chooser, .. } if *chooser == party => ready(&[1], &[0]),
-            Inst::Cross { top, .. } => ready(&[0], if *top { &[1, 2] } else { &[1] }),
+            Inst::Cross { chooser, .. } | Inst::CrossMatrix { chooser, .. } if *chooser == party => ready(&[1], &[0]),
+            Inst::Cross { top: more, .. } | Inst::CrossMatrix { flip: more, .. } => {
+                ready(&[0], if *more { &[1, 2] } else { &[1] })
+            }
             // The sender's share is a fresh mask; it exists once the first message is due.
             Inst::Lookup { sender, .. } | Inst::Leaf { sender, .. } if *sender == party => ready(&[0], &[]),
             Inst::Lookup { .. } | Inst::Leaf { .. } => ready(&[1], &[]),
@@ -311,7 +414,9 @@ impl Inst {
     pub fn demand(&self, n: usize) -> Option<(Kind, usize)> {
         match self {
             Inst::And { cols } => Some((Kind::Triple { cols: *cols }, n)),
-            Inst::Cross { chooser, bits, .. } => Some((Kind::Cot { sender: chooser.other() }, n * usize::from(*bits))),
+            Inst::Cross { chooser, bits, .. } | Inst::CrossMatrix { chooser, bits, .. } => {
+                Some((Kind::Cot { sender: chooser.other() }, n * usize::from(*bits)))
+            }
             Inst::Lookup { sender, index, xor_index, .. } => {
                 Some((Kind::OneOf { sender: *sender, bits: index + xor_index }, n))
             }
@@ -324,7 +429,9 @@ impl Inst {
     pub fn results(&self) -> Vec<Ring> {
         match self {
             Inst::And { cols } => vec![Ring::Xor(*cols)],
-            Inst::Cross { width, .. } | Inst::Linear { width, .. } => vec![Ring::Add(*width)],
+            Inst::Cross { width, .. } | Inst::CrossMatrix { width, .. } | Inst::Linear { width, .. } => {
+                vec![Ring::Add(*width)]
+            }
             Inst::Lookup { columns, .. } => columns.clone(),
             Inst::Leaf { flags, .. } => vec![Ring::Xor(flags.len() as u8)],
             Inst::Open { ring, .. } => vec![*ring],

@@ -6,7 +6,7 @@ use sirnn_backends::{
     correlation::Correlations,
     dealer::InsecureDealer,
     forms::{Instance, LinearShare, Operand, linear_offline, linear_offline_cost, start},
-    inst::{Flag, FlagKind, Inst, Kind, LinearOp, Ring, Table},
+    inst::{Conv, Flag, FlagKind, Inst, Kind, LinearOp, Ring, Table},
     ot::{self, streams::Streams},
     transport::{Channel, MemChannel},
     vector::{Bits, Vector, storage_bits},
@@ -269,6 +269,32 @@ fn cross_case(chooser: Party, bits: u8, width: u8, top: bool, n: usize, rng: &mu
     (Inst::Cross { chooser, bits, width, top }, operands, vec![(0..n).map(sum).collect()])
 }
 
+// Cross of matrices -------------------------------------------------------------------------------------------------
+
+fn cross_matrix_case(chooser: Party, bits: u8, width: u8, flip: bool, shape: [u32; 3], rng: &mut Values) -> Case {
+    let [rows, inner, outer] = shape.map(|d| d as usize);
+    let u = rng.take(Ring::Xor(bits), rows * inner);
+    let v = rng.take(Ring::Add(width), inner * outer);
+    let flags = rng.take(Ring::Xor(1), rows * inner);
+    let mut operands = Operands::default()
+        .private(chooser, vector(Ring::Xor(bits), &u))
+        .private(chooser.other(), vector(Ring::Add(width), &v));
+    if flip {
+        operands = operands.private(chooser.other(), vector(Ring::Xor(1), &flags));
+    }
+    let number = |e: usize| {
+        let top = (u[e] >> (bits - 1)) << (bits - 1);
+        if flip && flags[e] == 1 { (u[e] ^ top).wrapping_sub(top) } else { u[e] }
+    };
+    let entry = |at: usize| {
+        let (i, j) = (at / outer, at % outer);
+        let term = |k: usize| number(i * inner + k).wrapping_mul(v[k * outer + j]);
+        (0..inner).fold(0u64, |sum, k| sum.wrapping_add(term(k))) & mask(width.into())
+    };
+    let inst = Inst::CrossMatrix { chooser, bits, width, flip, shape };
+    (inst, operands, vec![(0..rows * outer).map(entry).collect()])
+}
+
 // Lookup ------------------------------------------------------------------------------------------------------------
 
 #[derive(Clone, Debug)]
@@ -390,6 +416,39 @@ fn linear_definition(op: LinearOp, weight_bits: u8, width: u8, weights: &[u64], 
             };
             x.chunks_exact(inner).flat_map(|row| (0..outer).map(move |j| entry(row, j))).collect()
         }
+        LinearOp::Conv(conv) => {
+            // From the images' side: every element goes to all places whose patch it is in.
+            let [height, wide, channels] = conv.image.map(|d| d as usize);
+            let [rows, columns] = conv.output();
+            let filters = conv.filters as usize;
+            let (depth, outer) = (channels / conv.groups as usize, filters / conv.groups as usize);
+            let mut y = vec![0u64; op.output_len(x.len())];
+            for (i, x) in x.iter().enumerate() {
+                let (channel, at) = (i % channels, i / channels);
+                let (at_x, at_y, image) = (at % wide, at / wide % height, at / wide / height);
+                for tap_y in 0..conv.kernel[0] as usize {
+                    for tap_x in 0..conv.kernel[1] as usize {
+                        let place = |at: usize, tap: usize, d: usize, limit: usize| {
+                            let from = (at + conv.padding[2 * d] as usize).checked_sub(tap)?;
+                            let stride = conv.stride[d] as usize;
+                            (from % stride == 0 && from / stride < limit).then_some(from / stride)
+                        };
+                        let (Some(row), Some(column)) = (place(at_y, tap_y, 0, rows), place(at_x, tap_x, 1, columns))
+                        else {
+                            continue;
+                        };
+                        let group = channel / depth;
+                        let tap = (group * conv.kernel[0] as usize + tap_y) * conv.kernel[1] as usize + tap_x;
+                        for j in 0..outer {
+                            let w = signed(weights[(tap * depth + channel % depth) * outer + j]) as u64;
+                            let y = &mut y[((image * rows + row) * columns + column) * filters + group * outer + j];
+                            *y = y.wrapping_add(w.wrapping_mul(*x)) & m;
+                        }
+                    }
+                }
+            }
+            y
+        }
     }
 }
 
@@ -446,6 +505,16 @@ proptest! {
     }
 
     #[test]
+    fn cross_matrix(
+        chooser in party(), width in 1u8..=64, bits in 1u8..=64, flip: bool,
+        rows in 0u32..=9, inner in 1u32..=20, outer in 1u32..=70, order in order(), seed: u64,
+    ) {
+        let shape = [rows, inner, outer];
+        let case = cross_matrix_case(chooser, bits.min(width), width, flip, shape, &mut Values(seed));
+        check(&case.0, (rows * inner) as usize, &case.1, [None, None], order, seed, &case.2);
+    }
+
+    #[test]
     fn lookup(
         sender in party(), total in 1u8..=7, xor_index in 0u8..=7, units in 1u32..=5, private: bool,
         columns in columns(), n in length(), order in order(), seed: u64,
@@ -497,6 +566,27 @@ proptest! {
         let results = run(&inst, n, &operands, [None, None], order, seed, &mut |_| {}).unwrap();
         prop_assert!(results[to.other().index()].is_none());
         prop_assert_eq!(elements(ring, &results[to.index()].as_ref().unwrap()[0]), values);
+    }
+}
+
+#[test]
+fn convolutions() {
+    let conv = |image, kernel, stride, padding, groups, filters| {
+        let conv = Conv { image, kernel, stride, padding, groups, filters };
+        assert_eq!(conv.problem(), None);
+        LinearOp::Conv(conv)
+    };
+    let order = Order { reversed: false, early: true, hidden: true };
+    for (op, images) in [
+        (conv([5, 6, 3], [3, 3], [1, 1], [1; 4], 1, 4), 2),
+        (conv([5, 6, 4], [3, 2], [2, 1], [2, 0, 1, 0], 4, 4), 1),
+        (conv([4, 4, 6], [1, 1], [1, 1], [0; 4], 2, 8), 3),
+        (conv([7, 7, 2], [3, 3], [2, 2], [1; 4], 2, 6), 1),
+        (conv([40, 33, 2], [3, 3], [1, 1], [1; 4], 2, 2), 1),
+        (conv([3, 3, 1], [3, 3], [1, 1], [0; 4], 1, 1), 0),
+    ] {
+        let LinearOp::Conv(shape) = op else { unreachable!() };
+        linear_check(op, 8, 23, images * shape.image_len(), order, 17);
     }
 }
 
@@ -623,11 +713,15 @@ impl Varying {
 fn masks_cover_every_bit() {
     let n = 67;
     let mut rng = Values(15);
-    for (inst, operands, _) in some_of_each(n, &mut rng) {
+    for (inst, operands, expected) in some_of_each(n, &mut rng) {
         let sent: &[usize] = match &inst {
             Inst::And { cols } => &[n * (1 + usize::from(*cols)); 2],
             Inst::Cross { bits, width, .. } => {
                 &[n * usize::from(*bits), n * (0..*bits).map(|j| usize::from(width - j)).sum::<usize>()]
+            }
+            Inst::CrossMatrix { bits, width, shape, .. } => {
+                let values = n * shape[2] as usize;
+                &[n * usize::from(*bits), values * (0..*bits).map(|j| usize::from(width - j)).sum::<usize>()]
             }
             Inst::Lookup { index, xor_index, columns, .. } => {
                 let entry: u32 = columns.iter().map(|c| c.bits()).sum();
@@ -651,7 +745,8 @@ fn masks_cover_every_bit() {
             }
         }
         assert_eq!(messages.map(|m| m.count()), sent, "{inst:?}");
-        let share = n * inst.results().iter().map(|r| r.bits() as usize).sum::<usize>();
+        let share =
+            expected.first().map_or(n, Vec::len) * inst.results().iter().map(|r| r.bits() as usize).sum::<usize>();
         assert_eq!(shares.map(|s| s.count()), [share; 2], "{inst:?}");
     }
 }
@@ -661,6 +756,7 @@ fn some_of_each(n: usize, rng: &mut Values) -> Vec<Case> {
     let mut cases = vec![and_case(3, n, rng)];
     cases.push(cross_case(Party::P0, 7, 20, false, n, rng));
     cases.push(cross_case(Party::P1, 64, 64, true, n, rng));
+    cases.push(cross_matrix_case(Party::P0, 5, 21, true, [1, n as u32, 3], rng));
     for (index, xor_index) in [(4, 0), (0, 2), (5, 1)] {
         let columns = vec![Ring::Add(12), Ring::Xor(2), Ring::Add(64)];
         let shape = LookupShape { sender: Party::P1, index, xor_index, units: 3, private: index == 4, columns };
@@ -722,14 +818,14 @@ fn real_correlations() {
 fn garbage_gives_shares_and_wrong_lengths_give_errors() {
     let mut rng = Values(9);
     for n in [0, 1, 65, 1000] {
-        for (inst, operands, _) in some_of_each(n, &mut rng) {
+        for (inst, operands, expected) in some_of_each(n, &mut rng) {
             for early in [false, true] {
                 let order = Order { reversed: early, early, hidden: early };
                 let mut noise = |bytes: &mut Vec<u8>| bytes.iter_mut().for_each(|b| *b = rng.next() as u8);
                 let results = run(&inst, n, &operands, [None, None], order, 10, &mut noise).unwrap();
                 for columns in results.iter().flatten() {
                     for (ring, column) in inst.results().iter().zip(columns) {
-                        assert_eq!(elements(*ring, column).len(), n);
+                        assert_eq!(elements(*ring, column).len(), expected.first().map_or(n, Vec::len));
                     }
                 }
             }

@@ -40,6 +40,7 @@ pub fn instruction(inst: &Inst) -> &'static str {
     match inst {
         Inst::And { .. } => "and",
         Inst::Cross { .. } => "cross",
+        Inst::CrossMatrix { .. } => "cross matrix",
         Inst::Lookup { .. } => "lookup",
         Inst::Leaf { .. } => "leaf",
         Inst::Linear { .. } => "linear",

@@ -447,29 +447,30 @@ impl<'r, 'a> BlockRun<'r, 'a> {
                 break;
             }
             let [mine, theirs] = [me, me.other()].map(|p| plan.frames[start + round][p.index()]);
-            if mine > 0 {
-                out.clear();
-                out.resize(FRAME_HEADER + mine, 0);
-                out[..FRAME_HEADER].copy_from_slice(&header(start + round, mine));
-                let mut at = FRAME_HEADER;
-                for &(trip, time) in &active {
-                    for &(node, m) in &agenda[time].send {
-                        let bytes = self.messages[node][m].bytes;
-                        let operands = self.operands(trip, node);
-                        self.instance(trip, node).produce(m, &operands, &mut out[at..at + bytes]);
-                        self.step(trip, node);
-                        at += bytes;
-                    }
+            // Messages without instances are empty, but are made and read like others.
+            out.clear();
+            out.resize(FRAME_HEADER + mine, 0);
+            out[..FRAME_HEADER].copy_from_slice(&header(start + round, mine));
+            let mut at = FRAME_HEADER;
+            for &(trip, time) in &active {
+                for &(node, m) in &agenda[time].send {
+                    let bytes = self.messages[node][m].bytes;
+                    let operands = self.operands(trip, node);
+                    self.instance(trip, node).produce(m, &operands, &mut out[at..at + bytes]);
+                    self.step(trip, node);
+                    at += bytes;
                 }
-                debug_assert_eq!(at, out.len(), "a frame is exactly its messages");
+            }
+            debug_assert_eq!(at, out.len(), "a frame is exactly its messages");
+            if mine > 0 {
                 self.party.channel.send(&out).map_err(|e| context(e, "sending"))?;
             }
             if let Some(trace) = &mut self.party.trace {
                 trace.sent(mine);
             }
+            inbox.clear();
+            inbox.resize(FRAME_HEADER + theirs, 0);
             if theirs > 0 {
-                inbox.clear();
-                inbox.resize(FRAME_HEADER + theirs, 0);
                 let (head, _) = inbox.split_at_mut(FRAME_HEADER);
                 self.party.channel.recv(head).map_err(|e| context(e, "receiving"))?;
                 if *head != header(start + round, theirs) {
@@ -480,18 +481,18 @@ impl<'r, 'a> BlockRun<'r, 'a> {
                 if let Some(trace) = &mut self.party.trace {
                     trace.received(theirs);
                 }
-                let mut at = FRAME_HEADER;
-                for &(trip, time) in &active {
-                    for &(node, m) in &agenda[time].receive {
-                        let bytes = self.messages[node][m].bytes;
-                        let operands = self.operands(trip, node);
-                        let section = &inbox[at..at + bytes];
-                        self.instance(trip, node).consume(m, &operands, section).map_err(|e| {
-                            context(e, &plan.program.path(plan.program.blocks[self.index].nodes[node].scope))
-                        })?;
-                        self.step(trip, node);
-                        at += bytes;
-                    }
+            }
+            let mut at = FRAME_HEADER;
+            for &(trip, time) in &active {
+                for &(node, m) in &agenda[time].receive {
+                    let bytes = self.messages[node][m].bytes;
+                    let operands = self.operands(trip, node);
+                    let section = &inbox[at..at + bytes];
+                    self.instance(trip, node).consume(m, &operands, section).map_err(|e| {
+                        context(e, &plan.program.path(plan.program.blocks[self.index].nodes[node].scope))
+                    })?;
+                    self.step(trip, node);
+                    at += bytes;
                 }
             }
             progress(start + round + 1);

@@ -13,6 +13,9 @@
 //! 2. P1, whose pads for `b = 0` and `b = 1` are then `k_0` and `k_1`, sends `e = v + k_0 - k_1` for every element `v` of
 //!    the column. Shares of `s b v`: `-s k_0` and `s (k_b + b e)`.
 //!
+//! A convolution is the product of the matrix of patches with the weights; only its mask has the shape of the images. In the patches, padding is
+//! a zero like any other value.
+//!
 //! A pad is a stream of values, as long as the column, from one row by the block counter of the hash. Rounds: 2. Bits:
 //! one per OT to P1; `sum (width - i)` per weight and row to P0. This is the paper's matrix multiplication with
 //! one-sided weights (SIRNN IV-C) where the set-up per weight bit is shared by all products with that weight.
@@ -120,6 +123,26 @@ fn apply<W: VectorWord>(op: LinearOp, weights: &[W], x: &[W]) -> Vec<W> {
                 ops::mul(W::BITS, x, &weights[..x.len()], y);
             }
         }
+        LinearOp::Conv(conv) => {
+            let (patch, places, filters) = (conv.patch(), conv.places(), conv.filters as usize);
+            let outer = filters / conv.groups as usize;
+            let mut patches = vec![W::default(); places * patch];
+            let mut part = vec![W::default(); places * outer];
+            for (image, y) in y.chunks_exact_mut(places * filters).enumerate() {
+                for (group, weights) in weights.chunks_exact(patch * outer).enumerate() {
+                    for (place, row) in patches.chunks_exact_mut(patch).enumerate() {
+                        for (at, element) in row.iter_mut().enumerate() {
+                            let source = conv.source(image * places + place, group * patch + at);
+                            *element = source.map(|s| x[s]).unwrap_or_default();
+                        }
+                    }
+                    matmul(&patches, weights, &mut part, places, patch, outer);
+                    for (y, part) in y.chunks_exact_mut(filters).zip(part.chunks_exact(outer)) {
+                        y[group * outer..][..outer].copy_from_slice(part);
+                    }
+                }
+            }
+        }
     }
     y
 }
@@ -159,7 +182,10 @@ impl Layout {
             rows: 0,
             n,
         };
-        layout.rows = n.div_ceil(layout.columns().0);
+        layout.rows = match op {
+            LinearOp::Conv(conv) => n / conv.image_len() * conv.places(),
+            _ => n.div_ceil(layout.columns().0),
+        };
         layout
     }
 
@@ -168,6 +194,15 @@ impl Layout {
         match self.op {
             LinearOp::MatMul { inner, outer } => (inner as usize, outer as usize),
             LinearOp::Scale { period } => (period as usize, period as usize),
+            LinearOp::Conv(conv) => (conv.groups as usize * conv.patch(), conv.filters as usize),
+        }
+    }
+
+    /// The element of the input that row `row` has in column `column`, if it is not padding or behind the end.
+    fn source(&self, row: usize, column: usize) -> Option<usize> {
+        match self.op {
+            LinearOp::Conv(conv) => conv.source(row, column),
+            _ => Some(row * self.columns().0 + column).filter(|&at| at < self.n),
         }
     }
 
@@ -176,6 +211,11 @@ impl Layout {
         match self.op {
             LinearOp::MatMul { outer, .. } => (t / outer as usize, t % outer as usize),
             LinearOp::Scale { .. } => (t, t),
+            LinearOp::Conv(conv) => {
+                let (patch, outer) = (conv.patch(), (conv.filters / conv.groups) as usize);
+                let (group, at) = (t / (patch * outer), t % (patch * outer));
+                (group * patch + at / outer, group * outer + at % outer)
+            }
         }
     }
 
@@ -238,7 +278,7 @@ impl<W: VectorWord> Tile<W> {
             let rows = from..rows.end.min(from + ROWS);
             // A last row may be short.
             let column = |mask: &[W], c| {
-                rows.clone().map(|r| mask.get(r * inner + c).copied().unwrap_or_default()).collect::<Vec<_>>()
+                rows.clone().map(|r| layout.source(r, c).map(|at| mask[at]).unwrap_or_default()).collect::<Vec<_>>()
             };
             let mask = mask.map(|mask| (0..inner).flat_map(|c| column(mask, c)).collect()).unwrap_or_default();
             Self { share: vec![W::default(); outer * rows.len()], mask, rows }
@@ -277,7 +317,7 @@ impl<W: VectorWord> Scratch<W> {
 }
 
 /// Values `from..from + out.len()` of the pad of a row; `from` is a multiple of [`ROWS`].
-fn pad<W: VectorWord>(
+pub(super) fn pad<W: VectorWord>(
     hasher: &Hasher,
     position: u64,
     row: u128,

@@ -17,6 +17,7 @@
 
 mod and;
 mod cross;
+mod cross_matrix;
 mod leaf;
 mod linear;
 mod lookup;
@@ -67,6 +68,11 @@ pub fn start(
         Inst::And { cols } => and::And::start(party, *cols, n, correlations),
         Inst::Cross { chooser, bits, width, top } => {
             cross::start(*chooser == party, cross::Shape { bits: *bits, width: *width, top: *top, n }, correlations)
+        }
+        Inst::CrossMatrix { chooser, bits, width, flip, shape } => {
+            let [rows, inner, outer] = shape.map(|d| d as usize);
+            let shape = cross_matrix::Shape { bits: *bits, width: *width, flip: *flip, rows, inner, outer, n };
+            cross_matrix::start(*chooser == party, shape, correlations)
         }
         Inst::Lookup { sender, index, xor_index, units, table, columns } => {
             let (table, columns) = (table.clone(), columns.clone());

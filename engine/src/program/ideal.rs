@@ -254,6 +254,21 @@ pub fn execute(inst: &Inst, ins: &[Vec<u64>]) -> Vec<Vec<u64>> {
             };
             vec![(0..ins[0].len()).map(one).collect()]
         }
+        Inst::CrossMatrix { bits, width, flip, shape, .. } => {
+            let [rows, inner, outer] = shape.map(|d| d as usize);
+            let mut sums = vec![0u64; rows * outer];
+            for (e, u) in ins[0].iter().enumerate() {
+                let (i, k) = (e / inner, e % inner);
+                // The number that the bits stand for, its top bit negative where it is flipped.
+                let top = 1u64 << (bits - 1);
+                let u = if *flip && ins[2][e] & 1 == 1 { (u & (top - 1)).wrapping_sub(u & top) } else { *u };
+                for j in 0..outer {
+                    let sum = &mut sums[i * outer + j];
+                    *sum = sum.wrapping_add(u.wrapping_mul(ins[1][k * outer + j])) & mask((*width).into());
+                }
+            }
+            vec![sums]
+        }
         Inst::Lookup { index, xor_index, units, table, columns, .. } => {
             let parts = usize::from(*index > 0) + usize::from(*xor_index > 0);
             let n = ins[0].len();
@@ -308,6 +323,20 @@ pub fn execute(inst: &Inst, ins: &[Vec<u64>]) -> Vec<Vec<u64>> {
                         }
                     }
                     y.iter().map(|v| v & m).collect()
+                }
+                LinearOp::Conv(conv) => {
+                    let (patch, filters) = (conv.patch(), conv.filters as usize);
+                    let outer = filters / conv.groups as usize;
+                    let value = |i: usize| {
+                        let (row, filter) = (i / filters, i % filters);
+                        let (group, j) = (filter / outer, filter % outer);
+                        let term = |k: usize| {
+                            let x = conv.source(row, group * patch + k).map_or(0, |at| x[at]);
+                            x.wrapping_mul(w[(group * patch + k) * outer + j])
+                        };
+                        (0..patch).map(term).fold(0, u64::wrapping_add) & m
+                    };
+                    (0..LinearOp::Conv(conv).output_len(x.len())).map(value).collect()
                 }
                 LinearOp::Scale { period } => {
                     x.iter().enumerate().map(|(i, x)| x.wrapping_mul(w[i % period as usize]) & m).collect()

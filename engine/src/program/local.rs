@@ -7,7 +7,7 @@
 use super::{Bit, Cx, Holder, Int, Own, Party, Reg, Ring, Ty};
 use sirnn_backends::vector::{Bits, Vector, VectorWord};
 use sirnn_backends::{with_word_type, with_words};
-use sirnn_kernels::{bits as bitk, ops, ring::RingWord};
+use sirnn_kernels::{bits as bitk, matmul::matmul, ops, ring::RingWord};
 use std::sync::Arc;
 
 /// What a local node does.
@@ -19,6 +19,11 @@ pub enum LocalOp {
     Sub,
     /// `a * b`. Private only.
     Mul,
+    /// The product of matrices `[rows, inner]` and `[inner, outer]`. Private only.
+    MatMul {
+        /// Rows, inner, outer.
+        shape: [usize; 3],
+    },
     /// `a + c`, `c` public.
     Offset(i128),
     /// `a * c`, `c` public.
@@ -368,6 +373,16 @@ pub fn eval(op: &LocalOp, first: bool, ins: &[&Arc<Vector>], ty: &Ty) -> Arc<Vec
         LocalOp::Add => binary(ins, width, WordFn::Add),
         LocalOp::Sub => binary(ins, width, WordFn::Sub),
         LocalOp::Mul => binary(ins, width, WordFn::Mul),
+        LocalOp::MatMul { shape: [rows, inner, outer] } => with_words!(&**ins[0], a => {
+            fn go<W: VectorWord>(a: &[W], b: &Vector, width: u32, [rows, inner, outer]: [usize; 3]) -> Vector {
+                let mut out = vec![W::default(); rows * outer];
+                matmul(a, W::of(b), &mut out, rows, inner, outer);
+                let m = W::mask(width);
+                out.iter_mut().for_each(|x| *x &= m);
+                W::wrap(out)
+            }
+            go(a, ins[1], width, [*rows, *inner, *outer])
+        }),
         LocalOp::Offset(c) if first => scalar(ins[0], width, *c, true),
         LocalOp::Offset(_) => return Arc::clone(ins[0]),
         LocalOp::Scale(c) => scalar(ins[0], width, *c, false),

@@ -39,6 +39,7 @@ fn apply(op: LinearOp, w: &[i128], x: &[i128]) -> Vec<i128> {
                 .collect()
         }
         LinearOp::Scale { period } => x.iter().enumerate().map(|(i, x)| x * w[i % period as usize]).collect(),
+        LinearOp::Conv(conv) => super::conv::convolve(&conv, w, x),
     }
 }
 
@@ -48,12 +49,16 @@ fn range(cx: &Cx, op: LinearOp, w: Reg, x: Reg) -> (i128, i128) {
     let terms = match op {
         LinearOp::MatMul { inner, .. } => i128::from(inner),
         LinearOp::Scale { .. } => 1,
+        LinearOp::Conv(conv) => conv.patch() as i128,
     };
     let all = [w.lo * x.lo, w.lo * x.hi, w.hi * x.lo, w.hi * x.hi];
     (terms * all.iter().min().expect("four"), terms * all.iter().max().expect("four"))
 }
 
 fn check(cx: &Cx, name: &str, op: LinearOp, ins: &[Reg]) -> Build<()> {
+    if let LinearOp::Conv(conv) = op {
+        super::conv::check(name, &conv, cx.len(ins[1]))?;
+    }
     let (w, x) = (cx.ty(ins[0]), cx.ty(ins[1]));
     if w.holder != Holder::Only(Party::P0) || w.len != op.weights() {
         return refuse(name, format!("{} weights of the server expected, {} given", op.weights(), w.len));
@@ -71,6 +76,7 @@ impl Function for Linear {
         match self.op {
             LinearOp::MatMul { .. } => "matmul",
             LinearOp::Scale { .. } => "scale",
+            LinearOp::Conv(_) => "conv",
         }
     }
     fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {

@@ -2,25 +2,33 @@
 //!
 //! | module | functions | paper |
 //! |---|---|---|
-//! | [`carries`] | millionaires', wrap, equality, MSB: one carry tree | III-C, IV-A |
-//! | [`bits`] | AND, B2A, MUX, sign | III-A |
+//! | [`carries`] | wrap, carries, zero tests: one carry tree | III-C, IV-A |
+//! | [`compare`] | millionaires', equality, wrap, gates, selection | III-A, III-C, IV-A |
+//! | [`bits`] | B2A, MUX, sign | III-A |
 //! | [`shift`] | extension, truncate-and-reduce, shifts, toward-zero division | IV-A, IV-B |
-//! | [`product`] | mixed-width products | IV-C |
-//! | [`linear`] | matrix products with server-owned weights | IV-C |
-//! | [`lookup`] | tables at a shared index, digit decomposition | III-A, IV-D |
-//! | [`exp`], [`reciprocal`], [`sigmoid`] | math functions | V |
-//! | [`select`] | argmax | |
+//! | [`product`] | mixed-width products, squares | IV-C |
+//! | [`linear`], [`conv`] | matrix products and convolutions with server-owned weights | IV-C |
+//! | [`matmul_shared`] | products of shared matrices | IV-C |
+//! | [`lookup`] | tables at a shared index, public or the server's; digit decomposition | III-A, IV-D |
+//! | [`msnzb`] | most significant non-zero bit: index, one-hot; shifts by secret bits | IV-E |
+//! | [`exp`], [`reciprocal`], [`division`], [`sigmoid`], [`roots`] | math functions | V |
+//! | [`activation`] | ReLU, ReLU6 | |
+//! | [`select`], [`pool`] | argmax, max, maxpool, average pool, public division | |
+//! | [`normalise`] | sums with rescaling, batch and L2 normalisation | |
 
 pub mod activation;
 pub mod basic;
 pub mod bits;
 pub mod carries;
 pub mod compare;
+pub mod conv;
 pub mod division;
 pub mod exp;
 pub mod linear;
 pub mod lookup;
+pub mod matmul_shared;
 pub mod msnzb;
+pub mod normalise;
 pub mod pool;
 pub mod product;
 pub mod reciprocal;

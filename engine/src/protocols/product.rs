@@ -11,6 +11,10 @@
 //!   are the choices, `n1` *is* the last choice bit, so the correction only changes that COT's payload: it is free. The other operand's
 //!   correction costs one COT per direction. Without slack the wrap is computed by comparison and its bit multiplied in, one COT per direction.
 //!
+//! A *square* has one mixed term, `2 x0 x1`, so one [`Inst::Cross`](sirnn_backends::inst::Inst::Cross) in one direction and half the COTs. With `x = x0 + x1 - 2^m w + lx`:
+//! `x^2 = (x0 + lx)^2 + (x1 + lx)^2 - lx^2 + 2 x0 x1 - 2^(m+1) w (V0 + V1)`, `V0 = x0 + lx - 2^(m-1)`, `V1 = x1`. It is taken wherever both
+//! operands are the same register.
+//!
 //! Rounds: 1 with slack (or no wrap terms), else comparison + 1.
 
 use super::carries::{Want, carries};
@@ -169,6 +173,49 @@ fn wrap_term(cx: &mut Cx, bit: &[Own; 2], v: Own, bits: u32, l: u32, p: Party) -
     cx.shl(term, bits, l)
 }
 
+/// `x^2` modulo `2^l`.
+fn square(cx: &mut Cx, x: Int, l: u32) -> Build<Int> {
+    let x = operand(cx, x, l, true)?;
+    let m = x.bits;
+    // Shares without the offset, as numbers of l bits.
+    let plain = x.narrow.map(|v| cx.own_shl(v, 0, l));
+    let mut terms = Vec::new();
+    for (p, own) in Party::BOTH.into_iter().zip(plain) {
+        let moved = cx.own_offset(own, x.offset);
+        let mut local = cx.own_mul(moved, moved);
+        if p == Party::P1 {
+            local = cx.own_offset(local, -(x.offset * x.offset));
+        }
+        // - 2^(m+1) w V
+        let v = if p == Party::P0 { cx.own_offset(own, x.offset - (1 << (m - 1))) } else { own };
+        match &x.wrap {
+            Wrap::Slack(free) if m + 1 < l => {
+                // w = 1 - n0 n1: - V + n_peer (n_me V).
+                let low = cx.own_shl(v, 0, l - m - 1);
+                let kept = cx.own_select(free[p.index()], low);
+                let product = cx.cross(free[p.other().index()], kept, None);
+                let loss = cx.share(low);
+                let term = cx.sub(product, loss);
+                terms.push(cx.shl(term, m + 1, l));
+            }
+            Wrap::Shared(bit) if m + 1 < l => terms.push(wrap_term(cx, bit, v, m + 1, l, p)),
+            _ => {}
+        }
+        terms.push(cx.share(local));
+    }
+    if l > 1 {
+        let v = cx.own_shl(plain[0], 0, l - 1);
+        let choices = cx.planes(x.narrow[1], 0, m.min(l - 1));
+        let mixed = cx.cross(choices, v, None);
+        terms.push(cx.shl(mixed, 1, l));
+    }
+    let mut sum = terms[0];
+    for &t in &terms[1..] {
+        sum = cx.add(sum, t);
+    }
+    Ok(sum)
+}
+
 /// Range of a product of two vectors of the same length.
 fn corners(cx: &Cx, name: &str, ins: &[Reg]) -> Build<(i128, i128)> {
     let (x, y) = (cx.ty(ins[0]), cx.ty(ins[1]));
@@ -177,6 +224,10 @@ fn corners(cx: &Cx, name: &str, ins: &[Reg]) -> Build<(i128, i128)> {
     }
     let all = [(x.lo, y.lo), (x.lo, y.hi), (x.hi, y.lo), (x.hi, y.hi)].map(|(a, b)| a.checked_mul(b));
     match all {
+        // A square is not negative.
+        [Some(a), _, _, Some(d)] if ins[0] == ins[1] => {
+            Ok((if x.lo <= 0 && x.hi >= 0 { 0 } else { a.min(d) }, a.max(d)))
+        }
         [Some(a), Some(b), Some(c), Some(d)] => Ok((a.min(b).min(c).min(d), a.max(b).max(c).max(d))),
         _ => refuse(name, format!("a product of {}..={} and {}..={} has more than 127 bits", x.lo, x.hi, y.lo, y.hi)),
     }
@@ -194,7 +245,8 @@ impl Function for Product {
         if self.width == 0 || self.width > 64 {
             return refuse("product", format!("no ring of {} bits", self.width));
         }
-        let product = multiply(cx, Int(ins[0]), Int(ins[1]), self.width)?;
+        let (x, y) = (Int(ins[0]), Int(ins[1]));
+        let product = if x == y { square(cx, x, self.width)? } else { multiply(cx, x, y, self.width)? };
         Ok(vec![cx.retype(product, lo, hi).0])
     }
 }

@@ -1,15 +1,29 @@
 //! The rest of the library against its definitions, and its cost.
 
-use super::test_support::{Inputs, all, check, inputs, one, program};
+use super::test_support::{Inputs, all, check, check_real, inputs, one, program};
 use super::{
-    activation::Relu, basic::Reveal, bits::Sign, compare::*, division::*, msnzb::*, pool::*, roots::Root, select::Max,
-    shift::Rounding, sigmoid::*,
+    activation::Relu,
+    basic::{Reveal, Share},
+    bits::Sign,
+    compare::*,
+    conv::SharedConv,
+    division::*,
+    linear::ScaledLinear,
+    matmul_shared::MatMul,
+    msnzb::*,
+    normalise::*,
+    pool::*,
+    product::Product,
+    roots::Root,
+    select::Max,
+    shift::*,
+    sigmoid::*,
 };
 use crate::fixed::{math, wrap};
 use crate::ops::{self, Params};
 use crate::plan::Plan;
 use crate::program::{Build, Cx, Function, Int, Own, Profile, Program, Reg, ideal::Machine, signed};
-use sirnn_backends::inst::Party;
+use sirnn_backends::inst::{Conv, LinearOp, Party};
 use sirnn_backends::ot::{self, streams::Mode};
 
 /// Rounds, and bytes per instance in all, of a plan for `n` instances with IKNP and KK13.
@@ -46,22 +60,22 @@ fn figures() {
         ("tanh", p(|_| ()), 3300.0, 37),
     ];
     let n = 65_536;
-    let show =
-        |name: &str, types: &[(u32, (i128, i128))], f: &dyn Fn(&mut Cx, &[Reg]) -> Build<Vec<Reg>>, target: f64| {
-            let mut cx = Cx::new(Profile::default());
-            let ins: Vec<Reg> = types
-                .iter()
-                .enumerate()
-                .map(|(i, &(width, range))| {
-                    let own = cx.input(&format!("x{i}"), Party::P1, width, n, range);
-                    cx.share(own).0
-                })
-                .collect();
-            f(&mut cx, &ins).unwrap();
-            let plan = Plan::new(cx.finish(), Profile::default());
-            let (r, b) = cost(&plan, n);
-            println!("{name:24} {b:8.1} B (<= {target:6.1})  {r:2} rounds");
-        };
+    type Lower<'a> = &'a dyn Fn(&mut Cx, &[Reg]) -> Build<Vec<Reg>>;
+    let show = |name: &str, types: &[(u32, (i128, i128))], f: Lower, target: f64| {
+        let mut cx = Cx::new(Profile::default());
+        let ins: Vec<Reg> = types
+            .iter()
+            .enumerate()
+            .map(|(i, &(width, range))| {
+                let own = cx.input(&format!("x{i}"), Party::P1, width, n, range);
+                cx.share(own).0
+            })
+            .collect();
+        f(&mut cx, &ins).unwrap();
+        let plan = Plan::new(cx.finish(), Profile::default());
+        let (r, b) = cost(&plan, n);
+        println!("{name:24} {b:8.1} B (<= {target:6.1})  {r:2} rounds");
+    };
     let u16s = (16, (0, 32767));
     show("rsqrt 16 12 12", &[u16s], &|cx, ins| cx.call(root(true, 16, 12, 12, 16), ins), 4200.0);
     show("rsqrt 16 12 11", &[u16s], &|cx, ins| cx.call(root(true, 16, 12, 11, 16), ins), 4200.0);
@@ -336,7 +350,7 @@ fn divisions_by_normalised_denominators() {
         let dens: Vec<i128> = all(den.0, den.1).into_iter().cycle().take(8192).collect();
         let nums = spread(8192, signed(16));
         one(
-            Low3(Divide { reference: reference.clone(), width }),
+            Low12(Divide { reference: reference.clone(), width }),
             &[(16, signed(16)), (s_den + 1, den)],
             vec![nums, dens.clone()],
             3,
@@ -358,9 +372,9 @@ fn divisions_by_normalised_denominators() {
 
 /// A function whose results are taken modulo the ring.
 #[derive(Debug)]
-struct Low3<F>(F);
+struct Low12<F>(F);
 
-impl<F: Function> Function for Low3<F> {
+impl<F: Function> Function for Low12<F> {
     fn name(&self) -> &'static str {
         self.0.name()
     }
@@ -380,7 +394,7 @@ fn divisions_by_any_denominator() {
         for den in [(0, (1i128 << w) - 1), (3, 100)] {
             let dens: Vec<i128> = all(den.0, den.1.min(3000)).into_iter().chain(spread(800, den)).collect();
             let nums = spread(dens.len(), signed(16));
-            let f = Low3(DivideGeneral { reference: reference.clone(), width: 16 });
+            let f = Low12(DivideGeneral { reference: reference.clone(), width: 16 });
             one(f, &[(16, signed(16)), (w, den)], vec![nums, dens], 3);
         }
     }
@@ -388,7 +402,7 @@ fn divisions_by_any_denominator() {
     let den = (0, (1i128 << 24) - 1);
     let dens: Vec<i128> = spread(700, den).into_iter().enumerate().map(|(i, v)| v >> (i % 24)).collect();
     one(
-        Low3(DivideGeneral { reference, width: 20 }),
+        Low12(DivideGeneral { reference, width: 20 }),
         &[(16, signed(16)), (24, den)],
         vec![spread(700, signed(16)), dens],
         3,
@@ -474,5 +488,179 @@ fn pools() {
             }
             one(DivideBy { divisor, rounding, width: 31 }, &[(30, signed(30))], vec![spread(300, signed(30))], 1);
         }
+    }
+}
+
+#[test]
+fn squares() {
+    for (w, range) in [(8, signed(8)), (9, signed(8)), (8, (0, 255)), (8, (-3, 60)), (7, (5, 70))] {
+        for width in [1, 4, 9, 10, 16, 17, 20] {
+            let p = program(&[(w, range, (range.1 - range.0 + 1) as usize)], |cx, ins| {
+                let y = cx.call(Product { width }, &[ins[0], ins[0]])?;
+                cx.call(Low { width }, &y)
+            });
+            for seed in 0..3 {
+                check(&p.clone().unwrap(), &inputs(&[all(range.0, range.1)]), seed)
+                    .unwrap_or_else(|e| panic!("{w} {range:?} {width}: {e}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_of_scaled_numbers_and_normalisations() {
+    for rounding in [Rounding::Floor, Rounding::TowardZero] {
+        for (first, second, last, minus) in [(0, 0, 0, false), (3, 1, 0, false), (2, 0, 3, true), (0, 5, 1, true)] {
+            let f = AddScaled { first, second, last, minus, rounding, width: 20 };
+            one(f, &[(16, signed(16)), (12, signed(12))], vec![spread(120, signed(16)), spread(40, signed(12))], 2);
+        }
+        for (input, bias, product) in [(3, 0, 8), (0, -4, 5), (-2, 2, 0), (1, 1, -3)] {
+            let mut cx = Cx::new(Profile::default());
+            let w = cx.input("w", Party::P0, 8, 5, signed(8));
+            let b = cx.input("b", Party::P0, 10, 5, signed(10));
+            let x = cx.input("x", Party::P1, 16, 60, signed(16));
+            let x = cx.share(x);
+            let f = BatchNorm { input, bias, product, rounding, width: 40 };
+            let y = cx.call(f, &[x.0, b.0, w.0]).unwrap();
+            let y = cx.call(Reveal { to: Party::P1 }, &y).unwrap()[0];
+            cx.output("y", Own(y));
+            let mut values = Inputs::new();
+            values.insert("w".into(), spread(5, signed(8)));
+            values.insert("b".into(), spread(5, signed(10)));
+            values.insert("x".into(), spread(60, signed(16)));
+            Machine::new(&cx.finish(), 1, true).run(&values).unwrap();
+        }
+        for (channels, bits, scale, shift) in [(16, 16, 12, 7), (5, 16, 10, 9), (1, 12, 8, 5), (64, 16, 12, 6)] {
+            let range = signed(bits);
+            let f = L2Normalise::new(channels, bits, scale, shift, rounding, 40).unwrap();
+            let x: Vec<i128> = (0..channels * 30)
+                .map(|i| ((i * i * 7919) as i128 % 32768) >> (16 - bits + (i / channels) as u32 % 13))
+                .collect();
+            one(f, &[(bits, range)], vec![x], 2);
+        }
+    }
+    assert!(L2Normalise::new(0, 16, 12, 7, Rounding::Floor, 16).is_err());
+}
+
+#[test]
+fn products_of_shared_matrices() {
+    for (rows, inner, outer) in [(1, 1, 1), (3, 4, 5), (1, 7, 2), (9, 2, 1), (0, 3, 2)] {
+        for (x, y) in
+            [((8, signed(8)), (6, signed(6))), ((9, signed(8)), (7, signed(6))), ((8, (0, 255)), (6, (-3, 20)))]
+        {
+            for width in [5, 12, 18, 30] {
+                let values = inputs(&[spread(rows * inner, x.1), spread(inner * outer, y.1)]);
+                let p = program(&[(x.0, x.1, rows * inner), (y.0, y.1, inner * outer)], |cx, ins| {
+                    let y = cx.call(MatMul { inner, outer, width }, ins)?;
+                    cx.call(Low { width }, &y)
+                });
+                for seed in 0..3 {
+                    check(&p.clone().unwrap(), &values, seed).unwrap();
+                }
+            }
+        }
+    }
+}
+
+fn shapes() -> Vec<(Conv, usize)> {
+    let conv =
+        |image, kernel, stride, padding, groups, filters| Conv { image, kernel, stride, padding, groups, filters };
+    vec![
+        (conv([5, 6, 3], [3, 3], [1, 1], [1; 4], 1, 4), 2),
+        (conv([5, 6, 4], [3, 2], [2, 1], [2, 0, 1, 0], 4, 4), 1),
+        (conv([4, 4, 6], [1, 1], [1, 1], [0; 4], 2, 8), 2),
+        (conv([3, 3, 1], [3, 3], [1, 1], [0; 4], 1, 1), 0),
+    ]
+}
+
+#[test]
+fn convolutions() {
+    for (conv, images) in shapes() {
+        let (n, weights) = (images * conv.image_len(), LinearOp::Conv(conv).weights());
+        let (x, w) = (spread(n, signed(8)), spread(weights, signed(6)));
+        one(SharedConv { conv, width: 22 }, &[(8, signed(8)), (6, signed(6))], vec![x.clone(), w.clone()], 3);
+        let mut cx = Cx::new(Profile::default());
+        let own = cx.input("x1", Party::P0, 6, weights, signed(6));
+        let input = cx.input("x0", Party::P1, 8, n, signed(8));
+        let input = cx.call(Share, &[input.0]).unwrap()[0];
+        let shift = Shift::down(3, 20);
+        let y = cx.call(ScaledLinear { op: LinearOp::Conv(conv), shift }, &[own.0, input]).unwrap();
+        let y = cx.call(Reveal { to: Party::P1 }, &y).unwrap()[0];
+        cx.output("y", Own(y));
+        let p = cx.finish();
+        check(&p, &inputs(&[x.clone(), w.clone()]), 5).unwrap();
+        check_real(p, &inputs(&[x, w]), "iknp");
+    }
+    let bad = Conv { groups: 2, ..shapes()[0].0 };
+    let p = program(&[(8, signed(8), 90), (6, signed(6), 108)], |cx, ins| {
+        cx.call(SharedConv { conv: bad, width: 22 }, ins)
+    });
+    assert!(p.unwrap_err().to_string().contains("groups"));
+}
+
+/// Everything once with real oblivious transfer: results, rounds and bytes as planned.
+#[test]
+fn real_transfers_compute_the_library() {
+    let x = spread(130, signed(16));
+    let y = spread(260, signed(16)).split_off(130);
+    let z = spread(130, (0, 32767));
+    let den = spread(130, (4096, 8191));
+    let types = [(16, signed(16), 130), (16, signed(16), 130), (16, (0, 32767), 130), (13, (4096, 8191), 130)];
+    for backend in ["iknp", "softspoken"] {
+        let p = program(&types, |cx, ins| {
+            let (x, y, z, den) = (ins[0], ins[1], ins[2], ins[3]);
+            let greater = cx.call(Greater, &[x, y])?[0];
+            let equal = cx.call(Equal, &[x, y])?[0];
+            let or = cx.call(Gate::Or, &[greater, equal])?[0];
+            let chosen = cx.call(Select { width: 18 }, &[or, x, y])?[0];
+            let index = cx.call(Msnzb { width: 5 }, &[z])?[0];
+            let hot = cx.call(OneHot { bits: 15 }, &[z])?[0];
+            let rsqrt = cx.call(root(true, 16, 12, 12, 22), &[z])?[0];
+            let sqrt = cx.call(root(false, 16, 12, 12, 16), &[z])?[0];
+            let quotient = cx.call(Divide { reference: math::Div::new(12, 12, 12).unwrap(), width: 18 }, &[x, den])?[0];
+            let general = DivideGeneral { reference: math::DivGeneral::new(2, 16, 10, 12).unwrap(), width: 30 };
+            let general = cx.call(Low12(general), &[x, z])?[0];
+            let relu = cx.call(Relu { six: None, shift: 2, width: 16 }, &[x])?[0];
+            let six = cx.call(Relu { six: Some(6 << 11), shift: 3, width: 12 }, &[x])?[0];
+            let max = cx.call(Max { classes: 13 }, &[x])?[0];
+            let window = Window { image: [13, 5, 2], size: [3, 2], stride: [2, 1], padding: [1, 1, 0, 1] };
+            let pooled = cx.call(MaxPool(window), &[x])?[0];
+            let mean = cx.call(AveragePool { window, rounding: Rounding::TowardZero, width: 16 }, &[x])?[0];
+            let norm = L2Normalise::new(13, 16, 12, 7, Rounding::Floor, 40)?;
+            let norm = cx.call(norm, &[x])?[0];
+            let sum = AddScaled { first: 2, second: 1, last: 1, minus: true, rounding: Rounding::Floor, width: 16 };
+            let sum = cx.call(sum, &[x, y])?[0];
+            let product = cx.call(MatMul { inner: 10, outer: 13, width: 36 }, &[x, y])?[0];
+            let wide = Sigmoid { reference: math::Sigmoid::new(16, 12, 20).unwrap(), stride: 0, width: 22 };
+            let wide = cx.call(wide, &[x])?[0];
+            Ok(vec![
+                or, chosen, index, hot, rsqrt, sqrt, quotient, general, relu, six, max, pooled, mean, norm, sum,
+                product, wide,
+            ])
+        });
+        let values = inputs(&[x.clone(), y.clone(), z.clone(), den.clone()]);
+        let p = p.unwrap();
+        check(&p, &values, 6).unwrap();
+        check_real(p, &values, backend);
+    }
+}
+
+/// No instances, and one: nothing is sent for none, and nobody waits.
+#[test]
+fn real_transfers_of_none_and_one() {
+    for n in [0, 1] {
+        let types = [(16, signed(16), n), (16, (0, 32767), n)];
+        let p = program(&types, |cx, ins| {
+            let greater = cx.call(Greater, ins)?[0];
+            let rsqrt = cx.call(root(true, 16, 12, 12, 22), &[ins[1]])?[0];
+            let product = cx.call(Product { width: 32 }, ins)?[0];
+            let sigmoid = Sigmoid { reference: math::Sigmoid::new(16, 12, 12).unwrap(), stride: 0, width: 16 };
+            let sigmoid = cx.call(sigmoid, &ins[..1])?[0];
+            let six = cx.call(Relu { six: Some(6 << 11), shift: 3, width: 12 }, &ins[..1])?[0];
+            let matrix = cx.call(MatMul { inner: 1, outer: 1, width: 20 }, &ins[..1].repeat(2));
+            assert_eq!(matrix.is_ok(), n == 1);
+            Ok(vec![greater, rsqrt, product, sigmoid, six])
+        });
+        check_real(p.unwrap(), &inputs(&[spread(n, signed(16)), spread(n, (0, 32767))]), "iknp");
     }
 }
