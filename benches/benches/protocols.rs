@@ -1,0 +1,62 @@
+//! Whole sessions in one process, both parties over memory: every operation of the library on every OT backend, and the
+//! shipped network. Set-up included; use `sirnn bench` and `sirnn run` for two processes and a real socket.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use sirnn::model::{Extra, Items, Model, build_with};
+use sirnn::ops::{OPERATIONS, Params, inputs};
+use sirnn::pair;
+use sirnn::plan::Plan;
+use sirnn::program::{Goal, Profile, Rates};
+use sirnn_backends::ot;
+use sirnn_benches::configure;
+use std::path::Path;
+
+fn profile(backend: &str, goal: Goal) -> Profile {
+    Profile { goal, rates: Rates::of(ot::lookup(backend).expect("a registered backend")) }
+}
+
+fn operations(c: &mut Criterion) {
+    for backend in ["iknp", "ferret"] {
+        let mut group = c.benchmark_group(format!("operation/{backend}"));
+        group.sample_size(10);
+        for op in OPERATIONS {
+            // Matrices and tournaments work on rows: fewer of them.
+            let n = if matches!(op.name, "matmul" | "conv" | "argmax" | "l2norm") { 64 } else { 4096 };
+            let params = Params { n, out_width: 32, ..Params::default() };
+            let plan = match op.plan(&params, profile(backend, Goal::Bytes)) {
+                Ok(plan) => plan,
+                Err(e) => panic!("{}: {e}", op.name),
+            };
+            let inputs = inputs(&plan.program, 1);
+            group.throughput(Throughput::Elements(n as u64));
+            group.bench_function(op.name, |b| {
+                b.iter(|| pair::run(&plan, backend, &inputs).expect("both parties follow the plan"));
+            });
+        }
+        group.finish();
+    }
+}
+
+fn digits(c: &mut Criterion) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/digits");
+    let Model { description, weights } = Model::load(&folder).expect("the shipped model");
+    let items = Items::load(&folder.join("inputs.npy"), &description).expect("its inputs");
+    let mut group = c.benchmark_group("digits");
+    group.sample_size(10);
+    for (fuse, batch) in [(true, 1), (true, 32), (false, 1), (false, 32)] {
+        let profile = profile("iknp", Goal::Time { bits_per_second: 3e9, latency: 4e-4 });
+        let program = build_with(&description, batch, profile, Extra { hidden: false, fuse }).expect("a valid model");
+        let plan = Plan::new(program, profile);
+        let mut inputs = weights.inputs(&description);
+        inputs.extend(items.inputs(0..batch));
+        group.throughput(Throughput::Elements(batch as u64));
+        let name = if fuse { "fused" } else { "separate" };
+        group.bench_function(BenchmarkId::new(name, batch), |b| {
+            b.iter(|| pair::run(&plan, "iknp", &inputs).expect("both parties follow the plan"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group! { name = benches; config = configure(); targets = operations, digits }
+criterion_main!(benches);
