@@ -51,6 +51,9 @@ impl Function for Relu {
         if self.width == 0 || self.width > 64 {
             return refuse(name, format!("no ring of {} bits", self.width));
         }
+        if self.shift >= 64 {
+            return refuse(name, format!("a shift by {} (0..64)", self.shift));
+        }
         if self.six.is_some_and(|six| six <= 0 || six >= 1 << 63) {
             return refuse(name, format!("an upper bound of {} (1..2^63)", self.six.expect("just seen")));
         }

@@ -3,8 +3,9 @@
 //! Two private numbers: `a > b` iff `a + (2^w - 1 - b)` carries out of bit `w`; `a = b` iff that sum is all ones. So both are taps of
 //! the tree of [`carries`](super::carries). Ranges that begin elsewhere than at 0 are moved there first, each party its own number.
 //!
-//! Two shared numbers: `a > b` is the sign of `b - a` in a ring that holds every difference of the two ranges: one slack bit where both
-//! fill their rings, since in the numbers' own ring the difference of two of them can wrap. `a = b` iff the shares of `a - b` sum to
+//! Two shared numbers: `a > b` is the sign of `b - a` if their ring holds every difference of the two ranges: one slack bit. Where both fill the ring
+//! the difference can wrap, and does not only if their top bits (from the least number on) agree; if these differ, they tell. So three
+//! trees side by side and one AND take the place of an extension of both. `a = b` iff the shares of `a - b` sum to
 //! zero; here no slack is needed if both ranges lie in one window of the ring's size.
 //!
 //! The wrap of a sharing is the majority of both top bits and the carry into the top bit. Given an XOR-shared sign (the carry
@@ -117,15 +118,27 @@ fn against(cx: &mut Cx, name: &str, a: Own, b: Own) -> Build<(Own, Own)> {
 impl Cx {
     /// `a > b` for shared numbers.
     pub fn greater(&mut self, a: Int, b: Int) -> Build<Bit> {
-        let (lo, hi) = (self.ty(b).lo - self.ty(a).hi, self.ty(b).hi - self.ty(a).lo);
+        let (x, y) = (self.ty(a), self.ty(b));
+        let (lo, hi) = (y.lo - x.hi, y.hi - x.lo);
+        let (least, most) = (x.lo.min(y.lo), x.hi.max(y.hi));
         let width = signed_bits(lo, hi);
-        if width > 64 {
-            return refuse("greater", format!("a difference of {width} bits, 64 are supported"));
+        if width <= x.width().max(y.width()) {
+            let (a, b) = (self.extend(a, width)?, self.extend(b, width)?);
+            let difference = self.sub(b, a);
+            let difference = self.retype(difference, lo, hi);
+            return self.negative(difference);
         }
-        let (a, b) = (self.extend(a, width)?, self.extend(b, width)?);
+        let width = bits_for(most - least).max(1);
+        if width > 64 {
+            return refuse("greater", format!("numbers between {least} and {most} differ by more than 64 bits"));
+        }
+        let [a, b] = [self.extend(a, width)?, self.extend(b, width)?].map(|v| self.offset(v, -least));
         let difference = self.sub(b, a);
-        let difference = self.retype(difference, lo, hi);
-        self.negative(difference)
+        let (top, other) = (self.top_bit(a)?, self.top_bit(b)?);
+        let below = self.top_bit(difference)?;
+        let (apart, change) = (self.xor(top, other), self.xor(below, top));
+        let change = self.and(apart, change);
+        Ok(self.xor(below, change))
     }
 
     /// `a = b` for shared numbers.

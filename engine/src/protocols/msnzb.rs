@@ -13,7 +13,7 @@
 //! the look-up as one more, XOR-shared, bit of the index. With KK13 digits of 5 to 7 bits are best. What a caller needs of the index is
 //! looked up directly: the one-hot vector, the bits of the index, or those of an exponent that depends on it.
 //!
-//! Rounds: carries, (B2A,) 2, prefix, 1. For 32 bits one-hot: 10.
+//! Rounds: carries, (B2A,) 2, prefix, 1. For 32 bits one-hot: 9, about 1,060 bytes with IKNP.
 
 use super::carries::{Want, carries, price};
 use crate::program::{Bit, Build, Cx, Function, Goal, Int, Profile, Reg, bits_for, refuse};

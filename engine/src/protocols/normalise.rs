@@ -73,6 +73,9 @@ fn rescale(cx: &mut Cx, name: &str, rounding: Rounding, x: Int, by: i32) -> Buil
     if by == 0 {
         return Ok(x);
     }
+    if by >= 64 {
+        return refuse(name, format!("a shift by {by} (at most 63)"));
+    }
     if by < 0 {
         let width = cx.width(x) + by.unsigned_abs();
         if width > 64 {
@@ -101,6 +104,9 @@ impl Function for AddScaled {
         let (n, period) = (cx.len(a), cx.len(b));
         if n > 0 && (period == 0 || n % period != 0) {
             return refuse(self.name(), format!("{period} numbers do not repeat to {n}"));
+        }
+        if self.last >= 64 || self.width == 0 || self.width > 64 {
+            return refuse(self.name(), format!("a shift by {} to {} bits", self.last, self.width));
         }
         if self.minus {
             // The smallest number's opposite may need a bit more.
@@ -159,7 +165,7 @@ impl Function for BatchNorm {
         let b = cx.repeat(b, cx.len(x) / channels);
         let sum = cx.add(a, b);
         let up = (-self.product).max(0) as u32;
-        if up >= self.width {
+        if up >= self.width || self.width > 64 || self.product >= 64 {
             return refuse(name, format!("a shift by {} in {} bits", self.product, self.width));
         }
         let shift =

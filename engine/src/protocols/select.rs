@@ -44,7 +44,7 @@ pub(super) fn tournament(
     let ty = cx.ty(x).clone();
     let classes = count as i128;
     let width = signed_bits(ty.lo - ty.hi, ty.hi - ty.lo);
-    if width > 64 {
+    if count > 1 && width > 64 {
         return refuse(name, format!("differences of {width} bits, 64 are supported"));
     }
     let mut values = if count > 1 { cx.extend(x, width)? } else { x };

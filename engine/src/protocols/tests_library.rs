@@ -9,6 +9,7 @@ use super::{
     conv::SharedConv,
     division::*,
     linear::ScaledLinear,
+    lookup::PrivateLookup,
     matmul_shared::MatMul,
     msnzb::*,
     normalise::*,
@@ -108,6 +109,21 @@ fn figures() {
         &|cx, ins| cx.call(DivideGeneral { reference: div.clone(), width: 16 }, ins),
         0.0,
     );
+    let both = [(16, signed(16)), (16, signed(16))];
+    show("equal 32", &[(32, signed(32)), (32, signed(32))], &|cx, ins| cx.call(Equal, ins), 404.0);
+    show("square 16 -> 32, slack", &[(16, signed(15))], &|cx, ins| cx.call(Product { width: 32 }, &[ins[0]; 2]), 0.0);
+    let norm = L2Normalise::new(64, 16, 12, 7, Rounding::Floor, 16).unwrap();
+    show("l2norm 64 channels", &both[..1], &|cx, ins| cx.call(norm.clone(), ins), 0.0);
+    show("max of 16, per number", &both[..1], &|cx, ins| cx.call(Max { classes: 16 }, ins), 0.0);
+    // 256 x 256 times 256 x 256, per element of an operand.
+    show(
+        "matmul 256, slack",
+        &[(16, signed(15)); 2],
+        &|cx, ins| cx.call(MatMul { inner: 256, outer: 256, width: 40 }, ins),
+        0.0,
+    );
+    let sigmoid = Sigmoid { reference: math::Sigmoid::new(32, 20, 20).unwrap(), stride: 0, width: 22 };
+    show("sigmoid 32 20 20", &[(32, signed(32))], &|cx, ins| cx.call(sigmoid.clone(), ins), 0.0);
     for (name, params, bytes, rounds) in rows {
         let plan = ops::find(name).unwrap().plan(&params, Profile::default()).unwrap();
         let (r, b) = cost(&plan, params.n);
@@ -191,7 +207,7 @@ fn comparisons_of_shared_numbers() {
             one(Equal, &[(4, a), (4, b)], values.to_vec(), seed);
         }
     }
-    for width in [1, 2, 17, 32, 61, 62] {
+    for width in [1, 2, 17, 32, 61, 63, 64] {
         let values = vec![
             spread(90, signed(width)),
             [spread(30, signed(width)), spread(80, signed(width)).split_off(20)].concat(),
@@ -199,9 +215,8 @@ fn comparisons_of_shared_numbers() {
         one(Greater, &[(width, signed(width)); 2], values.clone(), 5);
         one(Equal, &[(width, signed(width)); 2], values, 5);
     }
-    // A private operand after all may be as wide as a ring; a shared difference of such is not.
-    let p = program(&[(64, signed(64), 1), (64, signed(64), 1)], |cx, ins| cx.call(Greater, ins));
-    assert!(p.unwrap_err().to_string().contains("65 bits"));
+    let p = program(&[(64, signed(64), 1), (64, (0, u64::MAX.into()), 1)], |cx, ins| cx.call(Greater, ins));
+    assert!(p.unwrap_err().to_string().contains("64 bits"));
 }
 
 #[test]
@@ -488,6 +503,26 @@ fn pools() {
             }
             one(DivideBy { divisor, rounding, width: 31 }, &[(30, signed(30))], vec![spread(300, signed(30))], 1);
         }
+    }
+}
+
+#[test]
+fn tables_of_the_server() {
+    for (d, units) in [(1u32, 1usize), (4, 3), (9, 2)] {
+        let size = units << d;
+        let mut cx = Cx::new(Profile::default());
+        let x = cx.input("x0", Party::P1, d, 70, (0, (1 << d) - 1));
+        let tables = [("x1", 11), ("x2", 64)].map(|(name, w)| cx.input(name, Party::P0, w, size, signed(w)).0);
+        let x = cx.call(Share, &[x.0]).unwrap()[0];
+        let found = cx.call(PrivateLookup { units }, &[x, tables[0], tables[1]]).unwrap();
+        for (i, y) in found.into_iter().enumerate() {
+            let y = cx.call(Reveal { to: Party::P1 }, &[y]).unwrap()[0];
+            cx.output(&format!("y{i}"), Own(y));
+        }
+        let p = cx.finish();
+        let values = inputs(&[spread(70, (0, (1 << d) - 1)), spread(size, signed(11)), spread(size, signed(64))]);
+        check(&p, &values, 1).unwrap();
+        check_real(p, &values, "iknp");
     }
 }
 
