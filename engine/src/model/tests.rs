@@ -344,7 +344,7 @@ fn tables_of_items() {
         ("1,2,3,4\n1,2,3,4,5", "line 2: 5 numbers"),
         ("1,2,x,4", "line 1, number 3: \"x\" is no number"),
         ("1,2,3,4\n5,128,7,8", "item 1, step 0, feature 1: 128 does not fit 8 bits"),
-        ("1,2,3.99,4", "item 0, step 1, feature 1: 4 does not fit 8 bits at scale 5"),
+        ("1,2,3.9,4", "item 0, step 1, feature 1: 4 does not fit 8 bits at scale 5"),
         ("1,2,3.5,nan", "item 0, step 1, feature 1: NaN is not a finite number"),
     ] {
         assert!(Items::from_csv(text, &d).unwrap_err().to_string().contains(want), "{text}");

@@ -8,7 +8,7 @@
 //!
 //! Functions ([`Function`]) have two faces: `clear` says on integers what the result *is*, `lower` says how two
 //! parties get it. Every call of one is recorded with its operands, so that the ideal machine can compare both at
-//! every boundary ([`ideal::Machine::check`]) and name the first function that is wrong.
+//! every boundary ([`ideal::Machine::new`]) and name the first function that is wrong.
 
 pub mod clear;
 pub mod ideal;

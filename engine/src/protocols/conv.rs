@@ -1,7 +1,7 @@
 //! Two-dimensional convolutions: strided, padded, grouped, depthwise.
 //!
 //! With weights of the server a convolution is an [`Inst::Linear`](sirnn_backends::inst::Inst::Linear) of its own: `Linear` and `ScaledLinear` of
-//! [`linear`](super::linear) with [`LinearOp::Conv`](sirnn_backends::inst::LinearOp::Conv). Online the client sends its masked images, once per element and not once per
+//! [`linear`](super::linear) with [`LinearOp::Conv`]. Online the client sends its masked images, once per element and not once per
 //! patch: one message of the ring's width per element. Offline it is the product of the matrix of patches with the weights, whose bits' OTs serve all
 //! places and images.
 //!
