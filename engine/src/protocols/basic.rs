@@ -1,6 +1,6 @@
 //! Functions without communication, and the two ends of a computation: sharing what a party owns, revealing a result.
 
-use super::bits::signed_bits;
+use super::bits::{require_ring, signed_bits};
 use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse, signed};
 use sirnn_backends::inst::{Inst, Party};
 
@@ -92,6 +92,7 @@ impl Function for Wrap {
         vec![ins[0].iter().map(|&x| crate::fixed::wrap(x, self.width, true)).collect()]
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        require_ring(self.name(), self.width)?;
         let ty = cx.ty(ins[0]);
         let (lo, hi) = signed(self.width);
         if ty.lo >= lo && ty.hi <= hi {
@@ -142,6 +143,7 @@ impl Function for Constant {
         vec![self.values.clone()]
     }
     fn lower(&self, cx: &mut Cx, _: &[Reg]) -> Build<Vec<Reg>> {
+        require_ring(self.name(), self.width)?;
         let value = cx.public(self.width, self.values.clone());
         let (lo, hi) = self.range;
         if cx.ty(value).lo < lo || cx.ty(value).hi > hi {

@@ -122,6 +122,16 @@ pub fn signed_bits(lo: i128, hi: i128) -> u32 {
     1 + magnitude(lo).max(magnitude(hi))
 }
 
+/// Refuses a ring that there is not.
+pub(super) fn require_ring(name: &str, width: u32) -> Build<()> {
+    if (1..=64).contains(&width) { Ok(()) } else { refuse(name, format!("no ring of {width} bits")) }
+}
+
+/// Refuses what is not one shared bit per element.
+fn require_bit(cx: &Cx, name: &str, bit: Reg) -> Build<()> {
+    if cx.ty(bit).ring == Ring::Xor(1) { Ok(()) } else { refuse(name, "a shared bit is expected") }
+}
+
 /// `x >= 0 ? 0 : 1`, XOR-shared. Paper: MSB.
 #[derive(Debug)]
 pub struct Sign;
@@ -153,6 +163,8 @@ impl Function for BitToArithmetic {
         vec![ins[0].to_vec()]
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        require_ring(self.name(), self.width)?;
+        require_bit(cx, self.name(), ins[0])?;
         Ok(vec![cx.b2a(Bit(ins[0]), self.width).0])
     }
 }
@@ -169,6 +181,10 @@ impl Function for Mux {
         vec![ins[0].iter().zip(ins[1]).map(|(b, x)| b * x).collect()]
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        require_bit(cx, self.name(), ins[0])?;
+        if cx.len(ins[0]) != cx.len(ins[1]) {
+            return refuse(self.name(), format!("{} bits and {} numbers", cx.len(ins[0]), cx.len(ins[1])));
+        }
         Ok(vec![cx.mux(Bit(ins[0]), Int(ins[1])).0])
     }
 }

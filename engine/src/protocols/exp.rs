@@ -7,6 +7,7 @@
 //!
 //! Rounds for 16 bits, scale 12: digits 3, table 2, product 1, truncation 4.
 
+use super::bits::require_ring;
 use super::lookup::{Column, Digits, Lookup};
 use super::product::{Product, ScaledProduct};
 use super::shift::{Shift, truncate_and_reduce};
@@ -36,6 +37,7 @@ impl Function for Exp {
         if cx.ty(ins[0]).hi > 0 {
             return refuse("exp", format!("the operand can be positive (up to {})", cx.ty(ins[0]).hi));
         }
+        require_ring("exp", self.width)?;
         let n = cx.neg(Int(ins[0]));
         Ok(vec![exp_of_negated(cx, n, &self.reference, self.stride, &[(0, self.width)])?[0].0])
     }
@@ -45,6 +47,9 @@ impl Function for Exp {
 /// itself in a ring of `w` bits. All cuts come from one carry tree.
 pub fn exp_of_negated(cx: &mut Cx, n: Int, exp: &math::Exp, stride: u32, cuts: &[(u32, u32)]) -> Build<Vec<Int>> {
     let s = exp.s_out;
+    if stride >= exp.digits[0].bits {
+        return refuse("exp", format!("{stride} zero bits in a digit of {}", exp.digits[0].bits));
+    }
     let widths: Vec<u32> =
         exp.digits.iter().enumerate().map(|(i, d)| if i == 0 { d.bits - stride } else { d.bits }).collect();
     let total: u32 = widths.iter().sum();

@@ -4,6 +4,7 @@
 //! 1-of-`2^d` OT. Any number of output columns travel in the same message, each in the ring that its consumer wants: extensions
 //! after a look-up are free. Rounds: 2. Bits: `d + 2^d * (sum of column widths)`.
 
+use super::bits::require_ring;
 use super::shift::truncate_and_reduce;
 use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse};
 use sirnn_backends::inst::{Inst, Party, Ring, Table};
@@ -44,8 +45,14 @@ impl Function for Lookup {
         if self.columns.iter().any(|c| c.entries.len() != 1 << d) {
             return refuse("lut", format!("every column needs {} entries", 1u32 << d));
         }
-        if self.columns.iter().map(|c| c.width).sum::<u32>() > 128 {
-            return refuse("lut", "an entry has more than 128 bits");
+        if self.columns.is_empty() || self.columns.iter().map(|c| c.width).sum::<u32>() > 128 {
+            return refuse("lut", "an entry has between 1 and 128 bits");
+        }
+        if ty.lo < 0 || ty.hi >= 1 << d {
+            return refuse("lut", format!("an index in {}..={} where 0..2^{d} is expected", ty.lo, ty.hi));
+        }
+        for column in &self.columns {
+            require_ring("lut", column.width)?;
         }
         let columns: Vec<_> = self.columns.iter().map(|c| (Ring::Add(c.width as u8), c.entries.as_slice())).collect();
         let index = Party::BOTH.map(|p| cx.view(Int(ins[0]), p));
@@ -75,6 +82,10 @@ impl Function for PrivateLookup {
         let (d, len) = (cx.width(ins[0]), cx.len(ins[0]));
         if d > MAX_INDEX {
             return refuse(self.name(), format!("an index of {d} bits; {MAX_INDEX} is the limit"));
+        }
+        let ty = cx.ty(ins[0]);
+        if ty.lo < 0 || ty.hi >= 1 << d {
+            return refuse(self.name(), format!("an index in {}..={} where 0..2^{d} is expected", ty.lo, ty.hi));
         }
         let columns: Vec<Ty> = ins[1..].iter().map(|&c| cx.ty(c).clone()).collect();
         if self.units == 0 || columns.iter().any(|c| c.holder != Holder::Only(Party::P0) || c.len != self.units << d) {

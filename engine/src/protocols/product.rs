@@ -17,6 +17,7 @@
 //!
 //! Rounds: 1 with slack (or no wrap terms), else comparison + 1.
 
+use super::bits::require_ring;
 use super::carries::{Want, carries};
 use super::shift::Shift;
 use crate::program::{Build, Cx, Function, Int, Own, Reg, refuse};
@@ -242,9 +243,7 @@ impl Function for Product {
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         let (lo, hi) = corners(cx, self.name(), ins)?;
-        if self.width == 0 || self.width > 64 {
-            return refuse("product", format!("no ring of {} bits", self.width));
-        }
+        require_ring(self.name(), self.width)?;
         let (x, y) = (Int(ins[0]), Int(ins[1]));
         let product = if x == y { square(cx, x, self.width)? } else { multiply(cx, x, y, self.width)? };
         Ok(vec![cx.retype(product, lo, hi).0])

@@ -8,14 +8,14 @@
 //! `floor(x / 2^S) = (x0 >> S) + (x1 >> S) + c - 2^(w-S) W`
 //!
 //! * The last term vanishes if the result's ring has at most `w - S` bits: truncate-and-reduce. `S = 0` is extension.
-//! * `c` and `W` are taps of one [`carries`](super::carries::carries) tree. With one slack bit (`x < 2^(w-1)`) `W` is free of comparison: it is
+//! * `c` and `W` are taps of one [`carries`] tree. With one slack bit (`x < 2^(w-1)`) `W` is free of comparison: it is
 //!   the OR of the shares' top bits, `W = 1 - (1-t0)(1-t1)`, one private product: extension takes one round.
 //! * Toward zero, a negative `x` whose discarded bits are not all zero gets 1 more. Sign, carry and zero test come from the same tree; the
 //!   sign is the carry into the top bit xor both top bits. Division after a floor (`floor > 0`) tests bits `floor..S`.
 //!
 //! Rounds: tree + 1 (B2A of carry and wrap), + 1 more for toward zero (sign AND not-zero).
 
-use super::bits::signed_bits;
+use super::bits::{require_ring, signed_bits};
 use super::carries::{Want, carries};
 use crate::program::{Build, Cx, Function, Int, Reg, Ty, bits_for, refuse};
 use sirnn_backends::inst::Party;
@@ -99,9 +99,7 @@ impl Function for Shift {
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         let x = Int(ins[0]);
         let ty = cx.ty(x).clone();
-        if self.width == 0 || self.width > 64 {
-            return refuse(self.name(), format!("no ring of {} bits", self.width));
-        }
+        require_ring(self.name(), self.width)?;
         let y = if self.rounding == Rounding::Floor || self.shift == 0 || ty.lo >= 0 {
             self.down_to(cx, x)?
         } else if let Some(up) = self.negative_up(&ty) {
@@ -271,6 +269,7 @@ pub fn truncate_and_reduce(cx: &mut Cx, x: Int, cuts: &[(u32, u32)]) -> Build<Ve
 impl Cx {
     /// `x` in a ring of `width` bits, same value. Free if narrower; one round with slack, else a comparison.
     pub fn extend(&mut self, x: Int, width: u32) -> Build<Int> {
+        require_ring("extend", width)?;
         if width <= self.width(x) { Ok(self.reduce(x, width)) } else { self.call_int(Shift::down(0, width), &[x.0]) }
     }
 }

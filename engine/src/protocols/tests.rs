@@ -3,7 +3,7 @@
 use super::test_support::{Inputs, all, check, check_real, inputs, one, program};
 use super::{basic::*, bits::*, exp::Exp, linear::*, lookup::*, product::*, select::ArgMax, shift::*, sigmoid::*};
 use crate::fixed::math;
-use crate::program::{Cx, Own, Profile, ideal::Machine, signed};
+use crate::program::{Build, Cx, Own, Profile, Reg, ideal::Machine, signed};
 use proptest::prelude::*;
 use sirnn_backends::inst::{LinearOp, Party};
 
@@ -244,4 +244,51 @@ fn real_transfers_compute_the_same() {
         .unwrap();
         check_real(p, &inputs(&[x.clone(), y.clone()]), backend);
     }
+}
+
+/// Found by fuzzing: every one of these was a panic.
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let refused = |operands: &[(u32, (i128, i128), usize)], f: &dyn Fn(&mut Cx, &[Reg]) -> Build<Vec<Reg>>, why: &str| {
+        let error = program(operands, f).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    };
+    // A product of 64-bit numbers without sign is no integer of 128 bits with one.
+    let unsigned = (64, (0, u64::MAX.into()), 2);
+    refused(&[unsigned; 2], &|cx, ins| cx.call(Product { width: 64 }, ins), "127 bits");
+    refused(&[unsigned; 2], &|cx, ins| cx.call(ScaledProduct(Shift::down(3, 8)), ins), "127 bits");
+    let numbers = [(8, signed(8), 2), (8, signed(8), 3)];
+    refused(&numbers, &|cx, ins| cx.call(Product { width: 16 }, ins), "2 and 3 elements");
+    refused(
+        &numbers,
+        &|cx, ins| {
+            let bit = cx.call(Sign, &ins[..1])?[0];
+            cx.call(Mux, &[bit, ins[1]])
+        },
+        "2 bits and 3 numbers",
+    );
+    for width in [0, 65, 300] {
+        let why = format!("no ring of {width} bits");
+        refused(&numbers, &|cx, ins| cx.call(Product { width }, &[ins[0], ins[0]]), &why);
+        refused(&numbers, &|cx, ins| cx.call(Add { width }, &[ins[0], ins[0]]), &why);
+        refused(&numbers, &|cx, ins| cx.call(Wrap { width }, &ins[..1]), &why);
+        refused(&numbers, &|cx, _| cx.call(Constant { values: vec![0], width, range: (0, 0) }, &[]), &why);
+        refused(
+            &numbers,
+            &|cx, ins| {
+                let bit = cx.call(Sign, &ins[..1])?;
+                cx.call(BitToArithmetic { width }, &bit)
+            },
+            &why,
+        );
+        let column = Column { width, entries: std::sync::Arc::new(vec![0; 4]) };
+        let lookup = Lookup { columns: vec![column] };
+        let index = [(2, (0, 3), 1)];
+        refused(&index, &|cx, ins| cx.call(lookup.clone(), ins), if width > 128 { "128 bits" } else { &why });
+    }
+    let lookup = Lookup { columns: vec![Column { width: 3, entries: std::sync::Arc::new(vec![0; 4]) }] };
+    refused(&[(2, signed(2), 1)], &|cx, ins| cx.call(lookup.clone(), ins), "an index in -2..=1");
+    refused(&[(2, (0, 3), 1)], &|cx, ins| cx.call(Lookup { columns: vec![] }, ins), "between 1 and 128 bits");
+    let exp = Exp { reference: math::Exp::new(3, 1, 4).unwrap(), stride: 3, width: 6 };
+    refused(&[(3, (-4, 0), 1)], &|cx, ins| cx.call(exp.clone(), ins), "3 zero bits in a digit of 3");
 }
