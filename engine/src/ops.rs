@@ -5,12 +5,13 @@
 use crate::fixed::math;
 use crate::plan::Plan;
 use crate::program::{Bit, Build, Cx, Int, Own, Profile, Program, Reg, refuse, signed};
+use crate::protocols::normalise::L2Normalise;
 use crate::protocols::shift::{Rounding, Shift};
 use crate::protocols::{
     activation, carries, division, exp, linear, lookup, msnzb, pool, product, reciprocal, roots, select, sigmoid,
 };
 use crate::run::Inputs;
-use sirnn_backends::inst::{LinearOp, Party};
+use sirnn_backends::inst::{Conv, LinearOp, Party};
 use sirnn_kernels::aes::Prg;
 use std::sync::Arc;
 
@@ -183,6 +184,17 @@ pub const OPERATIONS: &[Operation] = &[
         },
     },
     Operation {
+        name: "conv",
+        about: "n images of 8 x 8 x 8 numbers, convolved with 8 filters of 3 x 3 of the server (--width, --out-width)",
+        lower: |cx, p| {
+            let conv = Conv { image: [8; 3], kernel: [3; 2], stride: [1; 2], padding: [1; 4], groups: 1, filters: 8 };
+            let op = LinearOp::Conv(conv);
+            let w = cx.input("w", Party::P0, 8, op.weights(), signed(8));
+            let x = operand(cx, "x", p, p.n * 512);
+            cx.call(linear::Linear { op, width: p.out_width }, &[w.0, x.0]).map(drop)
+        },
+    },
+    Operation {
         name: "exp",
         about: "exponential of negative numbers (--width, --scale-in, --scale-out, --out-width)",
         lower: |cx, p| {
@@ -268,6 +280,16 @@ pub const OPERATIONS: &[Operation] = &[
             let x = operand(cx, "x", p, 4 * p.n);
             let window = pool::Window { image: [2, 2, 1], size: [2, 2], stride: [2, 2], padding: [0; 4] };
             cx.call(pool::MaxPool(window), &[x.0]).map(drop)
+        },
+    },
+    Operation {
+        name: "l2norm",
+        about: "L2-normalise n rows of 64 numbers (--width, --scale-in, --out-width)",
+        lower: |cx, p| {
+            let shift = p.scale_in / 2 + 2;
+            let f = L2Normalise::new(64, p.width, p.scale_in, shift, Rounding::Floor, p.out_width)?;
+            let x = operand(cx, "x", p, p.n * 64);
+            cx.call(f, &[x.0]).map(drop)
         },
     },
     Operation {
@@ -397,4 +419,39 @@ fn sum_range(program: &Program, share: Reg) -> Option<(i128, i128)> {
     let reader = |reg: Reg| nodes.iter().find(|n| n.ins.contains(&reg)).map(|n| n.outs[0]);
     let operand = reader(reader(reader(share)?)?)?;
     Some((program.ty(operand).lo, program.ty(operand).hi))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pair;
+
+    #[test]
+    fn every_operation_runs_as_planned() {
+        for op in OPERATIONS {
+            for n in [0, 1, 3] {
+                let params = Params { n, out_width: 32, ..Params::default() };
+                let plan = op.plan(&params, Profile::default()).unwrap_or_else(|e| panic!("{}: {e}", op.name));
+                let inputs = inputs(&plan.program, 7);
+                let ran = pair::run(&plan, "iknp", &inputs);
+                assert!(ran.is_ok(), "{} for {n}: {:?}", op.name, ran.err());
+            }
+        }
+    }
+
+    #[test]
+    fn parameters_that_make_no_sense_are_refused() {
+        let wrong = [
+            ("sext", Params { width: 0, ..Params::default() }),
+            ("sext", Params { out_width: 65, ..Params::default() }),
+            ("lut", Params { digit: 13, ..Params::default() }),
+            ("exp", Params { scale_out: 63, ..Params::default() }),
+            ("rsqrt", Params { scale_in: 40, ..Params::default() }),
+            ("zext", Params { width: 1, slack: true, ..Params::default() }),
+            ("tr", Params { shift: 64, ..Params::default() }),
+        ];
+        for (name, params) in wrong {
+            assert!(find(name).unwrap().plan(&params, Profile::default()).is_err(), "{name} {params:?}");
+        }
+    }
 }
