@@ -6,6 +6,7 @@
 //!
 //! Rounds: 1 (+ extension + rescale). Bytes online: the ring's width per input element.
 
+use super::product::corners;
 use super::shift::Shift;
 use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse};
 use sirnn_backends::inst::{Inst, LinearOp, Party, Ring};
@@ -44,15 +45,13 @@ fn apply(op: LinearOp, w: &[i128], x: &[i128]) -> Vec<i128> {
 }
 
 /// Range of the result: from the declared range of the weights, not from their values.
-fn range(cx: &Cx, op: LinearOp, w: Reg, x: Reg) -> (i128, i128) {
-    let (w, x) = (cx.ty(w), cx.ty(x));
+fn range(cx: &Cx, name: &str, op: LinearOp, ins: &[Reg]) -> Build<(i128, i128)> {
     let terms = match op {
-        LinearOp::MatMul { inner, .. } => i128::from(inner),
+        LinearOp::MatMul { inner, .. } => inner as usize,
         LinearOp::Scale { .. } => 1,
-        LinearOp::Conv(conv) => conv.patch() as i128,
+        LinearOp::Conv(conv) => conv.patch(),
     };
-    let all = [w.lo * x.lo, w.lo * x.hi, w.hi * x.lo, w.hi * x.hi];
-    (terms * all.iter().min().expect("four"), terms * all.iter().max().expect("four"))
+    corners(name, cx.ty(ins[0]), cx.ty(ins[1]), terms)
 }
 
 fn check(cx: &Cx, name: &str, op: LinearOp, ins: &[Reg]) -> Build<()> {
@@ -87,7 +86,7 @@ impl Function for Linear {
         if self.width > 64 {
             return refuse(self.name(), format!("the product needs {} bits, 64 are supported", self.width));
         }
-        let (lo, hi) = range(cx, self.op, ins[0], ins[1]);
+        let (lo, hi) = range(cx, self.name(), self.op, ins)?;
         let weight_bits = cx.width(ins[0]) as u8;
         let x = cx.extend(Int(ins[1]), self.width)?;
         let width = self.width as u8;
@@ -107,7 +106,7 @@ impl Function for ScaledLinear {
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         check(cx, self.name(), self.op, ins)?;
-        let (lo, hi) = range(cx, self.op, ins[0], ins[1]);
+        let (lo, hi) = range(cx, self.name(), self.op, ins)?;
         let width = self.shift.ring_for(lo, hi);
         let y = cx.call_int(Linear { op: self.op, width }, ins)?;
         Ok(vec![cx.call_int(self.shift, &[y.0])?.0])

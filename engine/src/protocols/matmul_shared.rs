@@ -13,7 +13,8 @@
 //! Rounds: 1 if both have slack (or fill the ring), 2 to extend the other one; without slack a comparison more. Bytes: per OT and direction one COT and
 //! `1 + outer (l - i)` bits.
 
-use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, bits_for, refuse};
+use super::product::corners;
+use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse};
 use sirnn_backends::inst::{Inst, Party, Ring};
 
 /// Rows of `inner` shared numbers times a shared matrix `[inner, outer]`, in a ring of `width` bits. Operands: rows, matrix.
@@ -100,11 +101,7 @@ impl Function for MatMul {
             return refuse(name, "a matrix of 2^32 elements");
         }
         let rows = cx.len(x) / inner;
-        let (a, b) = (cx.ty(x), cx.ty(y));
-        let corners = [a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi];
-        let terms = inner as i128;
-        let lo = terms * corners.iter().min().expect("four");
-        let hi = terms * corners.iter().max().expect("four");
+        let (lo, hi) = corners(name, cx.ty(x), cx.ty(y), inner)?;
         let rates = cx.profile.rates;
         let price = |x: Int, rows: usize, outer: usize| -> f64 {
             let bits = choices(cx, x, l);
@@ -118,7 +115,6 @@ impl Function for MatMul {
             let product = multiply(cx, yt, xt, [outer, inner, rows], l)?;
             cx.gather(product, transposed(outer, rows))
         };
-        debug_assert!(bits_for(hi - lo) < 127);
         Ok(vec![cx.retype(product, lo, hi).0])
     }
 }

@@ -20,7 +20,7 @@
 use super::bits::require_ring;
 use super::carries::{Want, carries};
 use super::shift::Shift;
-use crate::program::{Build, Cx, Function, Int, Own, Reg, refuse};
+use crate::program::{Build, Cx, Function, Int, Own, Reg, Ty, refuse};
 use sirnn_backends::inst::Party;
 
 /// `x y` in a ring of `width` bits.
@@ -217,21 +217,22 @@ fn square(cx: &mut Cx, x: Int, l: u32) -> Build<Int> {
     Ok(sum)
 }
 
+/// Range of a sum of `terms` products.
+pub(super) fn corners(name: &str, x: &Ty, y: &Ty, terms: usize) -> Build<(i128, i128)> {
+    let product = |a: i128, b: i128| a.checked_mul(b)?.checked_mul(terms as i128);
+    match [product(x.lo, y.lo), product(x.lo, y.hi), product(x.hi, y.lo), product(x.hi, y.hi)] {
+        [Some(a), Some(b), Some(c), Some(d)] => Ok((a.min(b).min(c).min(d), a.max(b).max(c).max(d))),
+        _ => refuse(name, format!("a product of {}..={} and {}..={} has more than 127 bits", x.lo, x.hi, y.lo, y.hi)),
+    }
+}
+
 /// Range of a product of two vectors of the same length.
-fn corners(cx: &Cx, name: &str, ins: &[Reg]) -> Build<(i128, i128)> {
+fn range(cx: &Cx, name: &str, ins: &[Reg]) -> Build<(i128, i128)> {
     let (x, y) = (cx.ty(ins[0]), cx.ty(ins[1]));
     if x.len != y.len {
         return refuse(name, format!("{} and {} elements", x.len, y.len));
     }
-    let all = [(x.lo, y.lo), (x.lo, y.hi), (x.hi, y.lo), (x.hi, y.hi)].map(|(a, b)| a.checked_mul(b));
-    match all {
-        // A square is not negative.
-        [Some(a), _, _, Some(d)] if ins[0] == ins[1] => {
-            Ok((if x.lo <= 0 && x.hi >= 0 { 0 } else { a.min(d) }, a.max(d)))
-        }
-        [Some(a), Some(b), Some(c), Some(d)] => Ok((a.min(b).min(c).min(d), a.max(b).max(c).max(d))),
-        _ => refuse(name, format!("a product of {}..={} and {}..={} has more than 127 bits", x.lo, x.hi, y.lo, y.hi)),
-    }
+    corners(name, x, y, 1)
 }
 
 impl Function for Product {
@@ -242,7 +243,7 @@ impl Function for Product {
         vec![ins[0].iter().zip(ins[1]).map(|(x, y)| x * y).collect()]
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
-        let (lo, hi) = corners(cx, self.name(), ins)?;
+        let (lo, hi) = range(cx, self.name(), ins)?;
         require_ring(self.name(), self.width)?;
         let (x, y) = (Int(ins[0]), Int(ins[1]));
         let product = if x == y { square(cx, x, self.width)? } else { multiply(cx, x, y, self.width)? };
@@ -258,7 +259,7 @@ impl Function for ScaledProduct {
         vec![ins[0].iter().zip(ins[1]).map(|(x, y)| self.0.of(x * y)).collect()]
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
-        let (lo, hi) = corners(cx, self.name(), ins)?;
+        let (lo, hi) = range(cx, self.name(), ins)?;
         let l = self.0.ring_for(lo, hi);
         if l > 64 {
             return refuse(self.name(), format!("the product needs {l} bits, 64 are supported"));

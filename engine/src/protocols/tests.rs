@@ -246,10 +246,13 @@ fn real_transfers_compute_the_same() {
     }
 }
 
+/// What is built from shared operands.
+type Lowering<'a> = dyn Fn(&mut Cx, &[Reg]) -> Build<Vec<Reg>> + 'a;
+
 /// Found by fuzzing: every one of these was a panic.
 #[test]
 fn what_makes_no_sense_is_refused() {
-    let refused = |operands: &[(u32, (i128, i128), usize)], f: &dyn Fn(&mut Cx, &[Reg]) -> Build<Vec<Reg>>, why: &str| {
+    let refused = |operands: &[(u32, (i128, i128), usize)], f: &Lowering, why: &str| {
         let error = program(operands, f).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     };
