@@ -132,7 +132,8 @@ impl Plan {
         (2..=8)
             .flat_map(|k| [Cut::AtTaps, Cut::ButTheTopBit, Cut::Evenly].map(|cut| Plan::new(wants, k, cut)))
             .min_by(|p, q| {
-                let score = |p: &Plan| profile.score(p.depth() + 2, p.bytes(&profile.rates), n);
+                // An infinite penalty stays one, also for no instances.
+                let score = |p: &Plan| profile.score(p.depth() + 2, p.bytes(&profile.rates), n.max(1));
                 score(p).partial_cmp(&score(q)).expect("costs are numbers")
             })
             .expect("there are candidates")

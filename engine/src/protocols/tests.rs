@@ -1,9 +1,11 @@
 //! Every protocol against its definition on the ideal machine, which checks each call and each range on the way.
 
 use super::test_support::{Inputs, all, check, check_real, inputs, one, program};
-use super::{basic::*, bits::*, exp::Exp, linear::*, lookup::*, product::*, select::ArgMax, shift::*, sigmoid::*};
+use super::{
+    basic::*, bits::*, exp::Exp, linear::*, lookup::*, matmul_shared, product::*, select::ArgMax, shift::*, sigmoid::*,
+};
 use crate::fixed::math;
-use crate::program::{Build, Cx, Own, Profile, Reg, ideal::Machine, signed};
+use crate::program::{Build, Cx, Goal, Own, Profile, Reg, ideal::Machine, signed};
 use proptest::prelude::*;
 use sirnn_backends::inst::{LinearOp, Party};
 
@@ -249,6 +251,16 @@ fn real_transfers_compute_the_same() {
 /// What is built from shared operands.
 type Lowering<'a> = dyn Fn(&mut Cx, &[Reg]) -> Build<Vec<Reg>> + 'a;
 
+/// Found by fuzzing: an infinite cost times no instances was no number.
+#[test]
+fn forms_are_chosen_for_no_instances_too() {
+    let goal = Goal::Time { bits_per_second: 1e9, latency: 0.01 };
+    let mut cx = Cx::new(Profile { goal, ..Profile::default() });
+    let x = cx.input("x", Party::P1, 12, 0, (0, 4095));
+    let x = cx.share(x);
+    cx.call(super::msnzb::Msnzb { width: 4 }, &[x.0]).unwrap();
+}
+
 /// Found by fuzzing: every one of these was a panic.
 #[test]
 fn what_makes_no_sense_is_refused() {
@@ -260,6 +272,17 @@ fn what_makes_no_sense_is_refused() {
     let unsigned = (64, (0, u64::MAX.into()), 2);
     refused(&[unsigned; 2], &|cx, ins| cx.call(Product { width: 64 }, ins), "127 bits");
     refused(&[unsigned; 2], &|cx, ins| cx.call(ScaledProduct(Shift::down(3, 8)), ins), "127 bits");
+    let shared = matmul_shared::MatMul { inner: 2, outer: 1, width: 64 };
+    refused(&[unsigned; 2], &|cx, ins| cx.call(shared, ins), "127 bits");
+    let scale = Linear { op: LinearOp::Scale { period: 1 }, width: 64 };
+    refused(
+        &[unsigned],
+        &|cx, ins| {
+            let w = cx.input("w", Party::P0, 64, 1, (0, u64::MAX.into()));
+            cx.call(scale, &[w.0, ins[0]])
+        },
+        "127 bits",
+    );
     let numbers = [(8, signed(8), 2), (8, signed(8), 3)];
     refused(&numbers, &|cx, ins| cx.call(Product { width: 16 }, ins), "2 and 3 elements");
     refused(
