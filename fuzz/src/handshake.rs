@@ -1,0 +1,219 @@
+//! A server whose client says anything, and a client whose server does.
+//!
+//! Real sockets on this machine: a message of the handshake is whatever comes in time.
+
+use crate::files;
+use crate::models;
+use crate::show;
+use crate::source::Source;
+use sirnn::model::{Description, Extra, Model, Weights, build_with};
+use sirnn::plan::Plan;
+use sirnn::program::{Profile, Rates};
+use sirnn::run::Inputs;
+use sirnn::service::server::{Event, Limits};
+use sirnn::service::wire::{Control, Message, Objective, Offer, Purpose, Request, hello};
+use sirnn::service::{Bounds, Client, Connection, Server, client, server};
+use sirnn_backends::inst::Party;
+use sirnn_backends::ot;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Mutex, OnceLock, mpsc::Receiver};
+use std::time::Duration;
+
+/// Longest silence that either side puts up with.
+const DEADLINE: Duration = Duration::from_millis(50);
+/// By when it has to have given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+const BOUNDS: Bounds = Bounds { bytes: 1 << 24, memory: 1 << 24 };
+
+/// The target.
+///
+/// # Panics
+/// If a side does, or does not give up.
+pub fn check(data: &[u8]) {
+    let s = &mut Source::new(data);
+    match s.range(0, 15) {
+        15 => session(s),
+        n if n % 2 == 0 => to_server(s),
+        _ => to_client(s),
+    }
+}
+
+fn connection() -> Connection {
+    Connection { deadline: DEADLINE, ..Connection::default() }
+}
+
+/// A server that runs until the end, and the digest of its plan for one item.
+struct Target {
+    address: SocketAddr,
+    events: Mutex<Receiver<Event>>,
+    digest: String,
+}
+
+fn target() -> &'static Target {
+    static TARGET: OnceLock<Target> = OnceLock::new();
+    TARGET.get_or_init(|| {
+        let mut description = files::complete();
+        let arrays = models::arrays(&mut Source::new(&[]), &description);
+        let weights = Weights::from_arrays(&mut description, arrays).expect("weights in their widths");
+        let backend = ot::lookup("iknp").expect("there is IKNP");
+        let (extra, objective) = (Extra::default(), Objective::Bytes);
+        let profile = Profile { goal: objective.into(), rates: Rates::of(backend) };
+        let program = build_with(&description, 1, profile, extra).expect("the model is complete");
+        let digest = Plan::new(program, profile).digest.iter().map(|b| format!("{b:02x}")).collect();
+        let limits = Limits { items: 4, batch: 2, sessions: 4, bounds: BOUNDS };
+        let options = server::Options { backend, objective, limits, connection: connection(), extra };
+        let model = Model { description, weights };
+        let server = Server::bind("127.0.0.1:0", &model, options).expect("a free port");
+        let address = server.address().expect("it is bound");
+        Target { address, events: Mutex::new(server.start()), digest }
+    })
+}
+
+/// Sends bytes, and reads all that comes.
+fn talk(mut stream: TcpStream, bytes: &[u8]) {
+    let _ = stream.set_read_timeout(Some(PATIENCE));
+    // The peer may have closed already.
+    let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    show!("{} bytes came back", answer.len());
+}
+
+fn outcome(target: &Target) {
+    let events = target.events.lock().expect("one case at a time");
+    let event = events.recv_timeout(PATIENCE).expect("the server gives up in time");
+    show!("{:?}", event.outcome);
+}
+
+fn connect(target: &Target) -> TcpStream {
+    TcpStream::connect(target.address).expect("the server listens")
+}
+
+fn to_server(s: &mut Source) {
+    let target = target();
+    let mut bytes = Vec::new();
+    if !s.one_in(8) {
+        let purpose = if s.one_in(8) { Purpose::Join([0; 16]) } else { Purpose::Session };
+        bytes.extend(hello(Party::P1, purpose));
+    }
+    while !s.is_empty() {
+        message(s, target, &mut bytes);
+    }
+    talk(connect(target), &bytes);
+    outcome(target);
+}
+
+/// A message, or something like one.
+fn message(s: &mut Source, target: &Target, bytes: &mut Vec<u8>) {
+    let message = match s.range(0, 7) {
+        0 | 1 => Message::Request(Request { items: number(s), batch: number(s) }),
+        2 => Message::Plans(vec![target.digest.clone(); s.below(3)]),
+        3 => Message::Plans(vec![String::from_utf8_lossy(s.rest()).into_owned()]),
+        4 => Message::Refusal(String::from_utf8_lossy(s.rest()).into_owned()),
+        5 => Message::Offer(offer(s)),
+        kind => {
+            let rest = s.rest();
+            if kind == 6 {
+                bytes.extend((rest.len() as u32).to_le_bytes());
+            }
+            return bytes.extend(rest);
+        }
+    };
+    let text = serde_json::to_vec(&message).expect("messages have a JSON form");
+    bytes.extend((text.len() as u32).to_le_bytes());
+    bytes.extend(text);
+}
+
+fn number(s: &mut Source) -> u64 {
+    if s.one_in(4) { s.word() } else { s.range(1, 5).into() }
+}
+
+fn offer(s: &mut Source) -> Offer {
+    let description = match s.range(0, 3) {
+        0 => files::complete().to_toml(),
+        1 => huge(s).to_toml(),
+        _ => models::description(s).to_toml(),
+    };
+    let objective = match s.range(0, 2) {
+        0 => Objective::Bytes,
+        1 => Objective::Rounds,
+        _ => Objective::Time { bits_per_second: number(s), latency_ns: number(s) },
+    };
+    let backend = s.pick(&["iknp", "softspoken", "ferret", "none"]).into();
+    let (max_items, max_batch) = (number(s), number(s));
+    Offer { session: [1; 16], description, backend, objective, fuse: s.range(0, 1) == 0, max_items, max_batch }
+}
+
+/// A description that asks for more than it should.
+fn huge(s: &mut Source) -> Description {
+    let mut d = models::description(s);
+    d.steps = s.pick(&[1, 1 << 10, 1 << 16]);
+    d.features = s.pick(&[1, 1 << 8, 1 << 13]);
+    for layer in &mut d.layer {
+        layer.hidden = s.pick(&[1, 1 << 8, 1 << 13]);
+    }
+    d
+}
+
+fn to_client(s: &mut Source) {
+    static LISTENER: OnceLock<(TcpListener, SocketAddr)> = OnceLock::new();
+    let (listener, address) = LISTENER.get_or_init(|| {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        (listener, address)
+    });
+    let mut bytes = Vec::new();
+    if !s.one_in(8) {
+        bytes.extend(hello(Party::P0, Purpose::Session));
+    }
+    if !s.one_in(8) {
+        let text = serde_json::to_vec(&Message::Offer(offer(s))).expect("messages have a JSON form");
+        bytes.extend((text.len() as u32).to_le_bytes());
+        bytes.extend(text);
+    }
+    while !s.is_empty() {
+        message(s, target(), &mut bytes);
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| talk(listener.accept().expect("the client connects").0, &bytes));
+        let options = client::Options { bounds: BOUNDS, connection: connection(), pinned: None, hidden: false };
+        let client = match Client::connect(&[*address], options) {
+            Ok(client) => client,
+            Err(e) => return show!("refused: {e}"),
+        };
+        let len = client.description().item_len();
+        let inputs = |range: std::ops::Range<usize>| Inputs::from([("x".into(), vec![0; len * range.len()])]);
+        match client.infer(1, None, &inputs, &mut |_| {}) {
+            Ok(_) => panic!("nobody computed anything"),
+            Err(e) => show!("failed: {e}"),
+        }
+    });
+}
+
+/// A client that keeps to the handshake, and then sends anything in the session itself.
+fn session(s: &mut Source) {
+    let target = target();
+    let mut control = Control::new(connect(target), PATIENCE).expect("a socket");
+    control.send_hello(Party::P1, Purpose::Session).expect("the server listens");
+    control.receive_hello(Party::P1).expect("the server answers");
+    let Message::Offer(offer) = control.receive().expect("the server makes an offer") else {
+        panic!("an offer comes first");
+    };
+    control.send(&Message::Request(Request { items: 1, batch: 1 })).expect("the server listens");
+    control.send(&Message::Plans(vec![target.digest.clone()])).expect("the server listens");
+    match control.receive() {
+        Ok(Message::Plans(theirs)) => assert!(theirs.iter().eq([&target.digest]), "plans are the same"),
+        other => panic!("plans come next: {other:?}"),
+    }
+    let mut second = connect(target);
+    second.write_all(&hello(Party::P1, Purpose::Join(offer.session))).expect("the server listens");
+    let online = s.below(64);
+    let rest = s.rest();
+    let (online, offline) = rest.split_at(online.min(rest.len()));
+    std::thread::scope(|scope| {
+        scope.spawn(|| talk(second, offline));
+        talk(control.into_stream(), online);
+    });
+    outcome(target);
+}

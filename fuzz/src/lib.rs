@@ -1,0 +1,23 @@
+//! Fuzzing: generators of programs and bytes, and the oracles that judge what comes of them.
+//!
+//! Each target is a function of bytes here and a few lines of glue in `fuzz_targets/`. It returns if all is well, or if the bytes
+//! stand for nothing that can be built; it panics if it has found a bug. With `FUZZ_SHOW=1` it says what it does.
+//!
+//! | module | targets | oracle |
+//! |---|---|---|
+//! | [`programs`] | `programs` | cleartext = ideal machine, every call and range checked = instruction forms = oblivious transfer |
+//! | [`instructions`] | `instructions` | the same below the protocols: an instruction's definition = its form |
+//! | [`frames`] | `frames` | whatever a peer sends: an error or some result, soon |
+//! | [`files`] | `description`, `weights`, `inputs` | an error or a value that can be used, and that survives being written and read |
+//! | [`models`] | `models` | random networks: cleartext = ideal machine = forms |
+//! | [`handshake`] | `handshake` | server and client against a peer that says anything |
+#![forbid(unsafe_code)]
+
+pub mod files;
+pub mod frames;
+pub mod handshake;
+pub mod instructions;
+pub mod models;
+pub mod oracle;
+pub mod programs;
+pub mod source;
