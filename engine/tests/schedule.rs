@@ -85,6 +85,31 @@ fn directions_share_rounds() {
     check(&both);
 }
 
+/// Two registers that change places, one that stays, one that is overwritten from outside; an input collected as it is.
+#[test]
+fn state_may_be_handed_on_untouched() {
+    let mut cx = Cx::new(Profile::default());
+    let x = cx.input("x", Party::P1, 8, STEPS * UNITS, signed(8));
+    let x = cx.call_int(Share, &[x.0]).unwrap();
+    let constant = |cx: &mut Cx, v: i128| {
+        cx.call_int(Constant { values: vec![v; UNITS], width: 8, range: signed(8) }, &[]).unwrap()
+    };
+    let state = [1, 2, 3, 4].map(|v| (constant(&mut cx, v), signed(8)));
+    let outside = constant(&mut cx, 77);
+    let (last, all) = cx
+        .scan(STEPS, &state, &[x], |cx, s, xs| {
+            let y = cell(cx, s[2], xs[0])?;
+            Ok((vec![s[1], s[0], s[2], outside], vec![xs[0], s[0], s[3], y]))
+        })
+        .unwrap();
+    for (i, v) in last.into_iter().chain(all).enumerate() {
+        let revealed = cx.call(Reveal { to: Party::P1 }, &[v.0]).unwrap()[0];
+        cx.output(&format!("v{i}"), Own(revealed));
+    }
+    let profile = cx.profile;
+    check(&Plan::new(cx.finish(), profile));
+}
+
 #[test]
 fn critical_path_explains_the_interval() {
     let plan = network(2, false);

@@ -462,6 +462,14 @@ impl Cx {
         self.program.outputs.push((name.into(), value.0));
     }
 
+    /// Values that a node of this block makes: what comes from elsewhere (state handed on untouched, a slice of an input, a value from
+    /// before the loop) is made anew, so that every trip has its own.
+    fn made_here(&mut self, values: Vec<Int>) -> Build<Vec<Int>> {
+        let made =
+            |cx: &Self, r: Reg| cx.program.blocks.last().is_some_and(|b| b.nodes.iter().any(|n| n.outs.contains(&r)));
+        values.into_iter().map(|v| if made(self, v.0) { Ok(v) } else { self.call_int(Keep, &[v.0]) }).collect()
+    }
+
     /// Runs `body` `trips` times. `state` is carried from trip to trip in registers of the given types (an initial
     /// value and every next one must fit); `xs` are split in `trips` equal slices. Returns the last state and, for
     /// every value in the second part of the body's result, all trips' values one after the other.
@@ -495,7 +503,10 @@ impl Cx {
             params.push(Int(self.reg(Ty { lo, hi, ..ty })));
         }
         let inner: Vec<Int> = slices.iter().map(|&(_, r)| Int(r)).collect();
-        let (next, ys) = self.named("loop", |cx| body(cx, &params, &inner))?;
+        let (next, ys) = self.named("loop", |cx| {
+            let (next, ys) = body(cx, &params, &inner)?;
+            Ok((cx.made_here(next)?, cx.made_here(ys)?))
+        })?;
         let mut carries = Vec::new();
         for ((&(init, _), &param), &next) in state.iter().zip(&params).zip(&next) {
             let (p, n) = (self.ty(param), self.ty(next));
@@ -526,5 +537,22 @@ impl Cx {
         let b = &mut self.program.blocks[block];
         (b.slices, b.carries, b.finals, b.stacks) = (slices, carries, finals, stacks);
         Ok((out, all))
+    }
+}
+
+/// A value as it is, made anew: what a loop carries or collects although its body did not compute it.
+#[derive(Clone, Copy, Debug)]
+struct Keep;
+
+impl Function for Keep {
+    fn name(&self) -> &'static str {
+        "keep"
+    }
+    fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
+        vec![ins[0].to_vec()]
+    }
+    fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        let Ty { lo, hi, .. } = *cx.ty(ins[0]);
+        Ok(vec![cx.retype(Int(ins[0]), lo, hi).0])
     }
 }
