@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds every target with plain stable cargo, coverage included, and runs each for a few seconds on its corpus and on what it
-# makes of it. Fails if one finds something; the input is then in artifacts/. Time for each: FUZZ_SECONDS (7).
+# makes of it. Fails if one finds something; the input is then in artifacts/. Time for each: FUZZ_SECONDS (7);
+# FUZZ_SEED (1) changes what is tried.
 # Arguments are names of targets; none means all.
 set -eu
 cd "$(dirname "$0")"
@@ -20,7 +21,7 @@ failed=""
 for target; do
     mkdir -p "$new/$target" "corpus/$target"
     echo "== $target"
-    if ! "$bin/$target" -max_total_time="${FUZZ_SECONDS:-7}" -max_len=4096 -timeout=20 -rss_limit_mb=2048 \
+    if ! "$bin/$target" -seed="${FUZZ_SEED:-1}" -max_total_time="${FUZZ_SECONDS:-7}" -max_len=4096 -timeout=20 -rss_limit_mb=2048 \
         -artifact_prefix="artifacts/$target-" "$new/$target" "corpus/$target" >"$new/$target.log" 2>&1; then
         tail -n 60 "$new/$target.log"
         failed="$failed $target"

@@ -217,12 +217,18 @@ fn square(cx: &mut Cx, x: Int, l: u32) -> Build<Int> {
     Ok(sum)
 }
 
+/// Largest number of which a product may have to be reckoned with: ranges, and differences and sums of them, fit in `i128`.
+const MOST: u128 = 1 << 120;
+
 /// Range of a sum of `terms` products.
 pub(super) fn corners(name: &str, x: &Ty, y: &Ty, terms: usize) -> Build<(i128, i128)> {
-    let product = |a: i128, b: i128| a.checked_mul(b)?.checked_mul(terms as i128);
+    let product = |a: i128, b: i128| {
+        let product = a.checked_mul(b)?.checked_mul(terms as i128)?;
+        (product.unsigned_abs() <= MOST).then_some(product)
+    };
     match [product(x.lo, y.lo), product(x.lo, y.hi), product(x.hi, y.lo), product(x.hi, y.hi)] {
         [Some(a), Some(b), Some(c), Some(d)] => Ok((a.min(b).min(c).min(d), a.max(b).max(c).max(d))),
-        _ => refuse(name, format!("a product of {}..={} and {}..={} has more than 127 bits", x.lo, x.hi, y.lo, y.hi)),
+        _ => refuse(name, format!("a product of {}..={} and {}..={} has more than 120 bits", x.lo, x.hi, y.lo, y.hi)),
     }
 }
 

@@ -270,10 +270,10 @@ fn what_makes_no_sense_is_refused() {
     };
     // A product of 64-bit numbers without sign is no integer of 128 bits with one.
     let unsigned = (64, (0, u64::MAX.into()), 2);
-    refused(&[unsigned; 2], &|cx, ins| cx.call(Product { width: 64 }, ins), "127 bits");
-    refused(&[unsigned; 2], &|cx, ins| cx.call(ScaledProduct(Shift::down(3, 8)), ins), "127 bits");
+    refused(&[unsigned; 2], &|cx, ins| cx.call(Product { width: 64 }, ins), "120 bits");
+    refused(&[unsigned; 2], &|cx, ins| cx.call(ScaledProduct(Shift::down(3, 8)), ins), "120 bits");
     let shared = matmul_shared::MatMul { inner: 2, outer: 1, width: 64 };
-    refused(&[unsigned; 2], &|cx, ins| cx.call(shared, ins), "127 bits");
+    refused(&[unsigned; 2], &|cx, ins| cx.call(shared, ins), "120 bits");
     let scale = Linear { op: LinearOp::Scale { period: 1 }, width: 64 };
     refused(
         &[unsigned],
@@ -281,7 +281,7 @@ fn what_makes_no_sense_is_refused() {
             let w = cx.input("w", Party::P0, 64, 1, (0, u64::MAX.into()));
             cx.call(scale, &[w.0, ins[0]])
         },
-        "127 bits",
+        "120 bits",
     );
     let numbers = [(8, signed(8), 2), (8, signed(8), 3)];
     refused(&numbers, &|cx, ins| cx.call(Product { width: 16 }, ins), "2 and 3 elements");
