@@ -9,7 +9,7 @@
 
 use clap::{Parser, ValueEnum};
 use serde_json::json;
-use sirnn::model::{Description, Extra, Model, Weights};
+use sirnn::model::{Description, Model, Weights};
 use sirnn::protocols::shift::Rounding;
 use sirnn::run::Inputs;
 use sirnn::service::client::{self, Client};
@@ -17,6 +17,7 @@ use sirnn::service::local::{Process, complete, cpu_seconds, host_one, peak_memor
 use sirnn::service::server::{self, Limits};
 use sirnn::service::wire::Objective;
 use sirnn::service::{Bounds, Connection, Server};
+use sirnn::speeds::Speeds;
 use sirnn_backends::ot;
 use sirnn_backends::transport::Link;
 use std::error::Error;
@@ -37,12 +38,15 @@ struct Options {
     /// Items; a file with one is repeated
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
-    /// OT backend
+    /// OT backend, or auto
     #[arg(long, default_value = "iknp")]
     ot: String,
-    /// off: every operation of the paper on its own; on: a cell's activations are one look-up
+    /// off: every operation of the paper on its own; on: a cell's activations are one look-up; auto: what is better for the goal
     #[arg(long, default_value = "off")]
     fuse: Fuse,
+    /// Batches at the same time
+    #[arg(long, default_value_t = 1)]
+    lanes: usize,
     /// Simulated link: none, lan, wan, or MBIT,MS
     #[arg(long, default_value = "none")]
     net: String,
@@ -67,6 +71,7 @@ enum Rescale {
 enum Fuse {
     Off,
     On,
+    Auto,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -157,11 +162,15 @@ const BOUNDS: Bounds = Bounds { bytes: u64::MAX, memory: u64::MAX };
 fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     let batch = options.batch as usize;
     let served = server::Options {
-        backend: ot::lookup(&options.ot)?,
+        backend: if options.ot == "auto" { None } else { Some(ot::lookup(&options.ot)?) },
+        fuse: if options.fuse == Fuse::Auto { None } else { Some(options.fuse == Fuse::On) },
+        lanes: Some(options.lanes),
         objective: options.objective(),
+        link: options.net.parse().unwrap_or(Link::LAN),
+        speeds: Speeds::default(),
         limits: Limits { items: batch, batch, sessions: 1, bounds: BOUNDS },
         connection: options.connection()?,
-        extra: Extra { hidden: true, fuse: options.fuse == Fuse::On },
+        hidden: true,
     };
     host_one(Server::bind("127.0.0.1:0", &options.model()?, served)?)?;
     Ok(())

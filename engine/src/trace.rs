@@ -28,13 +28,14 @@ struct Round {
 #[derive(Debug)]
 pub struct Trace {
     party: Party,
+    lane: usize,
     rounds: Vec<Round>,
 }
 
 impl Trace {
-    /// An empty trace.
-    pub fn new(party: Party) -> Self {
-        Self { party, rounds: Vec::new() }
+    /// An empty trace of a session in this lane.
+    pub fn new(party: Party, lane: usize) -> Self {
+        Self { party, lane, rounds: Vec::new() }
     }
 
     pub(crate) fn start(&mut self, number: usize, label: String) {
@@ -55,18 +56,23 @@ impl Trace {
         }
     }
 
-    /// The events: one process per party, one track of compute and one of waiting. Put the events of both parties in one
+    /// The events: one process per party, in it for each lane one track of compute and one of waiting. Put the events of both parties in one
     /// array to see them together.
     pub fn events(&self) -> Vec<serde_json::Value> {
         let pid = self.party.index();
         let name = ["P0 server", "P1 client"][pid];
         let meta = |what: &str, tid: usize, name: &str| serde_json::json!({ "ph": "M", "name": what, "pid": pid, "tid": tid, "args": { "name": name } });
-        let mut events =
-            vec![meta("process_name", 0, name), meta("thread_name", 0, "compute"), meta("thread_name", 1, "wait")];
+        let first = 2 * self.lane;
+        let track = |what: &str| if self.lane == 0 { what.to_string() } else { format!("{what}, lane {}", self.lane) };
+        let mut events = vec![
+            meta("process_name", 0, name),
+            meta("thread_name", first, &track("compute")),
+            meta("thread_name", first + 1, &track("wait")),
+        ];
         for r in &self.rounds {
             let mut slice = |tid: usize, from: f64, to: f64, bytes: (&str, usize)| {
                 events.push(serde_json::json!({
-                    "ph": "X", "name": r.label, "pid": pid, "tid": tid, "ts": from, "dur": to - from,
+                    "ph": "X", "name": r.label, "pid": pid, "tid": first + tid, "ts": from, "dur": to - from,
                     "args": { "round": r.number, bytes.0: bytes.1 },
                 }));
             };

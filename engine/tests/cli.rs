@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 use sirnn::model::Model;
-use sirnn::service::wire::{Control, Message, Objective, Offer, Purpose, Request, hello};
+use sirnn::service::wire::{Choice, Control, Message, Objective, Offer, Purpose, Request, hello};
+use sirnn::service::{Part, connection_id};
 use sirnn_backends::Party;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -122,6 +123,7 @@ impl Server {
         control.receive_hello(Party::P1).unwrap();
         let Message::Offer(offer) = control.receive().unwrap() else { panic!("an offer is expected") };
         control.send(&Message::Request(Request { items: 2, batch: 2 })).unwrap();
+        assert!(matches!(control.receive(), Ok(Message::Choice(_))));
         let plans = control.receive().unwrap();
         assert!(matches!(plans, Message::Plans(_)));
         control.send(&plans).unwrap();
@@ -395,17 +397,21 @@ fn a_server_survives_bad_clients() {
     // In the session: no second connection, a silent one, garbage on one, garbage on the other.
     server.complains("sent nothing for 2s");
     let (_control, offer) = server.request();
-    let _open = raw(&server, &hello(Party::P1, Purpose::Join(offer.session)));
+    let _open = raw(&server, &hello(Party::P1, Purpose::Join(connection_id(offer.session, 0, Part::Offline))));
     server.complains("sent nothing for 2s");
     let (_control, offer) = server.request();
-    let _open = raw(&server, &[&hello(Party::P1, Purpose::Join(offer.session))[..], &[0xee; 1 << 20]].concat());
+    let _open = raw(
+        &server,
+        &[&hello(Party::P1, Purpose::Join(connection_id(offer.session, 0, Part::Offline)))[..], &[0xee; 1 << 20]]
+            .concat(),
+    );
     server.complains("client");
     let (control, offer) = server.request();
-    let _open = raw(&server, &hello(Party::P1, Purpose::Join(offer.session)));
+    let _open = raw(&server, &hello(Party::P1, Purpose::Join(connection_id(offer.session, 0, Part::Offline))));
     let _ = control.into_stream().write_all(&[0xee; 1 << 16]);
     server.complains("client");
     let (control, offer) = server.request();
-    drop(raw(&server, &hello(Party::P1, Purpose::Join(offer.session))));
+    drop(raw(&server, &hello(Party::P1, Purpose::Join(connection_id(offer.session, 0, Part::Offline)))));
     drop(control);
     server.complains("closed the connection");
 
@@ -444,13 +450,19 @@ fn pretend(name: &str, play: impl FnOnce(&mut Pretender) + Send + 'static) -> Ou
     out
 }
 
+/// Makes the offer, and answers the request with a choice.
+fn choose(control: &mut Control, change: impl FnOnce(&mut Choice)) {
+    offer(control, |_| ());
+    control.receive().unwrap();
+    let mut choice = Choice { backend: "iknp".into(), objective: Objective::Bytes, fuse: true, lanes: 1, batch: 2 };
+    change(&mut choice);
+    control.send(&Message::Choice(choice)).unwrap();
+}
+
 fn offer(control: &mut Control, change: impl FnOnce(&mut Offer)) {
     let mut offer = Offer {
         session: [9; 16],
         description: Model::load(Path::new(DIGITS)).unwrap().description.to_toml(),
-        backend: "iknp".into(),
-        objective: Objective::Bytes,
-        fuse: true,
         max_items: 1000,
         max_batch: 1000,
     };
@@ -481,24 +493,32 @@ fn a_client_survives_bad_servers() {
         |o| o.description = "format = 1\nname = \"\u{1b}[31m\"".into(),
         &["the server's description"],
     );
-    refused("backend", |o| o.backend = "magic".into(), &["magic", "iknp"]);
     refused("long", |o| o.description = "x".repeat(600_000), &["600000 bytes"]);
     let closes = |s: &mut Pretender| {
         offer(&mut s.control, |_| ());
         s.stream.shutdown(std::net::Shutdown::Both).unwrap();
     };
     refuses(&pretend("closes", closes), &["closed the connection"]);
+    let chosen = |name: &str, change: fn(&mut Choice), parts: &[&str]| {
+        let play = move |s: &mut Pretender| {
+            choose(&mut s.control, change);
+            let _ = s.control.receive();
+        };
+        refuses(&pretend(name, play), parts);
+    };
+    chosen("backend", |c| c.backend = "magic".into(), &["magic", "iknp"]);
+    chosen("lanes", |c| c.lanes = 3, &["3 batches of 2 items", "2 items were asked for"]);
+    chosen("no_lanes", |c| c.lanes = 0, &["0 batches"]);
+    chosen("batch", |c| c.batch = u64::MAX, &["2 items were asked for"]);
     let disagrees = |s: &mut Pretender| {
-        offer(&mut s.control, |_| ());
-        s.control.receive().unwrap();
+        choose(&mut s.control, |_| ());
         s.control.send(&Message::Plans(vec!["00".into()])).unwrap();
         let _ = s.control.receive();
     };
     refuses(&pretend("plans", disagrees), &["planned different programs"]);
     // Beyond the handshake, where only noise and silence are left to it.
     let agree = |s: &mut Pretender| {
-        offer(&mut s.control, |_| ());
-        s.control.receive().unwrap();
+        choose(&mut s.control, |_| ());
         let plans = s.control.receive().unwrap();
         s.control.send(&plans).unwrap();
         s.listener.accept().unwrap().0

@@ -6,15 +6,17 @@ use crate::files;
 use crate::models;
 use crate::show;
 use crate::source::Source;
-use sirnn::model::{Description, Extra, Model, Weights, build_with};
+use sirnn::model::{Description, Model, Weights, build};
 use sirnn::plan::Plan;
 use sirnn::program::{Profile, Rates};
 use sirnn::run::Inputs;
 use sirnn::service::server::{Event, Limits};
-use sirnn::service::wire::{Control, Message, Objective, Offer, Purpose, Request, hello};
-use sirnn::service::{Bounds, Client, Connection, Server, client, server};
+use sirnn::service::wire::{Choice, Control, Message, Objective, Offer, Purpose, Request, hello};
+use sirnn::service::{Bounds, Client, Connection, Part, Server, client, connection_id, server};
+use sirnn::speeds::Speeds;
 use sirnn_backends::inst::Party;
 use sirnn_backends::ot;
+use sirnn_backends::transport::Link;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, OnceLock, mpsc::Receiver};
@@ -57,12 +59,22 @@ fn target() -> &'static Target {
         let arrays = models::arrays(&mut Source::new(&[]), &description);
         let weights = Weights::from_arrays(&mut description, arrays).expect("weights in their widths");
         let backend = ot::lookup("iknp").expect("there is IKNP");
-        let (extra, objective) = (Extra::default(), Objective::Bytes);
+        let objective = Objective::Bytes;
         let profile = Profile { goal: objective.into(), rates: Rates::of(backend) };
-        let program = build_with(&description, 1, profile, extra).expect("the model is complete");
+        let program = build(&description, 1, profile).expect("the model is complete");
         let digest = Plan::new(program, profile).digest.iter().map(|b| format!("{b:02x}")).collect();
         let limits = Limits { items: 4, batch: 2, sessions: 4, bounds: BOUNDS };
-        let options = server::Options { backend, objective, limits, connection: connection(), extra };
+        let options = server::Options {
+            backend: Some(backend),
+            fuse: Some(false),
+            lanes: None,
+            objective,
+            link: Link::LAN,
+            speeds: Speeds::default(),
+            limits,
+            connection: connection(),
+            hidden: false,
+        };
         let model = Model { description, weights };
         let server = Server::bind("127.0.0.1:0", &model, options).expect("a free port");
         let address = server.address().expect("it is bound");
@@ -106,12 +118,13 @@ fn to_server(s: &mut Source) {
 
 /// A message, or something like one.
 fn message(s: &mut Source, target: &Target, bytes: &mut Vec<u8>) {
-    let message = match s.range(0, 7) {
+    let message = match s.range(0, 8) {
         0 | 1 => Message::Request(Request { items: number(s), batch: number(s) }),
         2 => Message::Plans(vec![target.digest.clone(); s.below(3)]),
         3 => Message::Plans(vec![String::from_utf8_lossy(s.rest()).into_owned()]),
         4 => Message::Refusal(String::from_utf8_lossy(s.rest()).into_owned()),
         5 => Message::Offer(offer(s)),
+        8 => Message::Choice(choice(s)),
         kind => {
             let rest = s.rest();
             if kind == 6 {
@@ -135,14 +148,18 @@ fn offer(s: &mut Source) -> Offer {
         1 => huge(s).to_toml(),
         _ => models::description(s).to_toml(),
     };
+    let (max_items, max_batch) = (number(s), number(s));
+    Offer { session: [1; 16], description, max_items, max_batch }
+}
+
+fn choice(s: &mut Source) -> Choice {
     let objective = match s.range(0, 2) {
         0 => Objective::Bytes,
         1 => Objective::Rounds,
         _ => Objective::Time { bits_per_second: number(s), latency_ns: number(s) },
     };
     let backend = s.pick(&["iknp", "softspoken", "ferret", "none"]).into();
-    let (max_items, max_batch) = (number(s), number(s));
-    Offer { session: [1; 16], description, backend, objective, fuse: s.range(0, 1) == 0, max_items, max_batch }
+    Choice { backend, objective, fuse: s.range(0, 1) == 0, lanes: number(s), batch: number(s) }
 }
 
 /// A description that asks for more than it should.
@@ -169,6 +186,11 @@ fn to_client(s: &mut Source) {
     }
     if !s.one_in(8) {
         let text = serde_json::to_vec(&Message::Offer(offer(s))).expect("messages have a JSON form");
+        bytes.extend((text.len() as u32).to_le_bytes());
+        bytes.extend(text);
+    }
+    if !s.one_in(4) {
+        let text = serde_json::to_vec(&Message::Choice(choice(s))).expect("messages have a JSON form");
         bytes.extend((text.len() as u32).to_le_bytes());
         bytes.extend(text);
     }
@@ -202,12 +224,16 @@ fn session(s: &mut Source) {
     };
     control.send(&Message::Request(Request { items: 1, batch: 1 })).expect("the server listens");
     control.send(&Message::Plans(vec![target.digest.clone()])).expect("the server listens");
+    let chosen = control.receive();
+    assert!(matches!(chosen, Ok(Message::Choice(_))), "a choice comes next: {chosen:?}");
     match control.receive() {
         Ok(Message::Plans(theirs)) => assert!(theirs.iter().eq([&target.digest]), "plans are the same"),
         other => panic!("plans come next: {other:?}"),
     }
     let mut second = connect(target);
-    second.write_all(&hello(Party::P1, Purpose::Join(offer.session))).expect("the server listens");
+    second
+        .write_all(&hello(Party::P1, Purpose::Join(connection_id(offer.session, 0, Part::Offline))))
+        .expect("the server listens");
     let online = s.below(64);
     let rest = s.rest();
     let (online, offline) = rest.split_at(online.min(rest.len()));

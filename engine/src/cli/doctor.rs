@@ -1,19 +1,25 @@
 //! `sirnn doctor`: which kernels this machine uses, and whether they work.
 
-use super::Failure;
+use super::output::write_file;
+use super::{Failure, speeds_file};
 use clap::Args;
 use serde_json::json;
 use sirnn::service::local::say;
+use sirnn::speeds;
 use sirnn_kernels::aes::Prg;
 use sirnn_kernels::{
     Level, available, bits, detected, hash::Hasher, level, matmul, ops, override_note, pack, transpose,
 };
+use std::io::IsTerminal;
 
 /// Say which CPU features are used, and test that everything works here
 ///
 /// The environment variable SIRNN_SIMD (portable, aesni, vaes256, avx512) lowers the level that was detected.
 #[derive(Args)]
 pub(super) struct Doctor {
+    /// Measure how fast this machine makes and uses correlations (some seconds), and keep it for `--ot auto` and `plan`
+    #[arg(long)]
+    calibrate: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -21,6 +27,9 @@ pub(super) struct Doctor {
 
 impl Doctor {
     pub(super) fn run(self) -> Result<(), Failure> {
+        if self.calibrate {
+            return self.calibrate();
+        }
         let why = override_note().unwrap_or_else(|| {
             format!("the highest that this CPU has; SIRNN_SIMD={} changes nothing", detected().name())
         });
@@ -58,6 +67,42 @@ impl Doctor {
             }
         }
         if healthy { Ok(()) } else { Err("the self-test failed".into()) }
+    }
+
+    fn calibrate(&self) -> Result<(), Failure> {
+        let file = speeds_file().ok_or("there is no folder for settings: name a file in SIRNN_SPEEDS")?;
+        let terminal = std::io::stderr().is_terminal();
+        let speeds = speeds::measure(&mut |what| {
+            if terminal {
+                eprintln!("measuring {what}");
+            }
+        })?;
+        if let Some(folder) = file.parent().filter(|f| !f.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        }
+        write_file(&file, speeds.to_toml().as_bytes())?;
+        if self.json {
+            say(json!({ "file": file, "speeds": speeds }));
+            return Ok(());
+        }
+        say("nanoseconds of CPU of one party; a 1-of-N OT and each of its bits (make) or pads (spend)");
+        say(format_args!("{:<14} {:>12} {:>9} {:>9} {:>9} {:>9}", "", "set-up", "COT", "1-of-N", "each", "triple"));
+        for (name, b) in &speeds.backend {
+            for (what, setup, c) in [("make", Some(b.setup), &b.make), ("spend", None, &b.spend)] {
+                let setup = setup.map_or(String::new(), |s| format!("{s:.0}"));
+                say(format_args!(
+                    "{:<14} {setup:>12} {:>9.1} {:>9.1} {:>9.1} {:>9.1}  {what}",
+                    if what == "make" { name } else { "" },
+                    c.cot,
+                    c.one_of,
+                    c.one_of_each,
+                    c.triple
+                ));
+            }
+        }
+        say(format_args!("a round: {:.0}", speeds.round));
+        say(format_args!("kept in {}", file.display()));
+        Ok(())
     }
 }
 

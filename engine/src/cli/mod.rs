@@ -15,13 +15,14 @@ mod table;
 
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use sirnn::model::Extra;
-use sirnn::program::{Profile, Rates};
+use sirnn::planner::{MAX_LANES, Policy};
 use sirnn::service::wire::Objective;
 use sirnn::service::{Bounds, Connection};
+use sirnn::speeds::Speeds;
 use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::Link;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -98,37 +99,55 @@ enum Optimize {
 /// The choices that the plan depends on, besides the model.
 #[derive(Args, Clone)]
 struct Planning {
-    /// Where correlations come from: iknp, softspoken[:2|:8], or ferret (fewest bytes)
-    #[arg(long, value_name = "NAME", default_value = "iknp", value_parser = backend)]
-    ot: &'static str,
+    /// Where correlations come from: auto (what is best for the goal), iknp, softspoken[:2|:8], or ferret (fewest bytes)
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = ot_choice)]
+    ot: OtChoice,
     /// What to optimise where a protocol has several forms
     #[arg(long, value_name = "GOAL", default_value = "time")]
     optimize: Optimize,
-    /// The link that time is estimated for: lan, wan, or MBIT,MS (bandwidth, round-trip time)
+    /// The link that time is estimated for: loopback, lan, wan, or MBIT,MS (bandwidth, round-trip time)
     #[arg(long, value_name = "LINK", default_value = "lan", value_parser = Link::from_str)]
     link: Link,
     /// Compute a cell's activations as one look-up where the pre-activation is narrow enough: the same bits, in fewer
     /// rounds and bytes
-    #[arg(long, value_name = "WHEN", default_value = "on")]
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
     fuse: Fuse,
+    /// Batches that are computed at the same time, each on connections of its own: auto, or 1 to 8
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = lanes)]
+    lanes: Lanes,
 }
 
-/// A switch.
+/// Whether cells are fused.
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Fuse {
+    /// If that is better for the goal.
+    Auto,
     On,
     Off,
 }
 
+/// An OT backend, `None` for the planner's choice.
+#[derive(Clone, Copy)]
+struct OtChoice(Option<&'static str>);
+
+fn ot_choice(name: &str) -> Result<OtChoice, String> {
+    if name == "auto" { Ok(OtChoice(None)) } else { backend(name).map(|n| OtChoice(Some(n))) }
+}
+
+/// A number of lanes, `None` for the planner's choice.
+#[derive(Clone, Copy)]
+struct Lanes(Option<usize>);
+
+fn lanes(s: &str) -> Result<Lanes, String> {
+    let n = s.parse().ok().filter(|n| (1..=MAX_LANES).contains(n));
+    if s == "auto" {
+        Ok(Lanes(None))
+    } else {
+        n.map(|n| Lanes(Some(n))).ok_or_else(|| format!("auto, or 1 to {MAX_LANES}"))
+    }
+}
+
 impl Planning {
-    fn extra(&self) -> Extra {
-        Extra { hidden: false, fuse: self.fuse == Fuse::On }
-    }
-
-    fn backend(&self) -> Result<&'static dyn BackendSpec, Failure> {
-        Ok(ot::lookup(self.ot)?)
-    }
-
     fn objective(&self) -> Objective {
         match self.optimize {
             Optimize::Rounds => Objective::Rounds,
@@ -140,20 +159,48 @@ impl Planning {
         }
     }
 
-    fn profile(&self) -> Result<Profile, Failure> {
-        Ok(Profile { goal: self.objective().into(), rates: Rates::of(self.backend()?) })
+    fn fuse(&self) -> Option<bool> {
+        match self.fuse {
+            Fuse::Auto => None,
+            fuse => Some(fuse == Fuse::On),
+        }
+    }
+
+    fn backend(&self) -> Result<Option<&'static dyn BackendSpec>, Failure> {
+        Ok(self.ot.0.map(ot::lookup).transpose()?)
+    }
+
+    fn policy(&self) -> Result<Policy, Failure> {
+        let (goal, link) = (self.objective().into(), self.link);
+        Ok(Policy { goal, link, backend: self.backend()?, fuse: self.fuse(), lanes: self.lanes.0 })
     }
 
     /// The same options for another process.
     fn arguments(&self) -> Vec<String> {
         let name = |v: Option<PossibleValue>| v.map_or_else(String::new, |v| v.get_name().into());
         let values = [
-            ("--ot", self.ot.to_string()),
+            ("--ot", self.ot.0.unwrap_or("auto").to_string()),
             ("--optimize", name(self.optimize.to_possible_value())),
             ("--link", link_name(self.link)),
             ("--fuse", name(self.fuse.to_possible_value())),
+            ("--lanes", self.lanes.0.map_or("auto".into(), |n| n.to_string())),
         ];
         values.into_iter().flat_map(|(option, value)| [option.to_string(), value]).collect()
+    }
+}
+
+/// Where this machine's speeds are kept: the file that SIRNN_SPEEDS names, else `sirnn/speeds.toml` among the user's settings.
+fn speeds_file() -> Option<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let settings = || var("XDG_CONFIG_HOME").or_else(|| var("HOME").map(|home| home.join(".config")));
+    var("SIRNN_SPEEDS").or_else(|| settings().map(|folder| folder.join("sirnn").join("speeds.toml")))
+}
+
+/// This machine's speeds: measured if somebody did, else safe guesses.
+fn speeds() -> Result<Speeds, Failure> {
+    match speeds_file() {
+        Some(file) if file.exists() => Ok(Speeds::load(&file)?),
+        _ => Ok(Speeds::default()),
     }
 }
 

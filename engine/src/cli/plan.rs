@@ -1,11 +1,11 @@
 //! `sirnn plan`: everything that can be known before anything runs.
 
 use super::output::bytes;
-use super::{Failure, Planning};
+use super::{Failure, Planning, link_name, speeds};
 use clap::Args;
 use serde_json::json;
 use sirnn::model::{self, Description, Model, Reveal, weights};
-use sirnn::plan::Plan;
+use sirnn::planner::{self, Candidate};
 use sirnn::service::local::say;
 use sirnn::service::memory;
 use sirnn::service::summary::kind_name;
@@ -49,9 +49,10 @@ fn describe(directory: &Path) -> Result<Description, Failure> {
 impl PlanCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         let description = describe(&self.model)?;
-        let (backend, profile) = (self.planning.backend()?, self.planning.profile()?);
-        let plan =
-            Plan::new(model::build_with(&description, self.batch as usize, profile, self.planning.extra())?, profile);
+        let (policy, speeds, items) = (self.planning.policy()?, speeds()?, self.batch as usize);
+        let all = planner::candidates(&description, (items, items), false, &policy, &speeds)?;
+        let Candidate { backend, fuse, lanes, batch, plan, estimate } =
+            planner::choose(&description, (items, items), false, &policy, &speeds, |_| true)?;
         let offline = offline_cost(&plan, backend);
         let [online, offline_bytes] = [plan.online_bytes(), offline.bytes_from].map(|b| b[0] + b[1]);
         let memory = memory(&plan);
@@ -65,19 +66,28 @@ impl PlanCommand {
                 .map(|(path, c)| json!({ "scope": path, "instances": c.instances, "bytes_online": c.bytes, "rounds": c.depth }))
                 .collect();
             say(json!({
-                "model": description.name, "batch": self.batch, "ot": backend.name(),
+                "model": description.name, "batch": batch, "ot": backend.name(), "fused": fuse, "lanes": lanes,
+                "estimate": estimate, "alternatives": all.iter().map(alternative).collect::<Vec<_>>(),
                 "rounds": plan.rounds(), "rounds_offline": offline.rounds,
                 "bytes_sent": plan.online_bytes()[0] + offline.bytes_from[0],
                 "bytes_received": plan.online_bytes()[1] + offline.bytes_from[1],
                 "bytes_total": online + offline_bytes, "bytes_offline": offline_bytes, "bytes_online": online,
-                "peak_memory": memory, "correlations_used": correlations, "instances": self.batch,
-                "bytes_per_instance": (online + offline_bytes) as f64 / f64::from(self.batch),
+                "peak_memory": memory, "correlations_used": correlations, "instances": batch,
+                "bytes_per_instance": (online + offline_bytes) as f64 / batch as f64,
                 "digest": blake3::Hash::from(plan.digest).to_hex().to_string(),
                 "scopes": scopes, "revealed": revealed,
             }));
             return Ok(());
         }
-        say(format_args!("{}, batch {}, OT {}", description.name, self.batch, backend.name()));
+        let kind = if fuse { "fused cells" } else { "op by op" };
+        say(format_args!(
+            "{}, {items} items in {lanes} lanes of {batch}, OT {}, {kind}",
+            description.name,
+            backend.name()
+        ));
+        if all.len() > 1 || lanes > 1 {
+            comparison(&all, link_name(policy.link));
+        }
         say(format_args!("\n{:<48} {:>12} {:>12} {:>7}", "scope", "instances", "bytes online", "rounds"));
         for (path, cost) in &scopes {
             let depth = path.matches('/').count();
@@ -92,7 +102,7 @@ impl PlanCommand {
         say(format_args!(
             "total    {:>12}  {} an item",
             bytes(online + offline_bytes),
-            bytes((online + offline_bytes) / u64::from(self.batch))
+            bytes((online + offline_bytes) / batch as u64)
         ));
         say(format_args!(
             "memory   server {}, client {} at most, beside the program itself",
@@ -113,6 +123,31 @@ impl PlanCommand {
         }
         Ok(())
     }
+}
+
+/// What the planner compared, for programs.
+fn alternative(c: &Candidate) -> serde_json::Value {
+    json!({ "ot": c.backend.name(), "fused": c.fuse, "lanes": c.lanes, "batch": c.batch, "estimate": c.estimate })
+}
+
+/// What the planner compared, for people; best first.
+fn comparison(all: &[Candidate], link: String) {
+    say(format_args!(
+        "\n{:<14} {:<9} {:>12} {:>12} {:>7} {:>8} {:>9}   link {link}",
+        "OT", "cells", "bytes", "bytes online", "rounds", "CPU s", "time s"
+    ));
+    for Candidate { backend, fuse, estimate: e, .. } in all {
+        let (bytes, online) = (bytes(e.bytes), bytes(e.bytes - e.bytes_offline));
+        let cells = if *fuse { "fused" } else { "op by op" };
+        say(format_args!(
+            "{:<14} {cells:<9} {bytes:>12} {online:>12} {:>7} {:>8.2} {:>9.2}",
+            backend.name(),
+            e.rounds,
+            e.cpu_seconds,
+            e.seconds
+        ));
+    }
+    say("all items in one lane; bytes and rounds are exact, CPU and time are estimates (sirnn doctor --calibrate)");
 }
 
 /// All that a client learns about a model.

@@ -1,7 +1,7 @@
 //! `sirnn serve`: the party that owns the model.
 
 use super::profile::{self, Profile};
-use super::{Failure, Net, Patience, Planning, resolve};
+use super::{Failure, Net, Patience, Planning, resolve, speeds};
 use clap::Args;
 use serde_json::json;
 use sirnn::model::Model;
@@ -30,7 +30,7 @@ pub(super) struct Serve {
     /// Most items of a request
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     max_items: usize,
-    /// Most items of a batch
+    /// Most items of a request at the same time
     #[arg(long, value_name = "N", default_value_t = 1024)]
     max_batch: usize,
     /// Most requests at the same time
@@ -62,7 +62,11 @@ impl Serve {
         connection.trace = profile.as_ref().map(|_| profile::EVENTS);
         let options = Options {
             backend: self.planning.backend()?,
+            fuse: self.planning.fuse(),
+            lanes: self.planning.lanes.0,
             objective: self.planning.objective(),
+            link: self.planning.link,
+            speeds: speeds()?,
             limits: Limits {
                 items: self.max_items,
                 batch: self.max_batch,
@@ -70,7 +74,7 @@ impl Serve {
                 bounds: self.patience.bounds(),
             },
             connection,
-            extra: self.planning.extra(),
+            hidden: false,
         };
         let server =
             Server::bind(&addresses[..], &model, options).map_err(|e| format!("listening on {}: {e}", self.listen))?;

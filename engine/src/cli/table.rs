@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use sirnn::fixed::{Unsupported, math, wrap};
 use sirnn::plan::Plan;
-use sirnn::program::{Cx, Function, Own, Profile, signed};
+use sirnn::program::{Cx, Function, Own, Profile, Rates, signed};
 use sirnn::protocols::basic::{Reveal, Share, Wrap};
 use sirnn::protocols::{exp, roots, sigmoid};
 use sirnn::run::Inputs;
@@ -113,7 +113,11 @@ impl Table {
         let (values, summary) = if self.cleartext {
             (entry.clear(&xs), Summary::default())
         } else {
-            between_two(&entry, (self.width, self.out_width), self.planning.ot, self.planning.profile()?, xs)?
+            // One operation for few values: where correlations come from hardly matters.
+            let ot = self.planning.ot.0.unwrap_or("iknp");
+            let profile =
+                Profile { goal: self.planning.objective().into(), rates: Rates::of(sirnn_backends::ot::lookup(ot)?) };
+            between_two(&entry, (self.width, self.out_width), ot, profile, xs)?
         };
         let bytes = match self.out_width {
             ..=8 => 1,

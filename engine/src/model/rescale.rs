@@ -11,7 +11,7 @@
 //! * `R(x << left, then)` is a shift by the difference: what was moved up is not cut off again.
 
 use crate::program::{Build, Cx, Function, Int, Reg, bits_for, signed};
-use crate::protocols::bits::signed_bits;
+use crate::protocols::bits::{require_ring, signed_bits};
 use crate::protocols::shift::{Rounding, Shift};
 
 /// The rescale; see the module.
@@ -151,6 +151,7 @@ impl Function for Rescale {
         vec![ins[0].iter().map(|&x| self.of(x)).collect()]
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        require_ring(self.name(), self.width)?;
         let (lo, hi) = (cx.ty(ins[0]).lo, cx.ty(ins[0]).hi);
         let Form { wrap, first, second, up } = self.form(lo, hi);
         let mut x = Int(ins[0]);

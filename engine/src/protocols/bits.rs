@@ -123,7 +123,7 @@ pub fn signed_bits(lo: i128, hi: i128) -> u32 {
 }
 
 /// Refuses a ring that there is not.
-pub(super) fn require_ring(name: &str, width: u32) -> Build<()> {
+pub(crate) fn require_ring(name: &str, width: u32) -> Build<()> {
     if (1..=64).contains(&width) { Ok(()) } else { refuse(name, format!("no ring of {width} bits")) }
 }
 

@@ -1,19 +1,18 @@
 //! The client: asks a server for predictions on its own inputs, after having checked what that costs and reveals.
 
 use super::wire::{Control, Message, Offer, Purpose, Request, shown, unexpected};
-use super::{Bounds, Connection, Plans, ServiceError, Summary, batch_id};
-use crate::model::{Description, Extra};
-use crate::program::{Profile, Rates};
+use super::{Bounds, Connection, Plans, ServiceError, Summary, batch_id, connection_id, in_lanes};
+use crate::model::Description;
 use crate::run::Inputs;
 use crate::session::Session;
 use serde_json::Value;
-use sirnn_backends::ot::{self, BackendSpec};
+use sirnn_backends::Party;
 use sirnn_backends::transport::connect_with_retry;
-use sirnn_backends::{Error, Party};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 /// How long to try to reach a server that is not there yet.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -52,7 +51,6 @@ pub struct Client {
     options: Options,
     offer: Offer,
     description: Description,
-    backend: &'static dyn BackendSpec,
 }
 
 impl Client {
@@ -71,7 +69,7 @@ impl Client {
             other => return Err(unexpected(&other)),
         };
         match examine(&offer, options.pinned.as_ref()) {
-            Ok((description, backend)) => Ok(Self { control, address, options, offer, description, backend }),
+            Ok(description) => Ok(Self { control, address, options, offer, description }),
             Err(e) => {
                 control.refuse(&e);
                 Err(e)
@@ -84,7 +82,7 @@ impl Client {
         &self.description
     }
 
-    /// Has `items` items computed, `batch` at a time; `inputs` gives those of a range as the program expects them.
+    /// Has `items` items computed, up to `batch` at the same time; `inputs` gives those of a range as the program expects them.
     ///
     /// # Errors
     /// The request is beyond a limit of either side, or a session fails.
@@ -92,8 +90,8 @@ impl Client {
         mut self,
         items: usize,
         batch: Option<usize>,
-        inputs: &dyn Fn(Range<usize>) -> Inputs,
-        progress: &mut dyn FnMut(Progress),
+        inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
+        progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(Outputs, Summary), ServiceError> {
         let plans = match self.agree(items, batch) {
             Ok(plans) => plans,
@@ -104,26 +102,40 @@ impl Client {
                 return Err(e);
             }
         };
-        let Self { control, address, options: Options { connection, .. }, offer, backend, .. } = self;
-        let mut online = connection.channel(control.into_stream())?;
-        let (mut outputs, mut summary) = (Outputs::new(), Summary::default());
+        let start = Instant::now();
+        let Self { control, address, options: Options { connection, .. }, offer, .. } = self;
+        let join = |lane, part| {
+            let stream = TcpStream::connect_timeout(&address, connection.deadline)?;
+            let mut control = Control::new(stream, connection.deadline)?;
+            control.send_hello(Party::P1, Purpose::Join(connection_id(offer.session, lane, part)))?;
+            Ok(connection.channel(control.into_stream())?)
+        };
         let total = plans.batches().map(|(_, p)| p.frames.len()).sum();
-        let mut before = 0;
-        for (k, (range, plan)) in plans.batches().enumerate() {
-            let mut second =
-                Control::new(TcpStream::connect_timeout(&address, connection.deadline)?, connection.deadline)?;
-            second.send_hello(Party::P1, Purpose::Join(offer.session))?;
-            let offline = connection.channel(second.into_stream())?;
-            let id = batch_id(offer.session, k);
-            let session = Session { plan, party: Party::P1, backend, id, online: online.as_mut(), offline };
-            let mut count = |rounds| progress(Progress { rounds: before + rounds, total });
-            let (results, report) = connection.run(session, &inputs(range.clone()), &mut count)?;
-            before += plan.frames.len();
-            summary.add(range.len(), Party::P1, plan, &report);
+        let progress = Mutex::new((0, progress));
+        let done =
+            in_lanes(&plans, connection.channel(control.into_stream())?, &join, &|lane, batch, online, offline| {
+                let (k, range, plan) = batch;
+                let id = batch_id(offer.session, k);
+                let session = Session { plan, party: Party::P1, backend: plans.backend, id, online, offline };
+                let mut before = 0;
+                let mut count = |now| {
+                    let mut shown = progress.lock().unwrap_or_else(|e| e.into_inner());
+                    shown.0 += now - before;
+                    before = now;
+                    let rounds = shown.0;
+                    (shown.1)(Progress { rounds, total });
+                };
+                let (results, report) = connection.run(lane, session, &inputs(range.clone()), &mut count)?;
+                Ok((range.len(), plan, results, report))
+            })?;
+        let (mut outputs, mut summary) = (Outputs::new(), Summary::new(&plans));
+        for (items, plan, results, report) in done {
+            summary.add(items, Party::P1, plan, &report);
             for (name, values) in results {
                 outputs.entry(name).or_default().extend(values);
             }
         }
+        summary.wall_seconds = start.elapsed().as_secs_f64();
         Ok((outputs, summary))
     }
 
@@ -135,29 +147,21 @@ impl Client {
         let granted = usize::try_from(self.offer.max_batch).unwrap_or(usize::MAX).max(1);
         let batch = batch.unwrap_or(BATCH.min(granted)).clamp(1, items);
         self.control.send(&Message::Request(Request { items: items as u64, batch: batch as u64 }))?;
-        let profile = Profile { goal: self.offer.objective.into(), rates: Rates::of(self.backend) };
-        let extra = Extra { hidden: self.options.hidden, fuse: self.offer.fuse };
-        let plans = Plans::build(&self.description, self.backend, profile, extra, (items, batch))?;
-        plans.check(Party::P1, self.backend, self.options.bounds)?;
+        let choice = match self.control.receive()? {
+            Message::Choice(choice) => choice,
+            other => return Err(unexpected(&other)),
+        };
+        let plans = Plans::build(&self.description, self.options.hidden, (items, batch), &choice)?;
+        plans.check(Party::P1, self.options.bounds)?;
         plans.compare(&mut self.control)?;
         Ok(plans)
     }
 }
 
 /// Whether an offer can be accepted.
-fn examine(
-    offer: &Offer,
-    pinned: Option<&Description>,
-) -> Result<(Description, &'static dyn BackendSpec), ServiceError> {
+fn examine(offer: &Offer, pinned: Option<&Description>) -> Result<Description, ServiceError> {
     let description = Description::from_bytes(offer.description.as_bytes()).map_err(|e| {
         ServiceError::Handshake(format!("the server's description of its model: {}", shown(&e.to_string())))
-    })?;
-    let backend = ot::lookup(&offer.backend).map_err(|e| match e {
-        Error::UnknownBackend(name, known) => ServiceError::Handshake(format!(
-            "the server uses OT backend '{}'; this program knows {known}",
-            shown(&name)
-        )),
-        other => other.into(),
     })?;
     if let Some(pinned) = pinned
         && !equal(pinned, &description)
@@ -166,7 +170,7 @@ fn examine(
             format!("the server offers another model ('{}') than the pinned one ('{}')", description.name, pinned.name);
         return Err(ServiceError::Handshake(what));
     }
-    Ok((description, backend))
+    Ok(description)
 }
 
 /// Whether the server's description is the pinned one. What a description may leave open the server fills in.

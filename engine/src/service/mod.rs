@@ -4,11 +4,15 @@
 //! client                                server
 //!   hello (magic, version, role)  ->
 //!                                 <-      hello
-//!                                 <-      offer: description, OT backend, goal, limits, session id
+//!                                 <-      offer: description, limits, session id
 //!   request: items, batch         ->
+//!                                 <-      choice: OT backend, goal, fused or not, lanes, batch
 //!   plan digests                 <->      plan digests
-//!   per batch: one session on this connection and a second one, which joins by the session id
+//!   per batch: one session on two connections, for the online phase and for making correlations
 //! ```
+//! Batches are computed one after the other, or several at the same time, each in a lane with connections of its own: while one waits for
+//! the network another computes. This connection is the online one of the first lane; all others join by an id.
+//!
 //! Everything before the sessions is public. Both parties build their plans from the description alone and compare
 //! digests, so a disagreement is an error and not a hang. Every message has a largest length and a deadline.
 //!
@@ -31,19 +35,21 @@ pub use summary::Summary;
 
 use crate::model::{self, Description, Extra, ModelError};
 use crate::plan::Plan;
+use crate::planner::MAX_LANES;
 use crate::program::{BuildError, Profile, Rates};
 use crate::run::{Inputs, RunError};
 use crate::session::{self, CORRELATION_BUDGET, Report, Session};
 use crate::trace::Trace;
-use sirnn_backends::ot::BackendSpec;
+use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::{Channel, Link, SimulatedLink, TcpChannel};
 use sirnn_backends::{Error, Party};
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::ops::Range;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use wire::{Control, Message, unexpected};
+use wire::{Choice, Control, Message, shown, unexpected};
 
 /// Why a service or a request ended.
 #[derive(Debug, thiserror::Error)]
@@ -102,14 +108,15 @@ impl Connection {
 }
 
 impl Connection {
-    /// Runs a session, with a trace if one is wanted.
+    /// Runs a session of a lane, with a trace if one is wanted.
     fn run(
         &self,
+        lane: usize,
         session: Session<'_>,
         inputs: &Inputs,
         progress: &mut dyn FnMut(usize),
     ) -> Result<(BTreeMap<String, Vec<i128>>, Report), RunError> {
-        let mut trace = self.trace.map(|_| Trace::new(session.party));
+        let mut trace = self.trace.map(|_| Trace::new(session.party, lane));
         let done = session.run_traced(inputs, progress, trace.as_mut())?;
         if let (Some(all), Some(trace)) = (self.trace, trace) {
             all.lock().unwrap_or_else(|e| e.into_inner()).extend(trace.events());
@@ -133,28 +140,46 @@ pub struct Bounds {
     pub memory: u64,
 }
 
-/// The plans of a request: all batches but the last are of one size.
-#[derive(Debug)]
+/// What both parties agreed on: the plans of a request. All batches but the last are of one size.
 struct Plans {
     items: usize,
     batch: usize,
+    lanes: usize,
+    backend: &'static dyn BackendSpec,
+    fuse: bool,
     /// For a full batch, and for the rest if there is one.
     plans: Vec<Plan>,
 }
 
 impl Plans {
+    /// Plans what the server chose for a request of `items` items, `batch` at the same time.
     fn build(
         description: &Description,
-        backend: &dyn BackendSpec,
-        profile: Profile,
-        extra: Extra,
+        hidden: bool,
         (items, batch): (usize, usize),
+        choice: &Choice,
     ) -> Result<Self, ServiceError> {
-        debug_assert!(batch >= 1 && items >= batch && profile.rates == Rates::of(backend));
-        let sizes = [batch, items % batch];
+        let backend = ot::lookup(&choice.backend).map_err(|e| match e {
+            Error::UnknownBackend(name, known) => ServiceError::Handshake(format!(
+                "the server uses OT backend '{}'; this program knows {known}",
+                shown(&name)
+            )),
+            other => other.into(),
+        })?;
+        let within = |n: u64, most: usize| usize::try_from(n).ok().filter(|n| (1..=most).contains(n));
+        let lanes = within(choice.lanes, MAX_LANES.min(batch));
+        let Some((lanes, size)) = lanes.and_then(|l| Some((l, within(choice.batch, batch.div_ceil(l))?))) else {
+            return Err(ServiceError::Handshake(format!(
+                "the server wants {} batches of {} items at the same time, {batch} items were asked for",
+                choice.lanes, choice.batch
+            )));
+        };
+        let profile = Profile { goal: choice.objective.into(), rates: Rates::of(backend) };
+        let extra = Extra { hidden, fuse: choice.fuse };
         let plan = |&n: &usize| model::build_with(description, n, profile, extra).map(|p| Plan::new(p, profile));
+        let sizes = [size, items % size];
         let plans = sizes.iter().filter(|&&n| n > 0).map(plan).collect::<Result<_, _>>()?;
-        Ok(Self { items, batch, plans })
+        Ok(Self { items, batch: size, lanes, backend, fuse: choice.fuse, plans })
     }
 
     /// Items and plan of each batch.
@@ -184,14 +209,14 @@ impl Plans {
     }
 
     /// Refuses what exceeds the bounds.
-    fn check(&self, party: Party, backend: &dyn BackendSpec, bounds: Bounds) -> Result<(), ServiceError> {
+    fn check(&self, party: Party, bounds: Bounds) -> Result<(), ServiceError> {
         let (full, rest) = ((self.items / self.batch) as u64, u64::from(!self.items.is_multiple_of(self.batch)));
         let counts = [full, rest];
         let bytes = self
             .plans
             .iter()
             .zip(counts)
-            .fold(0u64, |sum, (p, n)| sum.saturating_add(n.saturating_mul(bytes(p, backend))));
+            .fold(0u64, |sum, (p, n)| sum.saturating_add(n.saturating_mul(bytes(p, self.backend))));
         if bytes > bounds.bytes {
             let what = format!(
                 "{} items take {bytes} bytes on the wire, {} are allowed (--max-bytes)",
@@ -199,16 +224,61 @@ impl Plans {
             );
             return Err(ServiceError::Limit(what));
         }
-        let memory = self.plans.iter().map(|p| memory(p)[party.index()]).max().unwrap_or(0);
+        let one = self.plans.iter().map(|p| memory(p)[party.index()]).max().unwrap_or(0);
+        let memory = one.saturating_mul(self.lanes as u64);
         if memory > bounds.memory {
             let what = format!(
-                "batches of {} items take {memory} bytes of memory, {} are allowed (--max-memory)",
-                self.batch, bounds.memory
+                "{} batches of {} items at the same time take {memory} bytes of memory, {} are allowed (--max-memory)",
+                self.lanes, self.batch, bounds.memory
             );
             return Err(ServiceError::Limit(what));
         }
         Ok(())
     }
+}
+
+/// Which connection of a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The online phases of its sessions.
+    Online,
+    /// The making of correlations, one connection for each session.
+    Offline,
+}
+
+/// A batch to compute: its number, its items, its plan.
+type Batch<'a> = (usize, Range<usize>, &'a Plan);
+
+/// Computes all batches, `plans.lanes` at the same time, batch `k` in lane `k % lanes`. `first` is the online connection of lane 0;
+/// `connect` makes any other, `compute` runs a session. Returns what the sessions returned, in the order of batches.
+fn in_lanes<'p, T: Send>(
+    plans: &'p Plans,
+    first: Box<dyn Channel>,
+    connect: &(dyn Fn(usize, Part) -> Result<Box<dyn Channel>, ServiceError> + Sync),
+    compute: &(dyn Fn(usize, Batch<'p>, &mut dyn Channel, Box<dyn Channel>) -> Result<T, ServiceError> + Sync),
+) -> Result<Vec<T>, ServiceError> {
+    let batches: Vec<Batch<'p>> = plans.batches().enumerate().map(|(k, (items, plan))| (k, items, plan)).collect();
+    let failed = AtomicBool::new(false);
+    let lane = |lane: usize, online: Option<Box<dyn Channel>>| -> Result<Vec<T>, ServiceError> {
+        let work = || {
+            let mut online = online.map_or_else(|| connect(lane, Part::Online), Ok)?;
+            let mine = batches.iter().skip(lane).step_by(plans.lanes).take_while(|_| !failed.load(Ordering::Relaxed));
+            mine.map(|batch| compute(lane, batch.clone(), online.as_mut(), connect(lane, Part::Offline)?)).collect()
+        };
+        let done: Result<Vec<T>, ServiceError> = work();
+        failed.fetch_or(done.is_err(), Ordering::Relaxed);
+        done
+    };
+    let lanes: Vec<Result<Vec<T>, ServiceError>> = std::thread::scope(|s| {
+        let lane = &lane;
+        let others: Vec<_> = (1..plans.lanes.min(batches.len())).map(|l| s.spawn(move || lane(l, None))).collect();
+        let first = lane(0, Some(first));
+        let join = |t: std::thread::ScopedJoinHandle<'_, _>| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
+        std::iter::once(first).chain(others.into_iter().map(join)).collect()
+    });
+    let mut lanes = lanes.into_iter().map(|l| l.map(Vec::into_iter)).collect::<Result<Vec<_>, _>>()?;
+    let used = lanes.len();
+    Ok((0..batches.len()).map(|k| lanes[k % used].next().expect("a lane computes all its batches")).collect())
 }
 
 /// Bytes of a session, both ways, all phases.
@@ -227,6 +297,15 @@ pub fn memory(plan: &Plan) -> [u64; 2] {
 fn batch_id(session: [u8; 16], batch: usize) -> [u8; 16] {
     let mut hasher = blake3::Hasher::new_derive_key("sirnn 2026-11 session of a batch");
     hasher.update(&session).update(&(batch as u64).to_le_bytes());
+    let mut id = [0; 16];
+    hasher.finalize_xof().fill(&mut id);
+    id
+}
+
+/// The id under which a connection of a lane joins a session.
+pub fn connection_id(session: [u8; 16], lane: usize, part: Part) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new_derive_key("sirnn 2026-11 connection of a lane");
+    hasher.update(&session).update(&(lane as u64).to_le_bytes()).update(&[part as u8]);
     let mut id = [0; 16];
     hasher.finalize_xof().fill(&mut id);
     id

@@ -1,12 +1,14 @@
 //! The server: owns a model, computes for any client that asks, survives any that misbehaves.
 
-use super::wire::{Control, Message, Objective, Offer, Purpose, Request, unexpected};
-use super::{Bounds, Connection, Plans, ServiceError, Summary, batch_id};
-use crate::model::{Description, Extra, Model};
-use crate::program::{Profile, Rates};
+use super::wire::{Choice, Control, Message, Objective, Offer, Purpose, Request, unexpected};
+use super::{Bounds, Connection, Part, Plans, ServiceError, Summary, batch_id, bytes, connection_id, in_lanes, memory};
+use crate::model::{Description, Model};
+use crate::planner::{self, MAX_LANES, Policy};
 use crate::run::Inputs;
 use crate::session::Session;
+use crate::speeds::Speeds;
 use sirnn_backends::ot::BackendSpec;
+use sirnn_backends::transport::Link;
 use sirnn_backends::{Error, Party};
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -14,7 +16,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Connections beyond those of sessions that may be in their first message.
 const PENDING: usize = 32;
@@ -24,7 +26,7 @@ const PENDING: usize = 32;
 pub struct Limits {
     /// Items of a request.
     pub items: usize,
-    /// Items of a batch.
+    /// Items of a request at the same time.
     pub batch: usize,
     /// Requests at the same time.
     pub sessions: usize,
@@ -32,19 +34,35 @@ pub struct Limits {
     pub bounds: Bounds,
 }
 
-/// How a model is served.
-#[derive(Clone, Copy)]
+/// How a model is served. What is left open is chosen for every request ([`crate::planner`]).
+#[derive(Clone)]
 pub struct Options {
     /// Where correlations come from.
-    pub backend: &'static dyn BackendSpec,
-    /// What forms are chosen by.
+    pub backend: Option<&'static dyn BackendSpec>,
+    /// Whether cells are one look-up each.
+    pub fuse: Option<bool>,
+    /// Sessions of a request at the same time.
+    pub lanes: Option<usize>,
+    /// What is chosen by.
     pub objective: Objective,
+    /// The link that times are estimated for.
+    pub link: Link,
+    /// This machine.
+    pub speeds: Speeds,
     /// What clients get.
     pub limits: Limits,
     /// Transport.
     pub connection: Connection,
-    /// What programs have beside the description's; clients have to expect `hidden`.
-    pub extra: Extra,
+    /// Whether clients also get the final state; they have to expect it.
+    pub hidden: bool,
+}
+
+impl Options {
+    /// The policy of [`crate::planner`].
+    pub fn policy(&self) -> Policy {
+        let Self { backend, fuse, lanes, objective, link, .. } = *self;
+        Policy { goal: objective.into(), link, backend, fuse, lanes }
+    }
 }
 
 /// What happened to a connection.
@@ -77,7 +95,7 @@ struct Shared {
     inputs: Inputs,
     options: Options,
     sessions: Arc<AtomicUsize>,
-    /// Sessions that wait for their generator's connection.
+    /// Connections that sessions wait for.
     waiting: Mutex<HashMap<[u8; 16], SyncSender<TcpStream>>>,
 }
 
@@ -126,7 +144,7 @@ impl Server {
     pub fn start(self) -> Receiver<Event> {
         let (events, receiver) = channel();
         let connections = Arc::default();
-        let most = 2 * self.shared.options.limits.sessions + PENDING;
+        let most = 2 * MAX_LANES * self.shared.options.limits.sessions + PENDING;
         std::thread::spawn(move || {
             loop {
                 let Ok((stream, peer)) = self.listener.accept() else {
@@ -191,10 +209,8 @@ impl Shared {
     fn session(&self, mut control: Control) -> Result<Summary, ServiceError> {
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|e| Error::Io(std::io::Error::other(e.to_string())))?;
-        let (sender, joined) = sync_channel(1);
-        let _entry = Entry::new(self, id, sender);
-        let plans = match self.agree(&mut control, id) {
-            Ok(plans) => plans,
+        let (plans, doors) = match self.agree(&mut control, id) {
+            Ok(agreed) => agreed,
             Err(e) => {
                 if !matches!(e, ServiceError::Refused(_) | ServiceError::Network(_)) {
                     control.refuse(&e);
@@ -202,32 +218,34 @@ impl Shared {
                 return Err(e);
             }
         };
-        let Options { backend, connection, .. } = self.options;
-        let mut online = connection.channel(control.into_stream())?;
-        let mut summary = Summary::default();
-        for (k, (items, plan)) in plans.batches().enumerate() {
-            let stream = joined.recv_timeout(connection.deadline).map_err(|e| match e {
-                RecvTimeoutError::Timeout => Error::Deadline(connection.deadline),
-                RecvTimeoutError::Disconnected => Error::Closed("its second connection was expected"),
+        let start = Instant::now();
+        let connection = self.options.connection;
+        let join = |lane: usize, part: Part| {
+            let stream = doors[lane][part as usize].wait(connection.deadline)?;
+            Ok(connection.channel(stream)?)
+        };
+        let done =
+            in_lanes(&plans, connection.channel(control.into_stream())?, &join, &|lane, batch, online, offline| {
+                let (k, items, plan) = batch;
+                let id = batch_id(id, k);
+                let session = Session { plan, party: Party::P0, backend: plans.backend, id, online, offline };
+                let (_, report) = connection.run(lane, session, &self.inputs, &mut |_| {})?;
+                Ok((items.len(), plan, report))
             })?;
-            let offline = connection.channel(stream)?;
-            let id = batch_id(id, k);
-            let session = Session { plan, party: Party::P0, backend, id, online: online.as_mut(), offline };
-            let (_, report) = connection.run(session, &self.inputs, &mut |_| {})?;
-            summary.add(items.len(), Party::P0, plan, &report);
+        let mut summary = Summary::new(&plans);
+        for (items, plan, report) in done {
+            summary.add(items, Party::P0, plan, &report);
         }
+        summary.wall_seconds = start.elapsed().as_secs_f64();
         Ok(summary)
     }
 
-    /// The handshake after the hello.
-    fn agree(&self, control: &mut Control, session: [u8; 16]) -> Result<Plans, ServiceError> {
-        let Options { backend, objective, limits, extra, .. } = self.options;
+    /// The handshake after the hello. The doors, by lane and part, are open before the client learns of them.
+    fn agree(&self, control: &mut Control, session: [u8; 16]) -> Result<(Plans, Vec<[Door<'_>; 2]>), ServiceError> {
+        let Options { limits, hidden, .. } = self.options;
         control.send(&Message::Offer(Offer {
             session,
             description: self.description.to_toml(),
-            backend: backend.name().into(),
-            objective,
-            fuse: extra.fuse,
             max_items: limits.items as u64,
             max_batch: limits.batch as u64,
         }))?;
@@ -242,26 +260,62 @@ impl Shared {
                 limits.items, limits.batch
             )));
         };
-        let profile = Profile { goal: objective.into(), rates: Rates::of(backend) };
-        let plans = Plans::build(&self.description, backend, profile, extra, (items, batch.min(items)))?;
-        plans.check(Party::P0, backend, limits.bounds)?;
+        let batch = batch.min(items);
+        let choice = self.choose(items, batch)?;
+        let plans = Plans::build(&self.description, hidden, (items, batch), &choice)?;
+        plans.check(Party::P0, limits.bounds)?;
+        let lane = |l| [Part::Online, Part::Offline].map(|part| Door::open(self, connection_id(session, l, part)));
+        let doors = (0..plans.lanes).map(lane).collect();
+        control.send(&Message::Choice(choice))?;
         plans.compare(control)?;
-        Ok(plans)
+        Ok((plans, doors))
+    }
+
+    fn choose(&self, items: usize, batch: usize) -> Result<Choice, ServiceError> {
+        let Options { limits, hidden, objective, speeds, .. } = &self.options;
+        let sessions = |c: &planner::Candidate| items.div_ceil(c.batch) as u64;
+        let allowed = |c: &planner::Candidate| {
+            bytes(&c.plan, c.backend).saturating_mul(sessions(c)) <= limits.bounds.bytes
+                && memory(&c.plan)[0].saturating_mul(c.lanes as u64) <= limits.bounds.memory
+        };
+        let policy = self.options.policy();
+        let best = planner::choose(&self.description, (items, batch), *hidden, &policy, speeds, allowed)?;
+        Ok(Choice {
+            backend: best.backend.name().into(),
+            objective: *objective,
+            fuse: best.fuse,
+            lanes: best.lanes as u64,
+            batch: best.batch as u64,
+        })
     }
 }
 
-/// A session's entry among those that wait.
-struct Entry<'a>(&'a Shared, [u8; 16]);
+/// Where a connection of a session is waited for.
+struct Door<'a> {
+    shared: &'a Shared,
+    id: [u8; 16],
+    /// Locked by the lane that waits; no two do.
+    came: Mutex<Receiver<TcpStream>>,
+}
 
-impl<'a> Entry<'a> {
-    fn new(shared: &'a Shared, id: [u8; 16], sender: SyncSender<TcpStream>) -> Self {
+impl<'a> Door<'a> {
+    fn open(shared: &'a Shared, id: [u8; 16]) -> Self {
+        let (sender, came) = sync_channel(1);
         shared.waiting().insert(id, sender);
-        Self(shared, id)
+        Self { shared, id, came: Mutex::new(came) }
+    }
+
+    fn wait(&self, deadline: Duration) -> Result<TcpStream, Error> {
+        let came = self.came.lock().unwrap_or_else(|e| e.into_inner());
+        came.recv_timeout(deadline).map_err(|e| match e {
+            RecvTimeoutError::Timeout => Error::Deadline(deadline),
+            RecvTimeoutError::Disconnected => Error::Closed("a further connection was expected"),
+        })
     }
 }
 
-impl Drop for Entry<'_> {
+impl Drop for Door<'_> {
     fn drop(&mut self) {
-        self.0.waiting().remove(&self.1);
+        self.shared.waiting().remove(&self.id);
     }
 }

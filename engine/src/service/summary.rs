@@ -1,5 +1,6 @@
 //! What sessions cost, under the names that reports use everywhere.
 
+use super::Plans;
 use crate::plan::Plan;
 use crate::session::{Report, totals};
 use serde::Serialize;
@@ -11,6 +12,12 @@ use std::time::Duration;
 /// The sum over the sessions of a request. Bytes sent and received are those of P0, whoever reports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Summary {
+    /// OT backend.
+    pub ot: String,
+    /// Whether cells are one look-up each.
+    pub fused: bool,
+    /// Sessions at the same time.
+    pub lanes: u64,
     /// Items computed.
     pub instances: u64,
     /// Sessions: each computes one batch.
@@ -31,6 +38,8 @@ pub struct Summary {
     pub bytes_online: u64,
     /// `bytes_total / instances`.
     pub bytes_per_instance: f64,
+    /// From the handshake to the last result; all else counts sessions that run at the same time one by one.
+    pub wall_seconds: f64,
     /// Base OTs.
     pub setup_seconds: f64,
     /// Generator busy.
@@ -46,6 +55,11 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Of no sessions yet.
+    pub(super) fn new(plans: &Plans) -> Self {
+        Self { ot: plans.backend.name().into(), fused: plans.fuse, lanes: plans.lanes as u64, ..Self::default() }
+    }
+
     /// Adds a session of `items` items.
     pub fn add(&mut self, items: usize, party: Party, plan: &Plan, report: &Report) {
         let (online, offline) = (report.online_traffic, report.offline_traffic);

@@ -27,7 +27,7 @@ const MAX_SHOWN: usize = 300;
 pub enum Purpose {
     /// Handshake and online phases.
     Session,
-    /// The generator of correlations of the session with this id.
+    /// A further connection of a session: the one that waits under this id.
     Join([u8; 16]),
 }
 
@@ -99,15 +99,9 @@ pub struct Offer {
     pub session: [u8; 16],
     /// The public part of the model.
     pub description: String,
-    /// Name of the OT backend.
-    pub backend: String,
-    /// What forms are chosen by.
-    pub objective: Objective,
-    /// Whether cells are one look-up each.
-    pub fuse: bool,
     /// Most items of a request.
     pub max_items: u64,
-    /// Most items of a batch.
+    /// Most items at the same time.
     pub max_batch: u64,
 }
 
@@ -117,7 +111,23 @@ pub struct Offer {
 pub struct Request {
     /// Number of items.
     pub items: u64,
-    /// Items that are computed together.
+    /// Most items at the same time.
+    pub batch: u64,
+}
+
+/// How the server wants to compute a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Choice {
+    /// Name of the OT backend.
+    pub backend: String,
+    /// What forms are chosen by.
+    pub objective: Objective,
+    /// Whether cells are one look-up each.
+    pub fuse: bool,
+    /// Sessions at the same time.
+    pub lanes: u64,
+    /// Items of a session; together those at the same time are no more than were asked for.
     pub batch: u64,
 }
 
@@ -129,6 +139,8 @@ pub enum Message {
     Offer(Offer),
     /// Client to server.
     Request(Request),
+    /// Server to client.
+    Choice(Choice),
     /// Both ways: digests of the plans, for a full batch and for the rest.
     Plans(Vec<String>),
     /// Instead of any other: the reason why the connection ends.
@@ -265,6 +277,7 @@ pub(super) fn unexpected(message: &Message) -> ServiceError {
     let name = match message {
         Message::Offer(_) => "an offer",
         Message::Request(_) => "a request",
+        Message::Choice(_) => "a choice",
         Message::Plans(_) => "plans",
         Message::Refusal(_) => "a refusal",
     };

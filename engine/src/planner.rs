@@ -1,0 +1,202 @@
+//! The planner: which OT backend, fused cells or not, how many lanes. It plans all there are, predicts what each costs, and takes
+//! the best for the goal.
+//!
+//! Bytes and rounds are exact. Time is an estimate: transfers at the link's bandwidth, a one-way latency per round, and
+//! CPU at the speeds of this machine ([`crate::speeds`]), each party with a core of its own.
+
+use crate::model::{self, Description, Extra};
+use crate::plan::Plan;
+use crate::program::{Build, Goal, Profile, Rates};
+use crate::session::{mode, offline_cost};
+use crate::speeds::Speeds;
+use serde::Serialize;
+use sirnn_backends::ot::{self, BackendSpec, streams::Mode};
+use sirnn_backends::transport::Link;
+
+/// Most lanes of a request.
+pub const MAX_LANES: usize = 8;
+/// What a further lane has to save to be opened.
+const WORTH: f64 = 0.9;
+
+/// What is given, and by what the rest is chosen.
+#[derive(Clone, Copy)]
+pub struct Policy {
+    /// What to optimise.
+    pub goal: Goal,
+    /// The link that times are estimated for.
+    pub link: Link,
+    /// Where correlations come from, if it is given.
+    pub backend: Option<&'static dyn BackendSpec>,
+    /// Whether cells are one look-up each, if it is given.
+    pub fuse: Option<bool>,
+    /// Sessions at the same time, if it is given.
+    pub lanes: Option<usize>,
+}
+
+/// What a request costs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Estimate {
+    /// Bytes on the wire, both ways, all phases, all items: exact.
+    pub bytes: u64,
+    /// Of them, before the online phase: exact.
+    pub bytes_offline: u64,
+    /// Online rounds of one session: exact.
+    pub rounds: usize,
+    /// Rounds of set-up and offline phase of one session: exact.
+    pub rounds_offline: u32,
+    /// CPU of both parties.
+    pub cpu_seconds: f64,
+    /// Set-up and offline phase of one session.
+    pub offline_seconds: f64,
+    /// Online phase of one session.
+    pub online_seconds: f64,
+    /// From the handshake to the last result.
+    pub seconds: f64,
+}
+
+/// A way to compute a request.
+pub struct Candidate {
+    /// Where correlations come from.
+    pub backend: &'static dyn BackendSpec,
+    /// Whether cells are one look-up each.
+    pub fuse: bool,
+    /// Sessions at the same time.
+    pub lanes: usize,
+    /// Items of a session.
+    pub batch: usize,
+    /// The plan of a session.
+    pub plan: Plan,
+    /// What the request costs.
+    pub estimate: Estimate,
+}
+
+/// What one session costs on a link.
+struct Phases {
+    cpu: f64,
+    offline: f64,
+    online: f64,
+    /// With the link and a core to itself: what sessions at the same time cannot share.
+    busy: f64,
+}
+
+fn phases(plan: &Plan, backend: &dyn BackendSpec, link: Link, speeds: &Speeds) -> Phases {
+    let speed = speeds.of(backend);
+    let (latency, wire) = (link.latency.as_secs_f64(), |bytes: u64| bytes as f64 * 8.0 / link.bits_per_second);
+    let before = offline_cost(plan, backend);
+    let making = speed.making(&plan.needs);
+    let transfer = wire(before.bytes_from[0].max(before.bytes_from[1]));
+    // Chunks are sent while others are made.
+    let generating = making.max(transfer) + f64::from(before.rounds) * latency;
+    let setup = speed.setup * 1e-9;
+    let computing = speed.spending(&plan.needs) + plan.rounds() as f64 * speeds.round * 1e-9;
+    let sending: f64 = plan.frames.iter().map(|f| wire(f[0].max(f[1]) as u64)).sum();
+    // A frame is complete before it leaves, and read when it is complete.
+    let talking = computing + sending + plan.rounds() as f64 * latency;
+    let busy = setup + (making + computing).max(transfer + sending);
+    let (offline, online) = match mode(plan) {
+        Mode::Prefilled => (setup + generating, talking),
+        Mode::Live => (setup, talking.max(generating).max(making + computing).max(transfer + sending)),
+    };
+    Phases { cpu: 2.0 * (setup + making + computing), offline, online, busy }
+}
+
+impl Candidate {
+    fn new(
+        description: &Description,
+        (items, batch, lanes): (usize, usize, usize),
+        (backend, extra): (&'static dyn BackendSpec, Extra),
+        policy: &Policy,
+        speeds: &Speeds,
+    ) -> Build<Self> {
+        let profile = Profile { goal: policy.goal, rates: Rates::of(backend) };
+        let plan = Plan::new(model::build_with(description, batch, profile, extra)?, profile);
+        let before = offline_cost(&plan, backend);
+        let one = phases(&plan, backend, policy.link, speeds);
+        // A last, smaller session counts as a full one: an estimate from above.
+        let sessions = items.div_ceil(batch);
+        let sum = |[a, b]: [u64; 2]| (a + b) * sessions as u64;
+        let (offline, online) = (sum(before.bytes_from), sum(plan.online_bytes()));
+        let in_turn = sessions.div_ceil(lanes) as f64 * (one.offline + one.online);
+        let estimate = Estimate {
+            bytes: offline + online,
+            bytes_offline: offline,
+            rounds: plan.rounds(),
+            rounds_offline: before.rounds,
+            cpu_seconds: one.cpu * sessions as f64,
+            offline_seconds: one.offline,
+            online_seconds: one.online,
+            seconds: in_turn.max(one.busy * sessions as f64),
+        };
+        Ok(Self { backend, fuse: extra.fuse, lanes, batch, plan, estimate })
+    }
+
+    /// What is compared, the first number first; less is better.
+    fn score(&self, goal: Goal) -> [f64; 2] {
+        let e = &self.estimate;
+        match goal {
+            Goal::Rounds => [e.rounds as f64, e.bytes as f64],
+            Goal::Bytes => [e.bytes as f64, e.rounds as f64],
+            Goal::Time { .. } => [e.seconds, e.bytes as f64],
+        }
+    }
+}
+
+/// The ways to compute `items` items, up to `batch` of them at the same time, best first. All are in as many lanes as are given, or one.
+///
+/// # Errors
+/// If no program can be built.
+pub fn candidates(
+    description: &Description,
+    (items, batch): (usize, usize),
+    hidden: bool,
+    policy: &Policy,
+    speeds: &Speeds,
+) -> Build<Vec<Candidate>> {
+    let backends: Vec<&'static dyn BackendSpec> = match policy.backend {
+        Some(backend) => vec![backend],
+        None => ot::names().filter_map(|name| ot::lookup(name).ok()).collect(),
+    };
+    let lanes = policy.lanes.unwrap_or(1).clamp(1, MAX_LANES.min(batch));
+    let mut all: Vec<Candidate> = Vec::new();
+    for backend in backends {
+        let fused = policy.fuse.map_or(vec![true, false], |f| vec![f]);
+        for fuse in fused {
+            let shape = (items, batch.div_ceil(lanes), lanes);
+            let candidate = Candidate::new(description, shape, (backend, Extra { hidden, fuse }), policy, speeds)?;
+            // Where nothing can be fused both are the same program.
+            if all.last().is_none_or(|last| last.plan.digest != candidate.plan.digest) {
+                all.push(candidate);
+            }
+        }
+    }
+    all.sort_by(|a, b| a.score(policy.goal).partial_cmp(&b.score(policy.goal)).expect("estimates are numbers"));
+    Ok(all)
+}
+
+/// The best way to compute a request that `allowed` lets pass (or the best of all if none does), with its lanes.
+///
+/// # Errors
+/// If no program can be built.
+pub fn choose(
+    description: &Description,
+    (items, batch): (usize, usize),
+    hidden: bool,
+    policy: &Policy,
+    speeds: &Speeds,
+    allowed: impl Fn(&Candidate) -> bool,
+) -> Build<Candidate> {
+    let mut all = candidates(description, (items, batch), hidden, policy, speeds)?;
+    let place = all.iter().position(&allowed).unwrap_or(0);
+    let mut best = all.swap_remove(place);
+    if policy.lanes.is_none() && matches!(policy.goal, Goal::Time { .. }) {
+        for lanes in 2..=MAX_LANES.min(batch) {
+            let shape = (items, batch.div_ceil(lanes), lanes);
+            let how = (best.backend, Extra { hidden, fuse: best.fuse });
+            let more = Candidate::new(description, shape, how, policy, speeds)?;
+            if more.estimate.seconds < WORTH * best.estimate.seconds && allowed(&more) {
+                best = more;
+            }
+        }
+    }
+    Ok(best)
+}
