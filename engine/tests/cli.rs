@@ -165,9 +165,14 @@ impl Drop for Server {
 
 #[test]
 fn demo_is_exact() {
-    let report = json(&["demo", "--items", "5", "--batch", "3", "--json"]);
+    let report = json(&["demo", "--items", "5", "--batch", "3", "--lanes", "1", "--json"]);
     assert_eq!(report["exact"], true);
     assert_eq!(report["batches"], 2);
+    // Two sessions at the same time: results are in the order of the items all the same.
+    let lanes = json(&["demo", "--items", "5", "--batch", "4", "--lanes", "2", "--json"]);
+    assert_eq!((&lanes["exact"], &lanes["lanes"]), (&true.into(), &2.into()));
+    assert_eq!(lanes["batches"], 3);
+    assert_eq!(lanes["output"], report["output"]);
     let output: Vec<Vec<i64>> = serde_json::from_value(report["output"].clone()).unwrap();
     assert_eq!(output, expected_scores()[..5]);
     for key in ["cpu_seconds", "peak_memory"] {

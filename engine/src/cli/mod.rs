@@ -105,9 +105,10 @@ struct Planning {
     /// What to optimise where a protocol has several forms
     #[arg(long, value_name = "GOAL", default_value = "time")]
     optimize: Optimize,
-    /// The link that time is estimated for: loopback, lan, wan, or MBIT,MS (bandwidth, round-trip time)
-    #[arg(long, value_name = "LINK", default_value = "lan", value_parser = Link::from_str)]
-    link: Link,
+    /// The link that time is estimated for: loopback, lan, wan, or MBIT,MS (bandwidth, round-trip time); default: the
+    /// simulated one, or lan
+    #[arg(long, value_name = "LINK", value_parser = Link::from_str)]
+    link: Option<Link>,
     /// Compute a cell's activations as one look-up where the pre-activation is narrow enough: the same bits, in fewer
     /// rounds and bytes
     #[arg(long, value_name = "WHEN", default_value = "auto")]
@@ -153,10 +154,19 @@ impl Planning {
             Optimize::Rounds => Objective::Rounds,
             Optimize::Bytes => Objective::Bytes,
             Optimize::Time => Objective::Time {
-                bits_per_second: self.link.bits_per_second as u64,
-                latency_ns: self.link.latency.as_nanos() as u64,
+                bits_per_second: self.link().bits_per_second as u64,
+                latency_ns: self.link().latency.as_nanos() as u64,
             },
         }
+    }
+
+    fn link(&self) -> Link {
+        self.link.unwrap_or(Link::LAN)
+    }
+
+    /// The same for a simulated link, unless another was named.
+    fn over(&self, net: Net) -> Self {
+        Self { link: self.link.or(net.0), ..self.clone() }
     }
 
     fn fuse(&self) -> Option<bool> {
@@ -171,7 +181,7 @@ impl Planning {
     }
 
     fn policy(&self) -> Result<Policy, Failure> {
-        let (goal, link) = (self.objective().into(), self.link);
+        let (goal, link) = (self.objective().into(), self.link());
         Ok(Policy { goal, link, backend: self.backend()?, fuse: self.fuse(), lanes: self.lanes.0 })
     }
 
@@ -181,7 +191,7 @@ impl Planning {
         let values = [
             ("--ot", self.ot.0.unwrap_or("auto").to_string()),
             ("--optimize", name(self.optimize.to_possible_value())),
-            ("--link", link_name(self.link)),
+            ("--link", link_name(self.link())),
             ("--fuse", name(self.fuse.to_possible_value())),
             ("--lanes", self.lanes.0.map_or("auto".into(), |n| n.to_string())),
         ];

@@ -70,7 +70,7 @@ pub(super) fn both(
     let pinned = Some(Description::load(model)?);
     let mut command = std::process::Command::new(std::env::current_exe()?);
     command.args(["serve", "--once", "--json", "--listen", "127.0.0.1:0", "--model"]).arg(model);
-    command.args(planning.arguments());
+    command.args(planning.over(net).arguments());
     command.args(["--max-items", "1000000000", "--max-batch", "1000000000"]);
     command.args(["--max-bytes", &patience.max_bytes.to_string(), "--max-memory", &patience.max_memory.to_string()]);
     command.args(["--deadline", &patience.deadline.as_secs_f64().to_string()]);

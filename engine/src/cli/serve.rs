@@ -60,12 +60,13 @@ impl Serve {
         let profile = self.profile.as_deref().map(|f| Profile::start(f, Party::P0)).transpose()?;
         let mut connection = self.patience.connection(self.net);
         connection.trace = profile.as_ref().map(|_| profile::EVENTS);
+        let planning = self.planning.over(self.net);
         let options = Options {
-            backend: self.planning.backend()?,
-            fuse: self.planning.fuse(),
-            lanes: self.planning.lanes.0,
-            objective: self.planning.objective(),
-            link: self.planning.link,
+            backend: planning.backend()?,
+            fuse: planning.fuse(),
+            lanes: planning.lanes.0,
+            objective: planning.objective(),
+            link: planning.link(),
             speeds: speeds()?,
             limits: Limits {
                 items: self.max_items,
