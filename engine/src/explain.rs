@@ -187,6 +187,9 @@ impl Plan {
         for (scope, (count, bytes)) in beside {
             put(format!("  {count:>3} instructions  {scope:<52} {bytes:>9} B"));
         }
+        for line in self.savings(b) {
+            put(line);
+        }
         let merged = block.nodes.iter().filter(|n| matches!(n.op, Op::Inter(_))).count();
         put(format!(
             "{merged} instructions of a trip share {} rounds: about {:.1} in each",
@@ -194,6 +197,41 @@ impl Plan {
             merged as f64 / s.interval.max(1) as f64
         ));
         text
+    }
+
+    /// What does not cost a round of its own in loop `b`: hoisted out of it, made for all trips at once, fused.
+    fn savings(&self, b: usize) -> Vec<String> {
+        let program = &self.program;
+        let trips = program.blocks[b].trips;
+        let outermost = |scope: u32| program.path(scope).split('/').next().unwrap_or_default().to_string();
+        let mut lines = Vec::new();
+        let mut hoisted: BTreeMap<String, usize> = BTreeMap::new();
+        for node in program.blocks[..b].iter().flat_map(|block| &block.nodes) {
+            if let Op::Inter(_) = node.op {
+                *hoisted.entry(outermost(node.scope)).or_default() += node.instances(&program.regs);
+            }
+        }
+        for (scope, instances) in hoisted {
+            lines.push(format!("hoisted: {scope}, {instances} instances of all {trips} trips before the loop"));
+        }
+        for task in self.linear.iter().filter(|t| t.trips > 1) {
+            let (block, node) = task.node;
+            let path = program.path(program.blocks[block].nodes[node].scope);
+            lines.push(format!("merged: the masks of {path} are made for all {} trips at once, offline", task.trips));
+        }
+        lines.dedup();
+        let mut fused: BTreeMap<String, u64> = BTreeMap::new();
+        for node in &program.blocks[b].nodes {
+            let path = program.path(node.scope);
+            if let (Op::Inter(Inst::Lookup { index, xor_index, .. }), Some(at)) = (&node.op, path.find("fused")) {
+                let cell = path[at..].split('/').next().unwrap_or_default();
+                fused.insert(format!("{}{cell}", &path[..at]), 1 << (index + xor_index));
+            }
+        }
+        for (scope, entries) in fused {
+            lines.push(format!("fused: {scope}, both activations in one look-up among {entries}"));
+        }
+        lines
     }
 
     /// The interactive nodes of the longest block as a graph in DOT, critical path in red.

@@ -1,6 +1,6 @@
 //! `sirnn plan`: everything that can be known before anything runs.
 
-use super::output::bytes;
+use super::output::{bytes, write_file};
 use super::{Failure, Planning, link_name, speeds};
 use clap::Args;
 use serde_json::json;
@@ -32,6 +32,9 @@ pub(super) struct PlanCommand {
     /// Also show the critical path, round by round
     #[arg(long)]
     explain: bool,
+    /// Draw the loop's instructions and what each waits for, the critical path in red (Graphviz)
+    #[arg(long, value_name = "FILE")]
+    dot: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -53,6 +56,9 @@ impl PlanCommand {
         let all = planner::candidates(&description, (items, items), false, &policy, &speeds)?;
         let Candidate { backend, fuse, lanes, batch, plan, estimate } =
             planner::choose(&description, (items, items), false, &policy, &speeds, |_| true)?;
+        if let Some(file) = &self.dot {
+            write_file(file, plan.dot().as_bytes())?;
+        }
         let offline = offline_cost(&plan, backend);
         let [online, offline_bytes] = [plan.online_bytes(), offline.bytes_from].map(|b| b[0] + b[1]);
         let memory = memory(&plan);
