@@ -2,13 +2,14 @@
 //! shipped network. Set-up included; use `sirnn bench` and `sirnn run` for two processes and a real socket.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sirnn::model::{Extra, Items, Model, build_with};
+use sirnn::model::{Description, Extra, Items, Model, Weights, build_with};
 use sirnn::ops::{OPERATIONS, Params, inputs};
 use sirnn::pair;
 use sirnn::plan::Plan;
 use sirnn::program::{Goal, Profile, Rates};
 use sirnn_backends::ot;
 use sirnn_benches::configure;
+use std::collections::HashMap;
 use std::path::Path;
 
 fn profile(backend: &str, goal: Goal) -> Profile {
@@ -58,5 +59,40 @@ fn digits(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group! { name = benches; config = configure(); targets = operations, digits }
+/// Google-30's shape with weights of no meaning: the cost is that of the trained network.
+fn google30(c: &mut Criterion) {
+    let mut description =
+        Description::parse(include_str!("../../engine/examples/google30.toml")).expect("a valid file");
+    let sizes = [
+        ("W1", 32 * 16),
+        ("W2", 16 * 100),
+        ("U1", 100 * 35),
+        ("U2", 35 * 100),
+        ("Bg", 100),
+        ("Bh", 100),
+        ("FC", 100 * 30),
+        ("FCbias", 30),
+    ];
+    let arrays = sizes.map(|(name, n)| (name.to_string(), (0..n).map(|i: i64| i * 37 % 15 - 7).collect()));
+    let mut arrays = HashMap::from(arrays);
+    arrays.extend([("zeta".to_string(), vec![30_000]), ("nu".to_string(), vec![22_000])]);
+    let weights = Weights::from_arrays(&mut description, arrays).expect("weights of the right shapes");
+    let mut group = c.benchmark_group("google30");
+    group.sample_size(10);
+    for backend in ["iknp", "softspoken", "ferret"] {
+        for (name, fuse) in [("fused", true), ("separate", false)] {
+            let profile = profile(backend, Goal::Time { bits_per_second: 3e9, latency: 4e-4 });
+            let program = build_with(&description, 1, profile, Extra { hidden: false, fuse }).expect("a valid model");
+            let plan = Plan::new(program, profile);
+            let mut inputs = weights.inputs(&description);
+            inputs.insert("x".into(), (0..99 * 32).map(|i: i128| i * 29 % 255 - 127).collect());
+            group.bench_function(BenchmarkId::new(name, backend), |b| {
+                b.iter(|| pair::run(&plan, backend, &inputs).expect("both parties follow the plan"));
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group! { name = benches; config = configure(); targets = operations, digits, google30 }
 criterion_main!(benches);
