@@ -82,14 +82,15 @@ impl Plan {
     pub fn critical_path(&self, b: usize) -> Vec<Step> {
         let (block, s) = (&self.program.blocks[b], &self.blocks[b]);
         let made_by = |reg: Reg| block.nodes.iter().position(|n| n.outs.contains(&reg));
-        // Start from the state that arrives last, or from whatever is last.
+        // Start from the state that leaves no slack, at the party that has it first: the other one has its share later for a message of
+        // that party. In a block without state, from whatever is last.
         let at = |reg: Reg, p: Party| s.at(reg)[p.index()];
         let state = block.carries.iter().flat_map(|c| Party::BOTH.map(|p| (c.next, p)));
         let ends = block.nodes.iter().flat_map(|n| n.outs.iter().flat_map(|&r| Party::BOTH.map(|p| (r, p))));
         let tight = |&(r, p): &(Reg, Party)| {
             block.carries.iter().any(|c| c.next == r && at(c.param, p) + s.interval == at(r, p))
         };
-        let start = state.filter(tight).max_by_key(|&(r, p)| at(r, p)).or_else(|| ends.max_by_key(|&(r, p)| at(r, p)));
+        let start = state.filter(tight).min_by_key(|&(r, p)| at(r, p)).or_else(|| ends.max_by_key(|&(r, p)| at(r, p)));
         let Some((mut reg, mut party)) = start else { return Vec::new() };
         let mut steps = Vec::new();
         // Backwards to where the trip's inputs come in: its slices, or the state of the trip before.

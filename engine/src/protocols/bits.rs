@@ -239,7 +239,7 @@ fn require_bit(cx: &Cx, name: &str, bit: Reg) -> Build<()> {
 }
 
 /// `x >= 0 ? 0 : 1`, XOR-shared. Paper: MSB.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Sign;
 
 impl Function for Sign {
@@ -276,7 +276,7 @@ impl Function for BitToArithmetic {
 }
 
 /// `b ? x : 0` (MUX).
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Mux;
 
 impl Function for Mux {
