@@ -81,17 +81,30 @@ impl Plan {
     /// longest path. First step first.
     pub fn critical_path(&self, b: usize) -> Vec<Step> {
         let (block, s) = (&self.program.blocks[b], &self.blocks[b]);
-        let made_by = |reg: Reg| block.nodes.iter().position(|n| n.outs.contains(&reg));
-        // Start from the state that leaves no slack, at the party that has it first: the other one has its share later for a message of
-        // that party. In a block without state, from whatever is last.
-        let at = |reg: Reg, p: Party| s.at(reg)[p.index()];
-        let state = block.carries.iter().flat_map(|c| Party::BOTH.map(|p| (c.next, p)));
-        let ends = block.nodes.iter().flat_map(|n| n.outs.iter().flat_map(|&r| Party::BOTH.map(|p| (r, p))));
-        let tight = |&(r, p): &(Reg, Party)| {
-            block.carries.iter().any(|c| c.next == r && at(c.param, p) + s.interval == at(r, p))
+        let at = |(reg, p): (Reg, Party)| s.at(reg)[p.index()];
+        let rounds = |steps: &[Step]| steps.iter().map(|s| s.rounds).sum::<usize>();
+        let state = block.carries.iter().flat_map(|c| Party::BOTH.map(|p| ((c.param, p), (c.next, p))));
+        let cycles: Vec<_> = state
+            .filter(|&(param, next)| at(param) + s.interval == at(next))
+            .map(|(param, next)| (param, self.path_to(b, next)))
+            .collect();
+        // The chain that ends where it begins, at the same party. Where parties or states take turns over several trips, or
+        // several chains are equally long, that of an interval's length.
+        let score = |(param, (steps, from)): &((Reg, Party), (Vec<Step>, (Reg, Party)))| {
+            (from == param, rounds(steps) == s.interval, rounds(steps))
         };
-        let start = state.filter(tight).min_by_key(|&(r, p)| at(r, p)).or_else(|| ends.max_by_key(|&(r, p)| at(r, p)));
-        let Some((mut reg, mut party)) = start else { return Vec::new() };
+        if let Some((_, (steps, _))) = cycles.iter().max_by_key(|cycle| score(cycle)) {
+            return steps.clone();
+        }
+        let ends = block.nodes.iter().flat_map(|n| n.outs.iter().flat_map(|&r| Party::BOTH.map(|p| (r, p))));
+        ends.max_by_key(|&end| at(end)).map_or(Vec::new(), |end| self.path_to(b, end).0)
+    }
+
+    /// The chain of messages that a party's share of a register waits for, and the register (at its party) that it starts from.
+    fn path_to(&self, b: usize, (mut reg, mut party): (Reg, Party)) -> (Vec<Step>, (Reg, Party)) {
+        let (block, s) = (&self.program.blocks[b], &self.blocks[b]);
+        let made_by = |reg: Reg| block.nodes.iter().position(|n| n.outs.contains(&reg));
+        let at = |reg: Reg, p: Party| s.at(reg)[p.index()];
         let mut steps = Vec::new();
         // Backwards to where the trip's inputs come in: its slices, or the state of the trip before.
         while let Some(i) = made_by(reg) {
@@ -110,7 +123,19 @@ impl Plan {
                     let all = inst.messages(n);
                     let time = ready[party.index()].unwrap_or(0);
                     let waits = inst.ready(party).map_or(Vec::new(), |r| r.messages);
-                    let deciding = waits.iter().copied().find(|&m| messages[m] + 1 == time);
+                    // Whether a message could not leave earlier. One that only waits for its reader decides nothing.
+                    let tight = |m: usize| {
+                        let sent = |m: usize| last(all[m].from, &all[m].needs).map_or(0, |r| at(r, all[m].from));
+                        let mut m = m;
+                        loop {
+                            match all[m].after {
+                                _ if sent(m) == messages[m] => break true,
+                                Some(before) if messages[before] + 1 == messages[m] => m = before,
+                                _ => break false,
+                            }
+                        }
+                    };
+                    let deciding = waits.iter().copied().find(|&m| messages[m] + 1 == time && tight(m));
                     let Some(decided) = deciding else {
                         // The party's own operand comes last.
                         let needs = inst.ready(party).map_or(Vec::new(), |r| r.needs);
@@ -120,7 +145,7 @@ impl Plan {
                     };
                     let (mut m, mut rounds) = (decided, 1);
                     // Follow messages that answer each other.
-                    while let Some(before) = all[m].after.filter(|&a| messages[a] + 1 == messages[m]) {
+                    while let Some(before) = all[m].after.filter(|&a| messages[a] + 1 == messages[m] && tight(a)) {
                         m = before;
                         rounds += 1;
                     }
@@ -141,7 +166,7 @@ impl Plan {
             }
         }
         steps.reverse();
-        steps
+        (steps, (reg, party))
     }
 
     /// The explanation of the loop with the most rounds, or of the longest block.
