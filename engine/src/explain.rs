@@ -82,19 +82,17 @@ impl Plan {
     pub fn critical_path(&self, b: usize) -> Vec<Step> {
         let (block, s) = (&self.program.blocks[b], &self.blocks[b]);
         let at = |(reg, p): (Reg, Party)| s.at(reg)[p.index()];
-        let rounds = |steps: &[Step]| steps.iter().map(|s| s.rounds).sum::<usize>();
         let state = block.carries.iter().flat_map(|c| Party::BOTH.map(|p| ((c.param, p), (c.next, p))));
-        let cycles: Vec<_> = state
-            .filter(|&(param, next)| at(param) + s.interval == at(next))
-            .map(|(param, next)| (param, self.path_to(b, next)))
-            .collect();
+        let tight = state.filter(|&(param, next)| at(param) + s.interval == at(next));
+        let chains = tight.map(|(param, next)| {
+            let (steps, from) = self.path_to(b, next);
+            let rounds = steps.iter().map(|s| s.rounds).sum::<usize>();
+            ((from == param, rounds == s.interval, rounds), steps)
+        });
         // The chain that ends where it begins, at the same party. Where parties or states take turns over several trips, or
         // several chains are equally long, that of an interval's length.
-        let score = |(param, (steps, from)): &((Reg, Party), (Vec<Step>, (Reg, Party)))| {
-            (from == param, rounds(steps) == s.interval, rounds(steps))
-        };
-        if let Some((_, (steps, _))) = cycles.iter().max_by_key(|cycle| score(cycle)) {
-            return steps.clone();
+        if let Some((_, steps)) = chains.max_by_key(|(score, _)| *score) {
+            return steps;
         }
         let ends = block.nodes.iter().flat_map(|n| n.outs.iter().flat_map(|&r| Party::BOTH.map(|p| (r, p))));
         ends.max_by_key(|&end| at(end)).map_or(Vec::new(), |end| self.path_to(b, end).0)
