@@ -17,11 +17,12 @@
 //!
 //! * A carry that is wanted as a *number* ([`carries_as`]) need not be a bit first. `G_hi` and `P_hi G_lo` exclude each other, so their sum
 //!   as integers is the carry, and a sum of products of shared bits takes one round in any ring ([`Cx::sum_of_products`]). The upper
-//!   one or two levels of the tree and the change to arithmetic shares thus become one round. It also saves waiting: the
-//!   receiver of the leaves has its share of the number one round after their answers at most, before the sender has its own.
+//!   one or two levels of the tree and the change to arithmetic shares thus become one round. The receiver of the leaves does not even wait
+//!   for that: the sender's part of the sum leaves together with the answers.
 //!
-//! Rounds: 2 for the leaves, 1 per level, 1 for a number with as many levels in it as are merged. Bytes: per leaf of `k` bits one random 1-of-`2^k` OT, `k + flags * 2^k` bits; per node one
-//! triple and `2 (1 + columns)` bits. Leaf sizes are chosen by cost: KK13 pays 32 bytes for any leaf, so 6-7 bits are best there.
+//! Rounds: 2 for the leaves, 1 per level, 1 for a number with as many levels in it as are merged. Bytes: per leaf of `k` bits one
+//! random 1-of-`2^k` OT, `k + flags * 2^k` bits; per node one triple and `2 (1 + columns)` bits; per number 1 COT, 4, 10 or 22 if two, three
+//! or four subtrees are merged. Leaf sizes are chosen by cost: KK13 pays 32 bytes for any leaf, so 6-7 bits are best there.
 
 use super::bits::sum_of_products_bytes;
 use crate::program::{Bit, Build, Cx, Holder, Int, Own, Profile, Rates, Ty, refuse};

@@ -8,7 +8,7 @@
 //! `floor(x / 2^S) = (x0 >> S) + (x1 >> S) + c - 2^(w-S) W`
 //!
 //! * The last term vanishes if the result's ring has at most `w - S` bits: truncate-and-reduce. `S = 0` is extension.
-//! * `c` and `W` are taps of one [`carries`](super::carries) tree. With one slack bit (`x < 2^(w-1)`) `W` is free of comparison: it is
+//! * `c` and `W` are taps of one carry tree ([`super::carries`]). With one slack bit (`x < 2^(w-1)`) `W` is free of comparison: it is
 //!   the OR of the shares' top bits, `W = 1 - (1-t0)(1-t1)`, one private product: extension takes one round.
 //! * Toward zero, a negative `x` whose discarded bits are not all zero gets 1 more. Sign, carry and zero test come from the same tree; the
 //!   sign is the carry into the top bit xor both top bits. Division after a floor (`floor > 0`) tests bits `floor..S`.
