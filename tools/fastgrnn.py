@@ -15,6 +15,7 @@ README.md describes the directory format.
 
 import tomllib
 from collections import namedtuple
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,11 @@ def product(chain):
     return m
 
 
+def collapse(net, letters):
+    """The same network with the products of `letters` ("W", "U") multiplied out."""
+    return dict(net, **{letter: [product(net[letter])] for letter in letters})
+
+
 def split_gradient(chain, d):
     """Gradients of the factors, given the gradient of their product."""
     grads = []
@@ -99,6 +105,11 @@ def split_gradient(chain, d):
 # Integer program
 
 Model = namedtuple("Model", "spec tensors")
+
+
+def copy(model):
+    """A model that shares nothing with `model` that may be changed in place."""
+    return Model(deepcopy(model.spec), dict(model.tensors))
 
 
 class ModelError(ValueError):

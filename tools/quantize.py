@@ -12,6 +12,11 @@ The weights are an .npz file with these arrays (matrices [in, out]; flat arrays 
 Calibration items decide every scale. Take a few hundred training items, never the test set: a value beyond their
 range times --headroom wraps around and spoils the result. The items must be what the network takes, or be brought
 there by --mean and --std, which turn x into (x - mean) / std; the transformed items are written as inputs.npy.
+
+Two choices make a model with fewer rounds, and change its bits: --collapse multiplies W1 W2 or U1 U2 out before
+anything is quantised, and --pre-bits narrows the pre-activation, with which a fused step indexes a table of 2^bits
+entries (`scan` shows the accuracy of each width and writes no model). What they cost in accuracy is printed and
+written to report.md.
 """
 
 import argparse
@@ -21,6 +26,10 @@ import numpy as np
 
 import fastgrnn as fg
 import fixedpoint
+
+# Widths of the pre-activation that `--pre-bits scan` tries: what a look-up of the engine can be indexed with.
+SCAN = range(8, 13)
+CHAINS = {"none": "", "u": "u", "w": "w", "both": "uw"}
 
 
 def read_array(source):
@@ -112,19 +121,39 @@ def parse(argv=None):
         ("input", "input values"),
         ("weight", "weights"),
         ("rank", "values between the two factors of a low-rank matrix"),
-        ("pre", "pre-activations; fewer are faster, compare the accuracy below 10"),
         ("state", "hidden state"),
         ("score", "scores"),
     ):
         value = getattr(default, option + "_bits")
         p.add_argument(f"--{option}-bits", type=int, default=value, help=f"width of {text} (default: {value})")
+    add_choices(p, pre_bits=default.pre_bits, collapse="none")
     args = p.parse_args(argv)
-    for option in ("input", "weight", "rank", "pre", "state", "score"):
+    for option in ("input", "weight", "rank", "state", "score"):
         if not 4 <= getattr(args, option + "_bits") <= 16:
             p.error(f"--{option}-bits must be from 4 to 16")
     if args.headroom < 1.0:
         p.error("--headroom must be at least 1")
     return args
+
+
+def add_choices(p, pre_bits, collapse):
+    """The options that trade accuracy for rounds."""
+
+    def width(text):
+        if text != "scan" and not 4 <= int(text) <= 16:
+            raise argparse.ArgumentTypeError("from 4 to 16, or scan")
+        return text if text == "scan" else int(text)
+
+    shown = f" (default: {pre_bits})" if pre_bits else ""
+    text = f"width of pre-activations{shown}"
+    p.add_argument("--pre-bits", type=width, default=pre_bits, metavar="N|scan", help=text)
+    p.add_argument("--collapse", choices=CHAINS, default=collapse, help="low-rank products to multiply out")
+
+
+def table(head, rows):
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def main(argv=None):
@@ -151,40 +180,62 @@ def main(argv=None):
     calibration = items(args.calibration)
     net = weights.network(calibration.shape[2], args.transposed, args.zeta_nu == "activated")
     classes = args.classes.split(",") if args.classes else [str(i) for i in range(net["FCbias"].size)]
-    options = fg.Options(**{field: getattr(args, field) for field in fg.Options._fields})
-    try:
-        model, headroom = fg.quantize(net, calibration, args.name or args.out.resolve().name, classes, options)
-        fg.save_model(model, args.out)
-    except fg.ModelError as error:
-        raise SystemExit(f"error: {error}") from None
-
-    inputs, labels = calibration, args.labels
+    inputs = items(args.inputs) if args.inputs else None
+    read_labels = lambda source: read_array(source).reshape(-1) if source else None
+    sets = [("calibration", calibration, read_labels(args.labels))]
     if args.inputs:
-        inputs, labels = items(args.inputs), args.input_labels
-    np.save(args.out / "inputs.npy", inputs)
-    np.save(args.out / "expected_scores.npy", fg.evaluate(model, inputs)[0].astype(np.int32))
-    if labels:
-        fg.save_labels(args.out / "labels.csv", read_array(labels).reshape(-1))
+        sets.append(("inputs", inputs, read_labels(args.input_labels)))
 
+    name = args.name or args.out.resolve().name
+    options = fg.Options(**{field: getattr(args, field) for field in fg.Options._fields})
+    nets = {"as given": net}
+    if args.collapse != "none":
+        nets[f"collapsed {args.collapse}"] = fg.collapse(net, CHAINS[args.collapse].upper())
+    scan = args.pre_bits == "scan"
+    rows = [("float", "-", *(cell for _, x, y in sets for cell in agreement(fg.forward(net, x), net, x, y)))]
+    for title, variant in nets.items():
+        for bits in SCAN if scan else [args.pre_bits]:
+            try:
+                model, headroom = fg.quantize(variant, calibration, name, classes, options._replace(pre_bits=bits))
+            except fg.ModelError as error:
+                if not scan:
+                    raise SystemExit(f"error: {error}") from None
+                rows.append((title, bits, str(error), *[""] * (2 * len(sets) - 1)))
+                continue
+            measured = (agreement(fg.evaluate(model, x)[0], net, x, y) for _, x, y in sets)
+            rows.append((title, bits, *(cell for cells in measured for cell in cells)))
+    head = ["program", "pre-bits", *(f"{title}: {what}" for title, _, _ in sets for what in ("as float", "right"))]
+    sizes = ", ".join(f"{len(x)} {title} items" for title, x, _ in sets)
+    text = table(head, rows)
+    args.out.mkdir(parents=True, exist_ok=True)
+    report = f"# {name}\n\n{sizes}; `as float`: same class as the float network.\n\n{text}\n"
+    (args.out / "report.md").write_text(report)
+    if scan:
+        print(text)
+        return
+
+    # The last one is the one that was asked for.
+    fg.save_model(model, args.out)
+    _, x, y = sets[-1]
+    np.save(args.out / "inputs.npy", x)
+    np.save(args.out / "expected_scores.npy", fg.evaluate(model, x)[0].astype(np.int32))
+    if y is not None:
+        fg.save_labels(args.out / "labels.csv", y)
     for place, ratio in headroom.places.items():
         print(f"headroom {ratio:8.2f}  {place}")
-    report("calibration", model, net, calibration, args.labels)
+    print(text)
     if args.inputs:
-        report("inputs", model, net, inputs, args.input_labels)
         seen = fg.Headroom()
         fg.evaluate(model, inputs, seen)
         if seen.worst()[0] < 1.0:
             print("warning: %s wraps around on the inputs; calibrate on more items" % seen.worst()[1])
 
 
-def report(title, model, net, x, labels):
-    real, integer = (fg.classify(s) for s in (fg.forward(net, x), fg.evaluate(model, x)[0]))
-    line = f"{title}: {len(x)} items, same class as the float network {np.sum(real == integer)}"
-    if labels:
-        y = read_array(labels).reshape(-1)
-        for kind, classes in (("float", real), ("integer", integer)):
-            line += f"; {kind} right {np.sum(classes == y)} ({np.mean(classes == y):.2%})"
-    print(line)
+def agreement(scores, net, x, labels):
+    """Of a program's scores: same class as the float network, right answers. For a table."""
+    classes = fg.classify(scores)
+    same = f"{np.mean(classes == fg.classify(fg.forward(net, x))):.2%}"
+    return same, "-" if labels is None else f"{np.mean(classes == labels):.2%}"
 
 
 if __name__ == "__main__":

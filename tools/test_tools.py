@@ -7,13 +7,16 @@ import contextlib
 import io
 import os
 import tempfile
+import tomllib
 import unittest
 from pathlib import Path
 
 import numpy as np
 
+import collapse
 import fastgrnn as fg
 import fixedpoint
+import google30
 import quantize
 
 DIGITS = Path(__file__).resolve().parent.parent / "models" / "digits"
@@ -39,73 +42,6 @@ def random_network(rng, features=5, hidden=7, classes=3, ranks=(2, 3)):
         "zeta": 0.8,
         "nu": 0.05,
     }
-
-
-def google30(rounding):
-    """The Google-30 program of the SIRNN authors: 99x32 inputs, 100 hidden units, ranks 16 and 35, 30 classes."""
-    raw = np.fromfile(data("google30", "weights_i8_12342.bin"), dtype=np.int8)
-    tensors = {}
-    for name, shape in (
-        ("W1", (32, 16)),
-        ("W2", (16, 100)),
-        ("U1", (100, 35)),
-        ("U2", (35, 100)),
-        ("Bg", (100,)),
-        ("Bh", (100,)),
-        ("FC", (100, 30)),
-        ("FCbias", (30,)),
-    ):
-        n = int(np.prod(shape))
-        tensors[name], raw = raw[:n].reshape(shape), raw[n:]
-    assert len(raw) == 0
-    tensors["zeta"] = np.array([30498], dtype=np.int16)
-    tensors["nu"] = np.array([22714], dtype=np.int16)
-
-    def times(tensor, floor, shift, left, out):
-        return {"tensor": tensor, "bits": 8, "floor": floor, "shift": shift, "left": left, "out": out}
-
-    layer = {
-        "type": "fastgrnn",
-        "hidden": 100,
-        "w": [times("W1", 5, 1, 0, 8), times("W2", 4, 0, 4, 16)],
-        "u": [times("U1", 7, 8, 0, 8), times("U2", 6, 0, 0, 8)],
-        "pre": {
-            "bits": 16,
-            "shift_w": 5,
-            "shift_u": 0,
-            "left": 6,
-            "scale": 9,
-            "bias_bits": 8,
-            "gate_bias": "Bg",
-            "candidate_bias": "Bh",
-        },
-        "gate": {"scale": 14},
-        "candidate": {"scale": 9},
-        "zeta": {"tensor": "zeta", "bits": 16, "shift": 14},
-        "nu": {"tensor": "nu", "bits": 16, "shift": 6},
-        "state": {"bits": 16, "scale": 14, "gate_shift": 14, "candidate_shift": 9, "out_shift": 1},
-    }
-    spec = {
-        "format": 1,
-        "name": "google30",
-        "steps": 99,
-        "features": 32,
-        "rounding": rounding,
-        "labels": [str(i) for i in range(30)],
-        "reveal": "scores",
-        "input": {"bits": 8, "scale": 4},
-        "layer": [layer],
-        "output": {
-            "tensor": "FC",
-            "bits": 8,
-            "floor": 7,
-            "shift": 10,
-            "out": 8,
-            "scale": 2,
-            "bias": {"tensor": "FCbias", "bits": 8, "shift": 3},
-        },
-    }
-    return fg.Model(spec, tensors)
 
 
 class FixedPoint(unittest.TestCase):
@@ -163,11 +99,10 @@ class Network(unittest.TestCase):
 
 class Program(unittest.TestCase):
     def test_google30(self):
-        x = np.fromfile(data("google30", "input_i8_99x32.bin"), dtype=np.int8).reshape(1, 99, 32)
         for rounding, suffix in ((fixedpoint.FLOOR, "floor"), (fixedpoint.TOWARD_ZERO, "div")):
             with self.subTest(rounding), tempfile.TemporaryDirectory() as directory:
-                fg.save_model(google30(rounding), directory)
-                scores, hidden = fg.evaluate(fg.load_model(directory), x)
+                google30.main([str(data("google30")), "--out", directory, "--rounding", rounding])
+                scores, hidden = fg.evaluate(fg.load_model(directory), np.load(Path(directory, "inputs.npy")))
                 expected = np.fromfile(data("google30", f"scores_sirnn_{suffix}_i8_30.bin"), dtype=np.int8)
                 np.testing.assert_array_equal(scores[0], expected)
                 expected = np.fromfile(data("google30", f"hidden_final_{suffix}_i16_100.bin"), dtype="<i2")
@@ -239,6 +174,123 @@ class Quantiser(unittest.TestCase):
                     labels = fg.load_labels(out / "labels.csv")
                     self.assertEqual(labels.tolist(), original["labels"].tolist())
                     self.assertEqual(fg.classify(scores).tolist(), labels.tolist())
+
+
+class FewRounds(unittest.TestCase):
+    def write(self, directory, net, x):
+        weights = Path(directory, "float.npz")
+        chains = {f"{letter}{i + 1}": m for letter in "WU" for i, m in enumerate(net[letter])}
+        rest = {name: v for name, v in net.items() if name not in ("W", "U")}
+        y = fg.classify(fg.forward(net, x))
+        np.savez(weights, **chains, **rest, x=x, y=y)
+        out = Path(directory, "model")
+        common = f"--weights {weights} --calibration {weights}:x --labels {weights}:y --zeta-nu activated --out {out}"
+        return common.split(), out
+
+    def test_options(self):
+        rng = np.random.default_rng(4)
+        net, x = random_network(rng), rng.normal(size=(60, 6, 5))
+        with tempfile.TemporaryDirectory() as directory:
+            command, out = self.write(directory, net, x)
+            for options, letters, width in (
+                ("--collapse u", "U", 10),
+                ("--collapse both --pre-bits 8", "WU", 8),
+                ("--pre-bits 12", "", 12),
+            ):
+                shown = io.StringIO()
+                with self.subTest(options), contextlib.redirect_stdout(shown):
+                    quantize.main(command + options.split())
+                    model = fg.load_model(out)
+                    layer = model.spec["layer"][0]
+                    for letter in "WU":
+                        self.assertEqual(len(layer[letter.lower()]), 1 if letter in letters else 2)
+                    self.assertEqual((layer["pre"]["bits"], layer["pre"]["left"]), (width, 16 - width))
+                    # The model is that of the network with the product in place of the factors.
+                    expected, _ = fg.quantize(
+                        fg.collapse(net, letters),
+                        x.astype(np.float32),
+                        "model",
+                        ["0", "1", "2"],
+                        fg.Options(pre_bits=width),
+                    )
+                    self.assertEqual(model.spec, expected.spec)
+                    for name, t in expected.tensors.items():
+                        np.testing.assert_array_equal(model.tensors[name], t)
+                    # Float, the network as given, and what was asked for: nothing is collapsed silently.
+                    report = (out / "report.md").read_text()
+                    self.assertIn(report[report.index("|") :].strip(), shown.getvalue())
+                    rows = report[report.index("|") :].strip().splitlines()[2:]
+                    names = ["float", "as given"] + ["collapsed " + options.split()[1]] * bool(letters)
+                    self.assertEqual([row.split("|")[1].strip() for row in rows], names)
+                    classes = fg.classify(fg.evaluate(model, x.astype(np.float32))[0])
+                    right = np.mean(classes == fg.classify(fg.forward(net, x)))
+                    self.assertIn(f"{right:.2%}", rows[-1])
+
+    def test_scan_writes_a_table_and_no_model(self):
+        rng = np.random.default_rng(5)
+        net, x = random_network(rng), rng.normal(size=(60, 6, 5))
+        with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stdout(io.StringIO()) as shown:
+            command, out = self.write(directory, net, x)
+            quantize.main(command + "--collapse w --pre-bits scan".split())
+            self.assertEqual([path.name for path in out.iterdir()], ["report.md"])
+        widths = [line.split("|")[2].strip() for line in shown.getvalue().strip().splitlines()[2:]]
+        self.assertEqual(widths, ["-"] + [str(w) for w in quantize.SCAN] * 2)
+
+    def test_integers_are_collapsed(self):
+        rng = np.random.default_rng(6)
+        net, x = random_network(rng), rng.normal(size=(80, 6, 5))
+        for rounding in fixedpoint.ROUNDINGS:
+            model, _ = fg.quantize(net, x, "random", "abc", fg.Options(16, 12, 16, 12, rounding=rounding))
+            before = fg.copy(model)
+            scale = model.spec["output"]["scale"]
+            real = fg.forward(net, x)
+            for letters, pre_bits, tolerance in (("u", None, 0.1), ("w", 10, 0.2), ("uw", 12, 0.1)):
+                with self.subTest(rounding=rounding, letters=letters):
+                    other = collapse.collapsed(model, letters, 14, pre_bits)
+                    layer = other.spec["layer"][0]
+                    self.assertEqual([len(layer[c]) for c in "uw"], [1 if c in letters else 2 for c in "uw"])
+                    self.assertEqual(16 - layer["pre"]["left"], pre_bits or 12)
+                    for name, t in fg.expected_tensors(other.spec).items():
+                        self.assertTrue(fixedpoint.fits(other.tensors[name], t[0]), name)
+                    scores = fg.evaluate(other, x)[0] / 2.0**scale
+                    self.assertLess(np.abs(scores - real).max(), tolerance)
+            self.assertEqual(model.spec, before.spec)
+            with self.assertRaises(fg.ModelError):
+                collapse.collapsed(model, "u", 14, 13)
+
+    def test_mean_errors_of_chains(self):
+        rng = np.random.default_rng(7)
+        tensors = {"A": rng.integers(-127, 128, (30, 4)), "B": rng.integers(-60, 128, (4, 6))}
+        x = rng.integers(-127, 128, (50000, 30))
+        for rounding in fixedpoint.ROUNDINGS:
+            first = {"tensor": "A", "floor": 3, "shift": 4, "left": 2}
+            second = {"tensor": "B", "floor": 2, "shift": 3, "left": 1}
+            v = x
+            for f in (first, second):
+                v = fixedpoint.rescale((v @ tensors[f["tensor"]]) >> f["floor"], f["shift"], rounding) << f["left"]
+            exact = x @ tensors["A"] @ tensors["B"] * 2.0 ** -(7 - 2 + 5 - 1)
+            predicted = collapse.mean_error([first, second], tensors, rounding)
+            np.testing.assert_allclose(np.mean(v - exact, axis=0), predicted, atol=0.15)
+
+    def test_biases_take_over_what_roundings_lose(self):
+        rng = np.random.default_rng(8)
+        net, x = random_network(rng), rng.normal(size=(400, 6, 5))
+        model, _ = fg.quantize(net, x, "random", "abc", fg.Options(16, 12, 16, 12))
+        other = collapse.collapsed(model, "u", 14, 8)
+        drift = np.mean(fg.evaluate(other, x)[0] - fg.evaluate(model, x)[0]) / 2.0 ** model.spec["output"]["scale"]
+        self.assertLess(abs(drift), 0.02)
+
+    def test_google30(self):
+        with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stdout(io.StringIO()) as shown:
+            original, out = Path(directory, "google30"), Path(directory, "collapsed")
+            google30.main([str(data("google30")), "--out", str(original)])
+            collapse.main(f"--model {original} --out {out} --pre-bits 9".split())
+            self.assertIn("1 of 1", shown.getvalue())
+            model = fg.load_model(out)
+        # The example is the tool's description; `fits` is what the server would add.
+        example = tomllib.loads(google30.DESCRIPTION.with_name("google30_collapsed.toml").read_text())
+        self.assertTrue(example["layer"][0]["state"].pop("fits"))
+        self.assertEqual(model.spec, example)
 
 
 if __name__ == "__main__":

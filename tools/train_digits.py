@@ -21,11 +21,12 @@ SMOOTHING, NOISE = 0.1, 0.05
 RAW = ("zeta", "nu")  # trained before their sigmoid
 
 
-def initial(rng, features, hidden, classes):
+def initial(rng, features, hidden, classes, rank=None):
+    """Random weights; U of a `rank` is a product of two matrices."""
     matrix = lambda rows, columns: rng.normal(0.0, 1.0 / np.sqrt(rows), (rows, columns))
     return {
         "W": [matrix(features, hidden)],
-        "U": [0.5 * matrix(hidden, hidden)],
+        "U": [0.5 * matrix(hidden, rank), matrix(rank, hidden)] if rank else [0.5 * matrix(hidden, hidden)],
         "Bg": np.ones(hidden),
         "Bh": np.zeros(hidden),
         "FC": matrix(hidden, classes),
@@ -69,9 +70,9 @@ class Adam:
         return value - rate * m / (np.sqrt(v) + 1e-8)
 
 
-def train(x, y, hidden, classes, seed, epochs=EPOCHS):
+def train(x, y, hidden, classes, seed, epochs=EPOCHS, rank=None):
     rng = np.random.default_rng(seed)
-    p = initial(rng, x.shape[2], hidden, classes)
+    p = initial(rng, x.shape[2], hidden, classes, rank)
     adam = Adam()
     steps = epochs * -(-len(x) // BATCH)
     for _ in range(epochs):
@@ -126,13 +127,23 @@ def main():
     parser.add_argument("--hidden", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pre-bits", type=int, default=10, help="width of the pre-activation")
+    parser.add_argument("--rank", type=int, help="make U a product of two matrices of this rank")
+    text = "write weights and items for quantize.py, no model"
+    parser.add_argument("--float", type=Path, metavar="FILE.npz", help=text)
     args = parser.parse_args()
 
     digits = load_digits()
     x, y = digits.images / 16.0, digits.target
     x_train, y_train, x_test, y_test = x[:TRAIN_ITEMS], y[:TRAIN_ITEMS], x[TRAIN_ITEMS:], y[TRAIN_ITEMS:]
 
-    net = train(x_train, y_train, args.hidden, 10, args.seed)
+    net = train(x_train, y_train, args.hidden, 10, args.seed, rank=args.rank)
+    if args.float:
+        numbered = lambda letter, i: letter if len(net[letter]) == 1 else f"{letter}{i + 1}"
+        chains = {numbered(letter, i): m for letter in "WU" for i, m in enumerate(net[letter])}
+        rest = {name: v for name, v in net.items() if name not in ("W", "U")}
+        items = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+        np.savez(args.float, **chains, **rest, **items)
+        return
     labels = [str(name) for name in digits.target_names]
     model, headroom = fg.quantize(net, x_train, "digits", labels, fg.Options(pre_bits=args.pre_bits))
     print("training items: float %.4f, integer %.4f" % fg.accuracy(model, net, x_train, y_train))

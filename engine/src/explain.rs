@@ -81,16 +81,28 @@ impl Plan {
     /// longest path. First step first.
     pub fn critical_path(&self, b: usize) -> Vec<Step> {
         let (block, s) = (&self.program.blocks[b], &self.blocks[b]);
-        let made_by = |reg: Reg| block.nodes.iter().position(|n| n.outs.contains(&reg));
-        // Start from the state that arrives last, or from whatever is last.
-        let at = |reg: Reg, p: Party| s.at(reg)[p.index()];
-        let state = block.carries.iter().flat_map(|c| Party::BOTH.map(|p| (c.next, p)));
+        let at = |(reg, p): (Reg, Party)| s.at(reg)[p.index()];
+        let state = block.carries.iter().flat_map(|c| Party::BOTH.map(|p| ((c.param, p), (c.next, p))));
+        let tight = state.filter(|&(param, next)| at(param) + s.interval == at(next));
+        let chains = tight.map(|(param, next)| {
+            let (steps, from) = self.path_to(b, next);
+            let rounds = steps.iter().map(|s| s.rounds).sum::<usize>();
+            ((from == param, rounds == s.interval, rounds), steps)
+        });
+        // The chain that ends where it begins, at the same party. Where parties or states take turns over several trips, or
+        // several chains are equally long, that of an interval's length.
+        if let Some((_, steps)) = chains.max_by_key(|(score, _)| *score) {
+            return steps;
+        }
         let ends = block.nodes.iter().flat_map(|n| n.outs.iter().flat_map(|&r| Party::BOTH.map(|p| (r, p))));
-        let tight = |&(r, p): &(Reg, Party)| {
-            block.carries.iter().any(|c| c.next == r && at(c.param, p) + s.interval == at(r, p))
-        };
-        let start = state.filter(tight).max_by_key(|&(r, p)| at(r, p)).or_else(|| ends.max_by_key(|&(r, p)| at(r, p)));
-        let Some((mut reg, mut party)) = start else { return Vec::new() };
+        ends.max_by_key(|&end| at(end)).map_or(Vec::new(), |end| self.path_to(b, end).0)
+    }
+
+    /// The chain of messages that a party's share of a register waits for, and the register (at its party) that it starts from.
+    fn path_to(&self, b: usize, (mut reg, mut party): (Reg, Party)) -> (Vec<Step>, (Reg, Party)) {
+        let (block, s) = (&self.program.blocks[b], &self.blocks[b]);
+        let made_by = |reg: Reg| block.nodes.iter().position(|n| n.outs.contains(&reg));
+        let at = |reg: Reg, p: Party| s.at(reg)[p.index()];
         let mut steps = Vec::new();
         // Backwards to where the trip's inputs come in: its slices, or the state of the trip before.
         while let Some(i) = made_by(reg) {
@@ -109,7 +121,19 @@ impl Plan {
                     let all = inst.messages(n);
                     let time = ready[party.index()].unwrap_or(0);
                     let waits = inst.ready(party).map_or(Vec::new(), |r| r.messages);
-                    let deciding = waits.iter().copied().find(|&m| messages[m] + 1 == time);
+                    // Whether a message could not leave earlier. One that only waits for its reader decides nothing.
+                    let tight = |m: usize| {
+                        let sent = |m: usize| last(all[m].from, &all[m].needs).map_or(0, |r| at(r, all[m].from));
+                        let mut m = m;
+                        loop {
+                            match all[m].after {
+                                _ if sent(m) == messages[m] => break true,
+                                Some(before) if messages[before] + 1 == messages[m] => m = before,
+                                _ => break false,
+                            }
+                        }
+                    };
+                    let deciding = waits.iter().copied().find(|&m| messages[m] + 1 == time && tight(m));
                     let Some(decided) = deciding else {
                         // The party's own operand comes last.
                         let needs = inst.ready(party).map_or(Vec::new(), |r| r.needs);
@@ -119,7 +143,7 @@ impl Plan {
                     };
                     let (mut m, mut rounds) = (decided, 1);
                     // Follow messages that answer each other.
-                    while let Some(before) = all[m].after.filter(|&a| messages[a] + 1 == messages[m]) {
+                    while let Some(before) = all[m].after.filter(|&a| messages[a] + 1 == messages[m] && tight(a)) {
                         m = before;
                         rounds += 1;
                     }
@@ -140,7 +164,7 @@ impl Plan {
             }
         }
         steps.reverse();
-        steps
+        (steps, (reg, party))
     }
 
     /// The explanation of the loop with the most rounds, or of the longest block.

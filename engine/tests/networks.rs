@@ -3,14 +3,15 @@
 use proptest::prelude::*;
 use sirnn::fixed::{math, wrap};
 use sirnn::model::description::{Factor, Layer};
-use sirnn::model::{Description, Extra, Items, Model, Results, Weights, build, build_with};
+use sirnn::model::{Description, Extra, Items, Model, Results, Reveal, Weights, build, build_with};
 use sirnn::pair;
 use sirnn::plan::Plan;
-use sirnn::program::{Profile, clear, ideal::Machine};
+use sirnn::program::{Goal, Profile, clear, ideal::Machine};
 use sirnn::protocols::shift::Rounding;
 use std::{collections::HashMap, path::PathBuf};
 
 const GOOGLE30: &str = include_str!("../examples/google30.toml");
+const GOOGLE30_COLLAPSED: &str = include_str!("../examples/google30_collapsed.toml");
 
 /// The folder of reference data that the project does not ship.
 fn data() -> Option<PathBuf> {
@@ -48,10 +49,15 @@ fn google30(root: &std::path::Path, rounding: Rounding) -> (Description, Weights
     (description, weights)
 }
 
-fn google30_is_exact(rounding: Rounding, suffix: &str, batch: usize, fuse: bool) {
+/// The forms of fewest bytes, and of fewest rounds.
+fn profiles() -> [Profile; 2] {
+    [Goal::Bytes, Goal::Rounds].map(|goal| Profile { goal, ..Profile::default() })
+}
+
+fn google30_is_exact(rounding: Rounding, suffix: &str, batch: usize, fuse: bool, profile: Profile) {
     let Some(root) = data() else { return };
     let (description, weights) = google30(&root, rounding);
-    let program = build_with(&description, batch, Profile::default(), Extra { hidden: true, fuse }).unwrap();
+    let program = build_with(&description, batch, profile, Extra { hidden: true, fuse }).unwrap();
     let item = bytes(&root, "input_i8_99x32.bin");
     let mut inputs = weights.inputs(&description);
     // Every item of the batch is the same utterance.
@@ -74,8 +80,7 @@ fn google30_is_exact(rounding: Rounding, suffix: &str, batch: usize, fuse: bool)
     // One item with every call checked against its definition, and with real transfers; several for the layout.
     assert_eq!(Machine::new(&program, 7, batch == 1).run(&inputs).unwrap(), want, "two parties, {suffix}");
     if batch == 1 {
-        let plan = Plan::new(program, Profile::default());
-        let [_, (got, _)] = pair::run(&plan, "iknp", &inputs).unwrap();
+        let [_, (got, _)] = pair::run(&Plan::new(program, profile), "iknp", &inputs).unwrap();
         assert_eq!(got, want.into_iter().collect(), "real transfers, {suffix}");
     }
 }
@@ -83,17 +88,45 @@ fn google30_is_exact(rounding: Rounding, suffix: &str, batch: usize, fuse: bool)
 #[test]
 fn google30_rounding_down() {
     for fuse in [false, true] {
-        google30_is_exact(Rounding::Floor, "floor", 1, fuse);
-        google30_is_exact(Rounding::Floor, "floor", 2, fuse);
+        for (batch, profile) in (1..).zip(profiles()) {
+            google30_is_exact(Rounding::Floor, "floor", batch, fuse, profile);
+        }
+        google30_is_exact(Rounding::Floor, "floor", 1, fuse, profiles()[1]);
     }
 }
 
 #[test]
 fn google30_toward_zero() {
     for fuse in [false, true] {
-        google30_is_exact(Rounding::TowardZero, "div", 1, fuse);
-        google30_is_exact(Rounding::TowardZero, "div", 2, fuse);
+        for (batch, profile) in (1..).zip(profiles()) {
+            google30_is_exact(Rounding::TowardZero, "div", batch, fuse, profile);
+        }
+        google30_is_exact(Rounding::TowardZero, "div", 1, fuse, profiles()[1]);
     }
+}
+
+/// The plan of fewest rounds.
+fn plan(d: &Description, batch: usize, fuse: bool) -> Plan {
+    let [_, profile] = profiles();
+    Plan::new(build_with(d, batch, profile, Extra { fuse, ..Extra::default() }).unwrap(), profile)
+}
+
+/// Rounds of one time step and of all, with the state known to fit, as the trained weights prove.
+fn rounds(text: &str, rounding: Rounding) -> [usize; 2] {
+    let mut d = Description { rounding, ..Description::parse(text).unwrap() };
+    d.layer[0].state.fits = Some(true);
+    let plan = plan(&d, 1, true);
+    let path: usize = plan.critical_path(1).iter().map(|s| s.rounds).sum();
+    assert_eq!(path, plan.blocks[1].interval, "the critical path is the cycle through the state");
+    [plan.blocks[1].interval, plan.rounds()]
+}
+
+#[test]
+fn google30_takes_few_rounds() {
+    let [step, all] = rounds(GOOGLE30, Rounding::Floor);
+    assert!(step <= 8 && all <= 820, "{step} {all}");
+    let [step, all] = rounds(GOOGLE30_COLLAPSED, Rounding::Floor);
+    assert!(step <= 6 && all <= 620, "{step} {all}");
 }
 
 fn digits() -> (PathBuf, Model) {
@@ -114,11 +147,11 @@ fn digits_are_exact() {
     let (directory, Model { description, weights }) = digits();
     let items = Items::load(&directory.join("inputs.npy"), &description).unwrap();
     let expected = npy_i32(directory.join("expected_scores.npy"));
-    for fuse in [false, true] {
+    for (fuse, profile) in [false, true].into_iter().flat_map(|fuse| profiles().map(|profile| (fuse, profile))) {
         let extra = Extra { fuse, ..Extra::default() };
         // All in the clear, the last few by two parties with every call checked.
         for (range, shared) in [(0..items.len(), false), (items.len() - 5..items.len(), true)] {
-            let program = build_with(&description, range.len(), Profile::default(), extra).unwrap();
+            let program = build_with(&description, range.len(), profile, extra).unwrap();
             let mut inputs = weights.inputs(&description);
             inputs.extend(items.inputs(range.clone()));
             let want = clear::evaluate(&program, &inputs).unwrap();
@@ -127,6 +160,8 @@ fn digits_are_exact() {
             assert_eq!(results.scores.concat(), expected[range.start * 10..range.end * 10]);
             if shared {
                 assert_eq!(Machine::new(&program, 3, true).run(&inputs).unwrap(), want);
+                let [_, (got, _)] = pair::run(&Plan::new(program, profile), "iknp", &inputs).unwrap();
+                assert_eq!(got, want.into_iter().collect(), "real transfers");
             }
         }
     }
@@ -286,8 +321,15 @@ fn random(seed: u64) -> impl FnMut(i128, i128) -> i64 {
     }
 }
 
-fn networks_agree(layers: &[Variation], zero: bool, output: [u32; 4], seed: u64) -> Result<(), TestCaseError> {
-    let mut d = description(layers, zero, output);
+/// Random weights for a description, which they complete, and random items; with what the definition makes of them, one after
+/// the other.
+struct Case {
+    inputs: HashMap<String, Vec<i128>>,
+    scores: Vec<i128>,
+    hidden: Vec<i128>,
+}
+
+fn case(d: &mut Description, batch: usize, seed: u64) -> Case {
     let mut random = random(seed);
     let signed = |bits: u32| (-(1i128 << (bits - 1)), (1i128 << (bits - 1)) - 1);
     let mut arrays = HashMap::new();
@@ -296,23 +338,31 @@ fn networks_agree(layers: &[Variation], zero: bool, output: [u32; 4], seed: u64)
         let (lo, hi) = signed(t.bits);
         arrays.insert(name.to_string(), (0..n).map(|_| random(lo, hi)).collect::<Vec<_>>());
     }
-    for (i, layer) in d.layer.iter().enumerate() {
+    for layer in &d.layer {
         let nu = random(0, layer.max_nu() << layer.nu.shift.min(15)).min(32767);
         let room = 32767 - (i128::from(nu) >> layer.nu.shift);
         let zeta = random(0, layer.max_zeta().min(((room << layer.zeta.shift) >> layer.gate.scale).min(32767)));
-        arrays.insert(format!("z{i}"), vec![zeta]);
-        arrays.insert(format!("n{i}"), vec![nu]);
+        arrays.insert(layer.zeta.tensor.clone(), vec![zeta]);
+        arrays.insert(layer.nu.tensor.clone(), vec![nu]);
     }
-    let weights = Weights::from_arrays(&mut d, arrays.clone()).unwrap();
-    let batch = 3;
+    let weights = Weights::from_arrays(d, arrays.clone()).unwrap();
     let items: Vec<i64> = (0..batch * d.item_len()).map(|_| random(-32, 31)).collect();
-    let expected: Vec<_> = items.chunks(d.item_len()).map(|item| reference(&d, &arrays, item)).collect();
-    let scores: Vec<i128> = expected.iter().flat_map(|e| e.0.clone()).collect();
-    let hidden: Vec<i128> = expected.iter().flat_map(|e| e.1.clone()).collect();
-    let mut inputs = weights.inputs(&d);
-    inputs.extend(Items::from_integers(&items, &d).unwrap().inputs(0..batch));
-    for fuse in [false, true] {
-        let program = match build_with(&d, batch, Profile::default(), Extra { hidden: true, fuse }) {
+    let expected: Vec<_> = items.chunks(d.item_len()).map(|item| reference(d, &arrays, item)).collect();
+    let mut inputs = weights.inputs(d);
+    inputs.extend(Items::from_integers(&items, d).unwrap().inputs(0..batch));
+    Case {
+        inputs,
+        scores: expected.iter().flat_map(|e| e.0.clone()).collect(),
+        hidden: expected.iter().flat_map(|e| e.1.clone()).collect(),
+    }
+}
+
+fn networks_agree(layers: &[Variation], zero: bool, output: [u32; 4], seed: u64) -> Result<(), TestCaseError> {
+    let mut d = description(layers, zero, output);
+    let batch = 3;
+    let Case { inputs, scores, hidden } = case(&mut d, batch, seed);
+    for (fuse, profile) in [false, true].into_iter().flat_map(|fuse| profiles().map(|profile| (fuse, profile))) {
+        let program = match build_with(&d, batch, profile, Extra { hidden: true, fuse }) {
             Ok(program) => program,
             Err(e) => {
                 // Shifts may add up to more than 64 bits.
@@ -339,6 +389,76 @@ proptest! {
     ) {
         networks_agree(&layers, zero, [bits, floor, shift, out], seed)?;
     }
+}
+
+/// A network with random weights: the definition's scores and states in clear and between two parties, on `batch` items.
+fn is_exact(d: &Description, batch: usize, fuse: bool, real: bool) {
+    let mut d = d.clone();
+    // Random weights prove nothing about the state.
+    d.layer.iter_mut().for_each(|layer| layer.state.fits = None);
+    let Case { inputs, scores, hidden } = case(&mut d, batch, 5);
+    let [_, profile] = profiles();
+    let program = build_with(&d, batch, profile, Extra { hidden: true, fuse }).unwrap();
+    let clear = clear::evaluate(&program, &inputs).unwrap();
+    assert_eq!(clear[0].1, hidden);
+    match d.reveal {
+        Reveal::Scores => assert_eq!(clear[1].1, scores),
+        Reveal::Class => assert_eq!(clear[1].1, scores.chunks(d.labels.len()).map(first_maximum).collect::<Vec<_>>()),
+    }
+    assert_eq!(Machine::new(&program, 5, true).run(&inputs).unwrap(), clear);
+    if real {
+        let [_, (got, _)] = pair::run(&Plan::new(program, profile), "iknp", &inputs).unwrap();
+        assert_eq!(got, clear.into_iter().collect());
+    }
+}
+
+fn first_maximum(scores: &[i128]) -> i128 {
+    let best = scores.iter().max().unwrap();
+    scores.iter().position(|s| s == best).unwrap() as i128
+}
+
+#[test]
+fn collapsed_google30_is_exact() {
+    let d = Description::parse(GOOGLE30_COLLAPSED).unwrap();
+    is_exact(&d, 1, true, true);
+    is_exact(&d, 2, true, false);
+}
+
+#[test]
+fn industrial72_op_by_op() {
+    let d = Description::parse(include_str!("../examples/industrial72.toml")).unwrap();
+    for batch in [1, 128] {
+        for profile in profiles() {
+            let rounds = Plan::new(build(&d, batch, profile).unwrap(), profile).rounds();
+            assert!(rounds <= 700, "{batch}: {rounds}");
+        }
+    }
+    is_exact(&d, 1, false, true);
+    is_exact(&d, 2, false, false);
+}
+
+#[test]
+fn stacked_layers_are_a_wavefront() {
+    let one = digits().1.description;
+    let mut two = one.clone();
+    let mut upper = one.layer[0].clone();
+    // The same cell on the states below, with tensors of its own.
+    for factor in upper.w.iter_mut().chain(&mut upper.u) {
+        factor.tensor.insert_str(0, "upper");
+    }
+    for name in [&mut upper.pre.gate_bias, &mut upper.pre.candidate_bias, &mut upper.zeta.tensor, &mut upper.nu.tensor]
+    {
+        name.insert_str(0, "upper");
+    }
+    two.layer.push(upper);
+    for fuse in [true, false] {
+        let (a, b) = (plan(&one, 1, fuse), plan(&two, 1, fuse));
+        let (one, two, steps) = (&a.blocks[1], &b.blocks[1], one.steps as usize);
+        assert_eq!(one.interval, two.interval, "both layers run in the same rounds");
+        assert!(two.rounds(steps) <= (steps + 1) * one.length, "{} {}", two.rounds(steps), one.length);
+    }
+    is_exact(&two, 1, true, true);
+    is_exact(&two, 2, false, false);
 }
 
 #[test]

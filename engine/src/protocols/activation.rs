@@ -12,7 +12,7 @@
 //! Rounds: tree, B2A of the carry (with a shift), 1, and 1 to extend. Bytes: the tree, three COTs and `3 w` bits, one COT for each of the others.
 
 use super::bits::signed_bits;
-use super::carries::{Want, carries};
+use super::carries::{Want, carries_as};
 use super::shift::high_parts;
 use crate::program::{Build, Cx, Function, Int, Reg, bits_for, refuse};
 use sirnn_backends::inst::Party;
@@ -78,12 +78,13 @@ impl Function for Relu {
         }
         let x = cx.extend(x, k)?;
         let shares = Party::BOTH.map(|p| cx.view(x, p));
+        let r = (bits_for(bound >> self.shift) + 1).min(k - self.shift).min(self.width);
+        let numbers: Vec<_> = (self.shift > 0).then_some((Want::Carry(self.shift), r)).into_iter().collect();
         let mut wants = Vec::new();
-        wants.extend((self.shift > 0).then_some(Want::Carry(self.shift)));
         wants.extend((below && k > 1).then_some(Want::Carry(k - 1)));
         wants.extend(six.map(|six| Want::CarryPlus { add: -six, to: k - 1 }));
-        let mut taps = carries(cx, shares[0], shares[1], &wants)?.into_iter();
-        let carry = (self.shift > 0).then(|| taps.next().expect("asked for"));
+        let (taps, carry) = carries_as(cx, shares[0], shares[1], &wants, &numbers)?;
+        let mut taps = taps.into_iter();
         let mut sign = |cx: &mut Cx, add: i128| {
             let moved = cx.own_offset(shares[0], add);
             let tops = [moved, shares[1]].map(|v| cx.planes(v, k - 1, 1)).map(|v| cx.share_bits(v));
@@ -109,11 +110,9 @@ impl Function for Relu {
         };
         let kept = cx.not(dropped);
 
-        let r = (bits_for(bound >> self.shift) + 1).min(k - self.shift).min(self.width);
         let mut value = high_parts(cx, x, self.shift, r);
-        if let Some(carry) = carry {
-            let one = cx.b2a(carry, r);
-            value = cx.add(value, one);
+        if let [carry] = carry[..] {
+            value = cx.add(value, carry);
         }
         let mut y = cx.mux(kept, value);
         if let (Some(above), Some(six)) = (above, six) {

@@ -5,11 +5,17 @@
 //! `b x_p = b_p x_p + b_q (x_p - 2 b_p x_p)`, one cross per direction. Both take one round: choice bits and corrections are
 //! independent messages when the OTs are random.
 //!
-//! Bytes (beside one COT per cross): B2A to `w` bits `w` bits, MUX `2 (1 + w)` bits.
+//! A sum of products of shared bits takes one round in any ring too: with `b_j = u_j + v_j (1 - 2 u_j)`, P0 having `u` and P1 `v`,
+//! `prod_j b_j = sum_S (prod_{j in S} v_j) (prod_{j in S} (1 - 2 u_j) prod_{j not in S} u_j)` over all subsets `S` of the factors: every product
+//! of P1's bits that occurs is the choice of one [`Inst::Cross`], for which P0 adds up its numbers.
+//!
+//! Bytes (beside one COT per cross): B2A to `w` bits `w` bits, MUX `2 (1 + w)` bits, sums of products `1 + w` bits
+//! per subset.
 
-use crate::program::{Bit, Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse};
+use crate::program::{Bit, Build, Cx, Function, Holder, Int, Own, Rates, Reg, Ty, refuse};
 use crate::protocols::carries::{Want, bit_ty, carries};
 use sirnn_backends::inst::{Inst, Party, Ring};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Cx {
     /// `a AND b_j` for every plane of `b`; `a` is one plane. One round.
@@ -51,6 +57,87 @@ impl Cx {
             self.sub(sum, twice)
         };
         self.retype(value, 0, 1)
+    }
+
+    /// `sum_t prod_j terms[t][j]` of shared bits, as a number of `width` bits. One round; a COT for every non-empty subset of
+    /// bits that stand in a product together.
+    pub fn sum_of_products(&mut self, terms: &[Vec<Bit>], width: u32) -> Int {
+        if let [term] = terms
+            && let [bit] = term[..]
+        {
+            return self.b2a(bit, width);
+        }
+        let mut factors: Vec<Bit> = terms.iter().flatten().copied().collect();
+        factors.sort_unstable_by_key(|b| b.0);
+        factors.dedup();
+        let [u, v] = Party::BOTH.map(|p| factors.iter().map(|&b| self.view(b, p)).collect::<Vec<Own>>());
+        // What P0 brings to each subset of P1's bits; its own product to the empty one.
+        let mut mine: BTreeMap<Vec<usize>, Own> = BTreeMap::new();
+        for term in terms {
+            let term: Vec<usize> =
+                term.iter().map(|b| factors.iter().position(|f| f == b).expect("collected")).collect();
+            for chosen in subsets(&term) {
+                let part = self.coefficient(&u, &term, &chosen, width);
+                let sum = match mine.get(&chosen) {
+                    Some(&before) => self.own_add(before, part),
+                    None => part,
+                };
+                mine.insert(chosen, sum);
+            }
+        }
+        let local = mine.remove(&vec![]).expect("the empty subset of any product");
+        let mut sum = self.share(local);
+        for (chosen, part) in mine {
+            let mut product = self.word(v[chosen[0]], 1);
+            for &j in &chosen[1..] {
+                product = self.own_select(v[j], product);
+            }
+            let choice = self.planes(product, 0, 1);
+            let crossed = self.cross(choice, part, None);
+            sum = self.add(sum, crossed);
+        }
+        self.retype(sum, 0, terms.len() as i128)
+    }
+
+    /// `prod_{j in chosen} (1 - 2 u_j) prod_{j in term, not chosen} u_j`.
+    fn coefficient(&mut self, u: &[Own], term: &[usize], chosen: &[usize], width: u32) -> Own {
+        let mut product: Option<Own> = None;
+        for j in term.iter().filter(|j| !chosen.contains(j)) {
+            product = Some(match product {
+                None => self.word(u[*j], width),
+                Some(p) => self.own_select(u[*j], p),
+            });
+        }
+        for &j in chosen {
+            product = Some(match product {
+                None => {
+                    let word = self.word(u[j], width);
+                    let twice = self.own_scale(word, -2);
+                    self.own_offset(twice, 1)
+                }
+                Some(p) => {
+                    let kept = self.own_select(u[j], p);
+                    let twice = self.own_scale(kept, 2);
+                    self.own_sub(p, twice)
+                }
+            });
+        }
+        product.expect("a product has factors")
+    }
+
+    /// `a AND b` as a number of `width` bits. One round and three COTs, or two and fewer bytes.
+    pub fn and_number(&mut self, a: Bit, b: Bit, width: u32) -> Int {
+        let (profile, n) = (self.profile, self.len(a).max(1));
+        let rates = &profile.rates;
+        let merged = profile.score(1, sum_of_products_bytes(rates, &[vec![0, 1]], width), n);
+        let apart = profile.score(2, rates.triple + 0.5 + sum_of_products_bytes(rates, &[vec![0]], width), n);
+        let number = if merged < apart {
+            self.sum_of_products(&[vec![a, b]], width)
+        } else {
+            let both = self.and(a, b);
+            self.b2a(both, width)
+        };
+        self.retype(number, 0, 1)
     }
 
     /// `b x` in the ring of `x`. One round, two COTs.
@@ -116,6 +203,25 @@ impl Cx {
     }
 }
 
+/// All subsets, each in the order of `set`.
+fn subsets(set: &[usize]) -> impl Iterator<Item = Vec<usize>> {
+    let mut set = set.to_vec();
+    set.sort_unstable();
+    (0..1usize << set.len())
+        .map(move |mask| set.iter().enumerate().filter(|(i, _)| mask >> i & 1 == 1).map(|(_, &j)| j).collect())
+}
+
+/// Bytes of [`Cx::sum_of_products`] per instance, for products of these factors.
+pub(super) fn sum_of_products_bytes(rates: &Rates, terms: &[Vec<usize>], width: u32) -> f64 {
+    if let [term] = terms
+        && term.len() == 1
+    {
+        return rates.cot + f64::from(width) / 8.0;
+    }
+    let distinct: BTreeSet<Vec<usize>> = terms.iter().flat_map(|t| subsets(t)).collect();
+    (distinct.len() - 1) as f64 * (rates.cot + f64::from(1 + width) / 8.0)
+}
+
 /// Width of the narrowest two's complement that holds a range.
 pub fn signed_bits(lo: i128, hi: i128) -> u32 {
     let magnitude = |v: i128| 128 - (if v < 0 { !v } else { v }).leading_zeros();
@@ -133,7 +239,7 @@ fn require_bit(cx: &Cx, name: &str, bit: Reg) -> Build<()> {
 }
 
 /// `x >= 0 ? 0 : 1`, XOR-shared. Paper: MSB.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Sign;
 
 impl Function for Sign {
@@ -170,7 +276,7 @@ impl Function for BitToArithmetic {
 }
 
 /// `b ? x : 0` (MUX).
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Mux;
 
 impl Function for Mux {

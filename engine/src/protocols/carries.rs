@@ -15,10 +15,17 @@
 //! * A carry of `(a + c) + b` for a public `c` ([`Want::CarryPlus`]) is a tap of the same tree: the sender shows its leaf a second view of `a`,
 //!   and digits below the lowest set bit of `c` are the same. Comparing with 0 and with a bound shares all one-of-many OTs.
 //!
-//! Rounds: 2 for the leaves, 1 per level. Bytes: per leaf of `k` bits one random 1-of-`2^k` OT, `k + flags * 2^k` bits; per node one
-//! triple and `2 (1 + columns)` bits. Leaf sizes are chosen by cost: KK13 pays 32 bytes for any leaf, so 6-7 bits are best there.
+//! * A carry that is wanted as a *number* ([`carries_as`]) need not be a bit first. `G_hi` and `P_hi G_lo` exclude each other, so their sum
+//!   as integers is the carry, and a sum of products of shared bits takes one round in any ring ([`Cx::sum_of_products`]). The upper
+//!   one or two levels of the tree and the change to arithmetic shares thus become one round. The receiver of the leaves does not even wait
+//!   for that: the sender's part of the sum leaves together with the answers.
+//!
+//! Rounds: 2 for the leaves, 1 per level, 1 for a number with as many levels in it as are merged. Bytes: per leaf of `k` bits one
+//! random 1-of-`2^k` OT, `k + flags * 2^k` bits; per node one triple and `2 (1 + columns)` bits; per number 1 COT, 4, 10 or 22 if two, three
+//! or four subtrees are merged. Leaf sizes are chosen by cost: KK13 pays 32 bytes for any leaf, so 6-7 bits are best there.
 
-use crate::program::{Bit, Build, Cx, Holder, Own, Profile, Rates, Ty, refuse};
+use super::bits::sum_of_products_bytes;
+use crate::program::{Bit, Build, Cx, Holder, Int, Own, Profile, Rates, Ty, refuse};
 use sirnn_backends::inst::{Flag, FlagKind, Inst, Party, Ring};
 use std::collections::HashMap;
 
@@ -47,8 +54,16 @@ pub enum Want {
 
 /// Computes `wants` about the sum of P0's `a` and P1's `b`, both of the same width.
 pub fn carries(cx: &mut Cx, a: Own, b: Own, wants: &[Want]) -> Build<Vec<Bit>> {
+    Ok(carries_as(cx, a, b, wants, &[])?.0)
+}
+
+/// [`carries`], and some of the answers as numbers 0 or 1 in rings of the given widths: bits, numbers.
+pub fn carries_as(cx: &mut Cx, a: Own, b: Own, wants: &[Want], numbers: &[(Want, u32)]) -> Build<(Vec<Bit>, Vec<Int>)> {
+    if wants.is_empty() && numbers.is_empty() {
+        return Ok(Default::default());
+    }
     let width = cx.width(a);
-    for want in wants {
+    for want in wants.iter().chain(numbers.iter().map(|(want, _)| want)) {
         let (from, to) = match *want {
             Want::Carry(to) | Want::Ones(to) | Want::CarryPlus { to, .. } => (0, to),
             Want::Zero { from, to } => (from, to),
@@ -57,7 +72,7 @@ pub fn carries(cx: &mut Cx, a: Own, b: Own, wants: &[Want]) -> Build<Vec<Bit>> {
             return refuse("carries", format!("bits {from}..{to} of a sum of {width} bits"));
         }
     }
-    let best = Plan::best(&cx.profile, cx.len(a), wants);
+    let best = Plan::best(&cx.profile, cx.len(a), wants, numbers);
     Ok(cx.named("carries", |cx| best.emit(cx, a, b)))
 }
 
@@ -66,7 +81,7 @@ pub(super) fn price(profile: &Profile, n: usize, wants: &[Want]) -> (u32, f64) {
     if wants.is_empty() {
         return (0, 0.0);
     }
-    let best = Plan::best(profile, n, wants);
+    let best = Plan::best(profile, n, wants, &[]);
     (best.depth() + 2, best.bytes(&profile.rates))
 }
 
@@ -122,15 +137,21 @@ struct Plan {
     exprs: Vec<(Expr, u32)>,
     nodes: Vec<(Value, Vec<Value>)>,
     outs: Vec<Value>,
+    /// Answers as numbers: the sum of these products, and the width of its ring.
+    sums: Vec<(Vec<Vec<Value>>, u32)>,
     pairs: HashMap<Key, (Value, Value)>,
     prefixes: HashMap<Key, Value>,
 }
 
 impl Plan {
     /// The cheapest tree.
-    fn best(profile: &Profile, n: usize, wants: &[Want]) -> Self {
+    fn best(profile: &Profile, n: usize, wants: &[Want], numbers: &[(Want, u32)]) -> Self {
+        // Of three levels' products every subset of up to eight bits would be a COT.
+        let merged = if numbers.is_empty() { 0..=0 } else { 0..=2 };
+        let cuts = [Cut::AtTaps, Cut::ButTheTopBit, Cut::Evenly];
         (2..=8)
-            .flat_map(|k| [Cut::AtTaps, Cut::ButTheTopBit, Cut::Evenly].map(|cut| Plan::new(wants, k, cut)))
+            .flat_map(|k| cuts.map(|cut| (k, cut)))
+            .flat_map(|(k, cut)| merged.clone().map(move |m| Plan::new(wants, numbers, k, cut, m)))
             .min_by(|p, q| {
                 // An infinite penalty stays one, also for no instances.
                 let score = |p: &Plan| profile.score(p.depth() + 2, p.bytes(&profile.rates), n.max(1));
@@ -139,11 +160,13 @@ impl Plan {
             .expect("there are candidates")
     }
 
-    fn new(wants: &[Want], max_leaf: u32, cut: Cut) -> Self {
+    /// In numbers, the upper `merged` levels are no nodes.
+    fn new(wants: &[Want], numbers: &[(Want, u32)], max_leaf: u32, cut: Cut, merged: u32) -> Self {
+        let all = || wants.iter().chain(numbers.iter().map(|(want, _)| want));
         let cut_at_taps = cut != Cut::Evenly;
         let mut cuts = vec![0];
         let mut end = 0;
-        for want in wants {
+        for want in all() {
             match *want {
                 Want::Carry(t) | Want::Ones(t) => {
                     end = end.max(t);
@@ -165,7 +188,7 @@ impl Plan {
         if cut == Cut::ButTheTopBit {
             // Sign and wrap: the last leaf has both flags.
             cuts.retain(|&c| {
-                c == 0 || c + 1 != end || wants.iter().any(|w| matches!(w, Want::Zero { from, .. } if *from == c))
+                c == 0 || c + 1 != end || all().any(|w| matches!(w, Want::Zero { from, .. } if *from == c))
             });
         }
         cuts.sort_unstable();
@@ -182,19 +205,30 @@ impl Plan {
                 lo += bits;
             }
         }
-        for want in wants {
-            let out = match *want {
-                Want::Carry(t) => plan.prefix(plan.range(0, t), 0),
-                Want::Ones(t) => plan.ones(plan.range(0, t), 0),
-                Want::CarryPlus { add, to } => {
-                    let view = plan.view(View::Plus(add));
-                    plan.prefix(plan.range(0, to), view)
-                }
-                Want::Zero { from, to } => plan.zero(from, to),
-            };
+        for &want in wants {
+            let out = plan.answer(want);
             plan.outs.push(out);
         }
+        for &(want, width) in numbers {
+            let terms = match want {
+                Want::Carry(t) => plan.terms(plan.range(0, t), 0, merged),
+                other => vec![vec![plan.answer(other)]],
+            };
+            plan.sums.push((terms, width));
+        }
         plan
+    }
+
+    fn answer(&mut self, want: Want) -> Value {
+        match want {
+            Want::Carry(t) => self.prefix(self.range(0, t), 0),
+            Want::Ones(t) => self.ones(self.range(0, t), 0),
+            Want::CarryPlus { add, to } => {
+                let view = self.view(View::Plus(add));
+                self.prefix(self.range(0, to), view)
+            }
+            Want::Zero { from, to } => self.zero(from, to),
+        }
     }
 
     fn view(&mut self, view: View) -> usize {
@@ -276,6 +310,31 @@ impl Plan {
         value
     }
 
+    /// The carry out of a range that starts at bit 0 as products of which at most one is 1, `levels` levels expanded.
+    fn terms(&mut self, range: Range, view: usize, levels: u32) -> Vec<Vec<Value>> {
+        if levels == 0 || range.0 == range.1 {
+            return vec![vec![self.prefix(range, view)]];
+        }
+        let (low, high) = Self::split(range, &self.leaves);
+        let (mut terms, propagate) = self.generated(high, view, levels - 1);
+        let low = self.terms(low, view, levels - 1);
+        terms.extend(low.into_iter().map(|term| [propagate.clone(), term].concat()));
+        terms
+    }
+
+    /// [`Plan::pair`], expanded: generate as products, and the factors of propagate.
+    fn generated(&mut self, range: Range, view: usize, levels: u32) -> (Vec<Vec<Value>>, Vec<Value>) {
+        if levels == 0 || range.0 == range.1 {
+            let (g, p) = self.pair(range, view);
+            return (vec![vec![g]], vec![p]);
+        }
+        let (low, high) = Self::split(range, &self.leaves);
+        let (g_low, p_low) = self.generated(low, view, levels - 1);
+        let (mut terms, propagate) = self.generated(high, view, levels - 1);
+        terms.extend(g_low.into_iter().map(|term| [propagate.clone(), term].concat()));
+        (terms, [propagate, p_low].concat())
+    }
+
     /// Generate and propagate of a range.
     fn pair(&mut self, range: Range, view: usize) -> (Value, Value) {
         let view = self.seen(range, view);
@@ -323,8 +382,11 @@ impl Plan {
         self.expr(Expr::Xor(zero, change))
     }
 
+    /// Rounds after the leaves.
     fn depth(&self) -> u32 {
-        self.outs.iter().map(|v| self.exprs[v.0].1).max().unwrap_or(0)
+        let depth = |v: &Value| self.exprs[v.0].1;
+        let sums = self.sums.iter().flat_map(|(terms, _)| terms.iter().flatten()).map(|v| depth(v) + 1);
+        self.outs.iter().map(depth).chain(sums).max().unwrap_or(0)
     }
 
     fn bytes(&self, rates: &Rates) -> f64 {
@@ -338,10 +400,14 @@ impl Plan {
             let columns = b.len() as f64;
             (if b.len() == 1 { rates.triple } else { rates.triples }) + (1.0 + columns) / 4.0
         });
-        leaves.chain(nodes).sum()
+        let sums = self.sums.iter().map(|(terms, width)| {
+            let terms: Vec<Vec<usize>> = terms.iter().map(|t| t.iter().map(|v| v.0).collect()).collect();
+            sum_of_products_bytes(rates, &terms, *width)
+        });
+        leaves.chain(nodes).chain(sums).sum()
     }
 
-    fn emit(self, cx: &mut Cx, a: Own, b: Own) -> Vec<Bit> {
+    fn emit(self, cx: &mut Cx, a: Own, b: Own) -> (Vec<Bit>, Vec<Int>) {
         let n = cx.len(a);
         let mut sources = vec![(a, 0)];
         for &view in &self.views {
@@ -399,7 +465,13 @@ impl Plan {
             };
             values.push(value);
         }
-        self.outs.iter().map(|v| values[v.0]).collect()
+        let bits = self.outs.iter().map(|v| values[v.0]).collect();
+        let numbers = self.sums.iter().map(|(terms, width)| {
+            let terms: Vec<Vec<Bit>> = terms.iter().map(|t| t.iter().map(|v| values[v.0]).collect()).collect();
+            let sum = cx.sum_of_products(&terms, *width);
+            cx.retype(sum, 0, 1)
+        });
+        (bits, numbers.collect())
     }
 }
 

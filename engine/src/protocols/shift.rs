@@ -8,15 +8,16 @@
 //! `floor(x / 2^S) = (x0 >> S) + (x1 >> S) + c - 2^(w-S) W`
 //!
 //! * The last term vanishes if the result's ring has at most `w - S` bits: truncate-and-reduce. `S = 0` is extension.
-//! * `c` and `W` are taps of one [`carries`] tree. With one slack bit (`x < 2^(w-1)`) `W` is free of comparison: it is
+//! * `c` and `W` are taps of one carry tree ([`super::carries`]). With one slack bit (`x < 2^(w-1)`) `W` is free of comparison: it is
 //!   the OR of the shares' top bits, `W = 1 - (1-t0)(1-t1)`, one private product: extension takes one round.
 //! * Toward zero, a negative `x` whose discarded bits are not all zero gets 1 more. Sign, carry and zero test come from the same tree; the
 //!   sign is the carry into the top bit xor both top bits. Division after a floor (`floor > 0`) tests bits `floor..S`.
 //!
-//! Rounds: tree + 1 (B2A of carry and wrap), + 1 more for toward zero (sign AND not-zero).
+//! Rounds: tree + 1 (carry and wrap as numbers, in which the upper levels of the tree may be merged), toward zero tree + 1 (sign AND
+//! not-zero as a number); + 1 where that saves bytes.
 
 use super::bits::{require_ring, signed_bits};
-use super::carries::{Want, carries};
+use super::carries::{Want, carries_as};
 use crate::program::{Build, Cx, Function, Int, Reg, Ty, bits_for, refuse};
 use sirnn_backends::inst::Party;
 
@@ -153,22 +154,21 @@ impl Shift {
         let (x0, x1) = (cx.view(x, Party::P0), cx.view(x, Party::P1));
         let mut wants = Vec::new();
         if total > 0 {
-            wants.push(Want::Carry(total));
+            wants.push((Want::Carry(total), self.width));
         }
         if !slack && self.width > above {
-            wants.push(Want::Carry(w));
+            wants.push((Want::Carry(w), self.width - above));
         }
-        let taps = if wants.is_empty() { Vec::new() } else { carries(cx, x0, x1, &wants)? };
+        let (_, taps) = carries_as(cx, x0, x1, &[], &wants)?;
         let mut sum = high_parts(cx, x, total, self.width);
         if total > 0 {
-            let carry = cx.b2a(taps[0], self.width);
-            sum = cx.add(sum, carry);
+            sum = cx.add(sum, taps[0]);
         }
         if self.width > above {
             let wrap = if slack {
                 slack_wrap(cx, x, self.width - above)
             } else {
-                cx.b2a(*taps.last().expect("the wrap was asked for"), self.width - above)
+                *taps.last().expect("the wrap was asked for")
             };
             let high = cx.shl(wrap, above, self.width);
             sum = cx.sub(sum, high);
@@ -196,26 +196,25 @@ impl Shift {
         let x = cx.offset(x, 1 << (k - 1));
         let (x0, x1) = (cx.view(x, Party::P0), cx.view(x, Party::P1));
         let above = k - total;
-        let mut wants = vec![Want::Carry(total), Want::Zero { from: self.floor, to: total }, Want::Carry(k - 1)];
+        let wants = [Want::Zero { from: self.floor, to: total }, Want::Carry(k - 1)];
+        let mut numbers = vec![(Want::Carry(total), self.width)];
         if self.width > above {
-            wants.push(Want::Carry(k));
+            numbers.push((Want::Carry(k), self.width - above));
         }
-        let taps = carries(cx, x0, x1, &wants)?;
+        let (bits, numbers) = carries_as(cx, x0, x1, &wants, &numbers)?;
         let tops = [x0, x1].map(|v| cx.planes(v, k - 1, 1)).map(|v| cx.share_bits(v));
         let tops = cx.xor(tops[0], tops[1]);
         // With the offset, the top bit is set where x is not negative.
-        let positive = cx.xor(tops, taps[2]);
+        let positive = cx.xor(tops, bits[1]);
         let negative = cx.not(positive);
-        let inexact = cx.not(taps[1]);
-        let fix = cx.and(negative, inexact);
+        let inexact = cx.not(bits[0]);
+        let fix = cx.and_number(negative, inexact, self.width);
         let mut sum = high_parts(cx, x, total, self.width);
-        for bit in [taps[0], fix] {
-            let one = cx.b2a(bit, self.width);
+        for one in [numbers[0], fix] {
             sum = cx.add(sum, one);
         }
         if self.width > above {
-            let wrap = cx.b2a(taps[3], self.width - above);
-            let high = cx.shl(wrap, above, self.width);
+            let high = cx.shl(numbers[1], above, self.width);
             sum = cx.sub(sum, high);
         }
         Ok(cx.offset(sum, -(1 << (above - 1))))
@@ -251,15 +250,13 @@ pub fn slack_wrap(cx: &mut Cx, x: Int, width: u32) -> Int {
 /// in `width` bits. One carry tree serves all.
 pub fn truncate_and_reduce(cx: &mut Cx, x: Int, cuts: &[(u32, u32)]) -> Build<Vec<Int>> {
     let (x0, x1) = (cx.view(x, Party::P0), cx.view(x, Party::P1));
-    let wants: Vec<Want> = cuts.iter().filter(|c| c.0 > 0).map(|c| Want::Carry(c.0)).collect();
-    let taps = if wants.is_empty() { Vec::new() } else { carries(cx, x0, x1, &wants)? };
-    let mut taps = taps.into_iter();
+    let wants: Vec<_> = cuts.iter().filter(|c| c.0 > 0).map(|&(by, width)| (Want::Carry(by), width)).collect();
+    let mut taps = carries_as(cx, x0, x1, &[], &wants)?.1.into_iter();
     let mut out = Vec::new();
     for &(by, width) in cuts {
         let mut sum = high_parts(cx, x, by, width);
         if by > 0 {
-            let carry = cx.b2a(taps.next().expect("one per cut"), width);
-            sum = cx.add(sum, carry);
+            sum = cx.add(sum, taps.next().expect("one per cut"));
         }
         out.push(cx.retype(sum, 0, (1 << width) - 1));
     }

@@ -3,7 +3,7 @@
 use super::basic::Reveal;
 use crate::pair;
 use crate::plan::Plan;
-use crate::program::{Build, Cx, Function, Holder, Own, Profile, Program, Reg, clear, ideal::Machine};
+use crate::program::{Build, Cx, Function, Goal, Holder, Own, Profile, Program, Reg, clear, ideal::Machine};
 use sirnn_backends::inst::Party;
 use std::collections::HashMap;
 
@@ -40,7 +40,16 @@ pub(super) fn program(
     operands: &[(u32, (i128, i128), usize)],
     build: impl FnOnce(&mut Cx, &[Reg]) -> Build<Vec<Reg>>,
 ) -> Build<Program> {
-    let mut cx = Cx::new(Profile::default());
+    program_for(Goal::Bytes, operands, build)
+}
+
+/// The same with the forms of a goal.
+pub(super) fn program_for(
+    goal: Goal,
+    operands: &[(u32, (i128, i128), usize)],
+    build: impl FnOnce(&mut Cx, &[Reg]) -> Build<Vec<Reg>>,
+) -> Build<Program> {
+    let mut cx = Cx::new(Profile { goal, ..Profile::default() });
     let mut ins = Vec::new();
     for (i, &(width, range, n)) in operands.iter().enumerate() {
         let own = cx.input(&format!("x{i}"), if i % 2 == 0 { Party::P1 } else { Party::P0 }, width, n, range);
@@ -73,17 +82,21 @@ pub(super) fn check_real(program: Program, inputs: &Inputs, backend: &str) {
     assert_eq!(got, want.into_iter().collect());
 }
 
-/// One function on operands with the given types; values are spread over the range, ends included.
+/// One function on operands with the given types, in the forms of fewest bytes and of fewest rounds; values are spread over
+/// the range, ends included.
 pub(super) fn one(
-    function: impl Function + 'static,
+    function: impl Function + Clone + 'static,
     types: &[(u32, (i128, i128))],
     values: Vec<Vec<i128>>,
     seed: u128,
 ) {
     let operands: Vec<_> = types.iter().zip(&values).map(|(&(w, r), v)| (w, r, v.len())).collect();
     let name = format!("{function:?}").chars().take(100).collect::<String>();
-    let p = program(&operands, |cx, ins| cx.call(function, ins)).unwrap_or_else(|e| panic!("{name}: {e}"));
-    check(&p, &inputs(&values), seed).unwrap_or_else(|e| panic!("{name} on {types:?}: {e}"));
+    for goal in [Goal::Bytes, Goal::Rounds] {
+        let p = program_for(goal, &operands, |cx, ins| cx.call(function.clone(), ins))
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        check(&p, &inputs(&values), seed).unwrap_or_else(|e| panic!("{name} on {types:?} for {goal:?}: {e}"));
+    }
 }
 
 pub(super) fn all(lo: i128, hi: i128) -> Vec<i128> {

@@ -1,11 +1,12 @@
 //! Every protocol against its definition on the ideal machine, which checks each call and each range on the way.
 
-use super::test_support::{Inputs, all, check, check_real, inputs, one, program};
+use super::test_support::{Inputs, all, check, check_real, inputs, one, program, program_for};
 use super::{
     basic::*, bits::*, exp::Exp, linear::*, lookup::*, matmul_shared, product::*, select::ArgMax, shift::*, sigmoid::*,
 };
 use crate::fixed::math;
-use crate::program::{Build, Cx, Goal, Own, Profile, Reg, ideal::Machine, signed};
+use crate::plan::Plan;
+use crate::program::{Bit, Build, Cx, Goal, Int, Own, Profile, Reg, ideal::Machine, signed};
 use proptest::prelude::*;
 use sirnn_backends::inst::{LinearOp, Party};
 
@@ -101,6 +102,45 @@ fn bits() {
         cx.call(Mux, &[sign, ins[0]])
     });
     check(&p.unwrap(), &inputs(&[all(-128, 127)]), 3).unwrap();
+}
+
+#[test]
+fn sums_of_products_of_bits() {
+    // Bits 0..4 of a number, in products that share factors, one of them alone.
+    let terms: [&[usize]; 4] = [&[4], &[0, 1, 2, 3], &[3, 1], &[2]];
+    let value = |x: i128| terms.iter().filter(|t| t.iter().all(|j| x >> j & 1 == 1)).count() as i128;
+    for width in [1, 3, 8, 64] {
+        let p = program(&[(5, (0, 31), 32)], |cx, ins| {
+            let bits: Vec<Bit> = (0..5)
+                .map(|j| {
+                    // Shares of bit j of a number: the sign of what is left when the upper bits are gone.
+                    let low = cx.reduce(Int(ins[0]), j + 1);
+                    cx.top_bit(low)
+                })
+                .collect::<Build<_>>()?;
+            let terms: Vec<Vec<Bit>> = terms.iter().map(|t| t.iter().map(|&j| bits[j]).collect()).collect();
+            let sum = cx.sum_of_products(&terms, width);
+            Ok(vec![cx.retype(sum, 0, (1 << width) - 1).0])
+        })
+        .unwrap();
+        let got = Machine::new(&p, 3, true).run(&inputs(&[all(0, 31)])).unwrap();
+        let want: Vec<i128> = (0..32).map(|x| value(x) % (1 << width)).collect();
+        assert_eq!(got[0].1, want, "{width}");
+    }
+}
+
+/// Fewest rounds merges the upper levels of a comparison into the change to arithmetic shares.
+#[test]
+fn carries_as_numbers_take_few_rounds() {
+    for (by, rounding, most) in [(14, Rounding::Floor, 3), (31, Rounding::Floor, 3), (14, Rounding::TowardZero, 5)] {
+        let f = Shift { floor: 0, shift: by, rounding, width: 40 - by };
+        let values: Vec<i128> = (-500i128..500).map(|v| v * 0x3fff_ffff).collect();
+        let p = program_for(Goal::Rounds, &[(40, signed(40), values.len())], |cx, ins| cx.call(f, ins)).unwrap();
+        let depth = Plan::new(p.clone(), Profile::default()).rounds();
+        // One round each for sharing and revealing.
+        assert!(depth <= most + 2, "{f:?}: {depth}");
+        check_real(p, &inputs(&[values]), "iknp");
+    }
 }
 
 #[test]

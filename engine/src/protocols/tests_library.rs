@@ -386,7 +386,7 @@ fn divisions_by_normalised_denominators() {
 }
 
 /// A function whose results are taken modulo the ring.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Low12<F>(F);
 
 impl<F: Function> Function for Low12<F> {
@@ -454,7 +454,7 @@ fn relu_and_relu6() {
 }
 
 /// Results modulo 2, or as many bits as there are up to that.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Low1(Relu);
 
 impl Function for Low1 {
