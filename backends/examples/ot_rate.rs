@@ -97,7 +97,7 @@ fn cpu_seconds() -> f64 {
 struct Pads {
     wanted: bool,
     delta: u128,
-    offsets: Arc<Vec<[u128; 2]>>,
+    offsets: Arc<Vec<u128>>,
     hasher: Arc<Hasher>,
     out: [Vec<u128>; 2],
 }

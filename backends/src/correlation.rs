@@ -52,24 +52,15 @@ impl CotReceiver {
     }
 }
 
-/// Rows of 1-of-N OTs: code words of 256 bits (KK13), or field elements of 128 bits (combined COTs).
-#[derive(Debug)]
-pub enum Rows {
-    /// 256-bit rows; pad `j` hashes `row xor offsets[j]`.
-    Code(Vec<[u128; 2]>),
-    /// 128-bit rows, same rule.
-    Field(Vec<u128>),
-}
-
 /// The sender's side of `n` random 1-of-`2^bits` OTs.
 #[derive(Debug)]
 pub struct OneOfSender {
     /// log2 of the number of pads.
     pub bits: u8,
     /// One row per instance.
-    pub rows: Rows,
-    /// What to add to a row for pad `j`; second half unused by [`Rows::Field`].
-    pub offsets: Arc<Vec<[u128; 2]>>,
+    pub rows: Vec<u128>,
+    /// What to add to a row for pad `j`: linear in `j`.
+    pub offsets: Arc<Vec<u128>>,
     /// Stream position of the first row.
     pub position: u64,
     /// Hash of this stream.
@@ -82,7 +73,7 @@ pub struct OneOfReceiver {
     /// log2 of the number of pads.
     pub bits: u8,
     /// One row per instance.
-    pub rows: Rows,
+    pub rows: Vec<u128>,
     /// Random choices, each below `2^bits`.
     pub choices: Vec<u16>,
     /// Stream position of the first row.
@@ -94,29 +85,28 @@ pub struct OneOfReceiver {
 impl OneOfSender {
     /// All pads of instances `from..`, `2^bits` each, instance-major.
     pub fn pads(&self, from: usize, out: &mut [u128]) {
-        let n = out.len() >> self.bits;
-        let position = self.position + from as u64;
-        match &self.rows {
-            Rows::Code(rows) => self.hasher.hash_offsets2(position, 0, &rows[from..from + n], &self.offsets, out),
-            Rows::Field(rows) => {
-                let offsets: Vec<u128> = self.offsets.iter().map(|o| o[0]).collect();
-                self.hasher.hash_offsets(position, 0, &rows[from..from + n], &offsets, out);
-            }
-        }
+        let rows = &self.rows[from..from + (out.len() >> self.bits)];
+        self.hasher.hash_keyed(self.position + from as u64, rows, &self.offsets, out);
     }
 }
 
 impl OneOfReceiver {
     /// The pad of its choice for instances `from..from + out.len()`.
     pub fn pads(&self, from: usize, out: &mut [u128]) {
-        let position = self.position + from as u64;
-        match &self.rows {
-            Rows::Code(rows) => {
-                self.hasher.hash_offsets2(position, 0, &rows[from..from + out.len()], &[[0, 0]], out);
-            }
-            Rows::Field(rows) => self.hasher.hash_offsets(position, 0, &rows[from..from + out.len()], &[0], out),
-        }
+        let rows = &self.rows[from..from + out.len()];
+        self.hasher.hash_keyed(self.position + from as u64, rows, &[0], out);
     }
+}
+
+/// All sums over GF(2) of the elements of a basis: sum `j` is of those whose bit is set in `j`.
+pub(crate) fn combinations(basis: impl Iterator<Item = u128>) -> Vec<u128> {
+    let mut sums = vec![0];
+    for element in basis {
+        sums.extend_from_within(..);
+        let half = sums.len() / 2;
+        sums[half..].iter_mut().for_each(|sum| *sum ^= element);
+    }
+    sums
 }
 
 /// A party's shares of `n` bit triples with a common factor.

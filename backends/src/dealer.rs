@@ -3,7 +3,7 @@
 
 use crate::{
     Error, Party,
-    correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Rows, Triples},
+    correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Triples, combinations},
     inst::Kind,
     vector::Bits,
 };
@@ -25,7 +25,7 @@ struct Stream {
     /// Correlations handed out so far.
     drawn: usize,
     /// Secret of the sender: what to add to a row for pad `j`.
-    offsets: Arc<Vec<[u128; 2]>>,
+    offsets: Arc<Vec<u128>>,
 }
 
 impl Stream {
@@ -40,13 +40,7 @@ impl Stream {
             Kind::Triple { .. } => 0,
         };
         // Linear in j, as j * delta is.
-        let mut offsets = vec![[0; 2]];
-        for _ in 0..bits {
-            let basis = prg.next_block();
-            offsets.extend_from_within(..);
-            let half = offsets.len() / 2;
-            offsets[half..].iter_mut().for_each(|o| o[0] ^= basis);
-        }
+        let offsets = combinations((0..bits).map(|_| prg.next_block()));
         Self { prg, hasher: Arc::new(Hasher::new(word(session), 0)), drawn: 0, offsets: Arc::new(offsets) }
     }
 
@@ -97,7 +91,7 @@ impl Correlations for InsecureDealer {
         let position = stream.draw(n);
         let rows = stream.rows(n);
         stream.bits(1, n);
-        Ok(CotSender { rows, delta: stream.offsets[1][0], position, hasher: stream.hasher.clone() })
+        Ok(CotSender { rows, delta: stream.offsets[1], position, hasher: stream.hasher.clone() })
     }
 
     fn cot_recv(&mut self, n: usize) -> Result<CotReceiver, Error> {
@@ -106,7 +100,7 @@ impl Correlations for InsecureDealer {
         let mut rows = stream.rows(n);
         let choices = stream.bits(1, n);
         for (i, row) in rows.iter_mut().enumerate() {
-            *row ^= stream.offsets[usize::from(choices.get(0, i))][0];
+            *row ^= stream.offsets[usize::from(choices.get(0, i))];
         }
         Ok(CotReceiver { rows, choices, position, hasher: stream.hasher.clone() })
     }
@@ -114,7 +108,7 @@ impl Correlations for InsecureDealer {
     fn one_of_send(&mut self, bits: u8, n: usize) -> Result<OneOfSender, Error> {
         let stream = self.stream(Kind::OneOf { sender: self.party, bits });
         let position = stream.draw(n);
-        let rows = Rows::Field(stream.rows(n));
+        let rows = stream.rows(n);
         stream.rows(n);
         Ok(OneOfSender { bits, rows, offsets: stream.offsets.clone(), position, hasher: stream.hasher.clone() })
     }
@@ -125,9 +119,9 @@ impl Correlations for InsecureDealer {
         let mut rows = stream.rows(n);
         let choices: Vec<u16> = stream.rows(n).iter().map(|x| *x as u16 & ((1 << bits) - 1)).collect();
         for (row, c) in rows.iter_mut().zip(&choices) {
-            *row ^= stream.offsets[usize::from(*c)][0];
+            *row ^= stream.offsets[usize::from(*c)];
         }
-        Ok(OneOfReceiver { bits, rows: Rows::Field(rows), choices, position, hasher: stream.hasher.clone() })
+        Ok(OneOfReceiver { bits, rows, choices, position, hasher: stream.hasher.clone() })
     }
 
     fn triples(&mut self, cols: u8, n: usize) -> Result<Triples, Error> {

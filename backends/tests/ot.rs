@@ -3,7 +3,7 @@
 
 use sirnn_backends::{
     Error, Party,
-    correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Rows, Triples},
+    correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Triples},
     inst::Kind,
     ot::{
         self, Backend, Batch,
@@ -134,16 +134,11 @@ fn check_cot(n: usize, q: &[u128], delta: u128, t: &[u128], c: &Bits) {
     assert_clear(c);
 }
 
-fn check_one_of(n: usize, q: &Rows, offsets: &[[u128; 2]], t: &Rows, choices: &[u16]) {
+fn check_one_of(n: usize, q: &[u128], offsets: &[u128], t: &[u128], choices: &[u16]) {
     assert_eq!(choices.len(), n);
     let mut counts = vec![0; offsets.len()];
     for (i, &c) in choices.iter().enumerate() {
-        let offset = offsets[usize::from(c)];
-        match (q, t) {
-            (Rows::Code(q), Rows::Code(t)) => assert_eq!(t[i], [q[i][0] ^ offset[0], q[i][1] ^ offset[1]]),
-            (Rows::Field(q), Rows::Field(t)) => assert_eq!(t[i], q[i] ^ offset[0]),
-            _ => panic!("rows of different forms"),
-        }
+        assert_eq!(t[i], q[i] ^ offsets[usize::from(c)]);
         counts[usize::from(c)] += 1;
     }
     for bit in 0..offsets.len().trailing_zeros() {
@@ -153,7 +148,7 @@ fn check_one_of(n: usize, q: &Rows, offsets: &[[u128; 2]], t: &Rows, choices: &[
     sorted.sort_unstable();
     sorted.dedup();
     assert_eq!(sorted.len(), offsets.len(), "offsets are different from each other");
-    assert_eq!(offsets[0], [0, 0]);
+    assert_eq!(offsets[0], 0);
 }
 
 fn assert_clear(bits: &Bits) {

@@ -43,14 +43,13 @@ fn aes_and_hash(c: &mut Criterion) {
     }
     for (n, rows, what) in [(1, 64, ""), (1, 1024, ""), (16, 64, ""), (256, 4, ""), (16, 16384, " large")] {
         let (r, o) = (blocks(rows), blocks(n));
-        let (r2, o2): (Vec<_>, Vec<_>) = (r.iter().map(|r| [*r; 2]).collect(), o.iter().map(|o| [*o; 2]).collect());
         let mut out = blocks(rows * n);
         let case = format!("{rows} rows x {n}{what}");
         levels(c, "hash_offsets", &case, Throughput::Elements((rows * n) as u64), |l| {
             hash::Hasher::new_at(l, 1, 2).hash_offsets(5, 0, black_box(&r), &o, &mut out);
         });
-        levels(c, "hash_offsets2", &case, Throughput::Elements((rows * n) as u64), |l| {
-            hash::Hasher::new_at(l, 1, 2).hash_offsets2(5, 0, black_box(&r2), &o2, &mut out);
+        levels(c, "hash_keyed", &case, Throughput::Elements((rows * n) as u64), |l| {
+            hash::Hasher::new_at(l, 1, 2).hash_keyed(5, black_box(&r), &o, &mut out);
         });
     }
     let mut out = blocks(256);
@@ -67,6 +66,14 @@ fn transposes(c: &mut Criterion) {
             transpose::transpose128_at(l, black_box(&cols), m, &mut rows);
         });
     }
+}
+
+fn columns(c: &mut Criterion) {
+    let (m, picks) = (16, [(); 128].map(|()| [3, 141, 59, 26, 53, 58, 97, 93]));
+    let (cols, mut out) = (blocks(256 * m), blocks(128 * m));
+    levels(c, "sum_columns", "128 sums of 8 x 2048 bits", Throughput::Elements(128 * m as u64), |l| {
+        bits::sum_columns_at(l, black_box(&cols), m, &picks, &mut out);
+    });
 }
 
 fn packing(c: &mut Criterion) {
@@ -149,7 +156,7 @@ fn tables(c: &mut Criterion) {
             );
         });
         levels(c, "lut_send, with pads and packing", &case, instances.clone(), |l| {
-            hash::Hasher::new_at(l, 1, 2).hash_offsets(5, 0, black_box(&rows), &offsets, &mut pads);
+            hash::Hasher::new_at(l, 1, 2).hash_keyed(5, black_box(&rows), &offsets, &mut pads);
             table::lut_send_at(l, &table, 1, index, xor, rot, xorv, &pads, 0, &masks, width, false, &mut out);
             pack::pack_at(l, width, &out, &mut bytes);
         });
@@ -218,6 +225,6 @@ fn arithmetic(c: &mut Criterion) {
 criterion_group! {
     name = kernels;
     config = sirnn_benches::configure();
-    targets = aes_and_hash, transposes, packing, planes, tables, arithmetic
+    targets = aes_and_hash, transposes, columns, packing, planes, tables, arithmetic
 }
 criterion_main!(kernels);

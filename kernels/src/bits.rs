@@ -127,6 +127,20 @@ levels! {
         acc.iter_mut().zip(x).for_each(|(a, x)| *a ^= x);
     }
 
+    /// Columns of `m` blocks, each the sum of the columns that its picks name.
+    pub fn sum_columns, sum_columns_at(columns: &[u128], m: usize, picks: &[[u8; 8]], out: &mut [u128]) {
+        assert_eq!(out.len(), picks.len() * m);
+        // In words, which vectorise.
+        let (columns, out): (&[u64], &mut [u64]) = (bytemuck::cast_slice(columns), bytemuck::cast_slice_mut(out));
+        let m = 2 * m;
+        for (out, picks) in out.chunks_exact_mut(m.max(1)).zip(picks) {
+            let x = picks.map(|i| &columns[usize::from(i) * m..][..m]);
+            for i in 0..m {
+                out[i] = x[0][i] ^ x[1][i] ^ x[2][i] ^ x[3][i] ^ x[4][i] ^ x[5][i] ^ x[6][i] ^ x[7][i];
+            }
+        }
+    }
+
     /// A party's local part of a product of shared bits by a triple `(a, b, c)`, with `d` and `e` the opened masked
     /// factors: `out = c ^ (d & b) ^ (e & a)`, and `^ (d & e)` for the `first` party.
     pub fn and_triple, and_triple_at(a: &[u64], b: &[u64], c: &[u64], d: &[u64], e: &[u64], first: bool, out: &mut [u64]) {
@@ -178,6 +192,23 @@ mod tests {
         check::<u16>();
         check::<u32>();
         check::<u64>();
+    }
+
+    #[test]
+    fn sums_of_columns() {
+        let picks = [[0, 1, 2, 3, 4, 5, 6, 7], [9, 3, 3, 8, 1, 0, 9, 4], [5; 8]];
+        for l in available() {
+            for m in (0..20).chain([64]) {
+                let mut columns = vec![0; 10 * m];
+                Prg::new(m as u128).fill_blocks(&mut columns);
+                let mut out = vec![1; 3 * m];
+                sum_columns_at(l, &columns, m, &picks, &mut out);
+                for (k, out) in out.iter().enumerate() {
+                    let sum = picks[k / m].iter().fold(0, |s, &i| s ^ columns[usize::from(i) * m + k % m]);
+                    assert_eq!(*out, sum, "{l:?} {m}");
+                }
+            }
+        }
     }
 
     #[test]

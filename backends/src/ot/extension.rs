@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Error, Party,
-    correlation::{Rows, Triples},
+    correlation::{Triples, combinations},
     inst::{Kind, section},
     transport::Channel,
     vector::Bits,
@@ -227,27 +227,23 @@ impl Extension {
             }
             out.extend(cots.chunks_exact(k).map(combine));
         }
-        Ok(if sender == self.session.party {
-            Batch::OneOfSend(Rows::Field(out))
-        } else {
-            Batch::OneOfRecv(Rows::Field(out), choices)
-        })
+        Ok(if sender == self.session.party { Batch::OneOfSend(out) } else { Batch::OneOfRecv(out, choices) })
     }
 
     fn kk13(&mut self, sender: Party, bits: u8, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
         let rounded = n.next_multiple_of(GRANULE);
-        let mut rows = vec![[0; 2]; rounded];
+        let mut rows = vec![0; rounded];
         if sender == self.session.party {
             self.kk13_send.as_mut().ok_or_else(undeclared)?.extend(bits, &mut rows, channel)?;
             rows.truncate(n);
-            Ok(Batch::OneOfSend(Rows::Code(rows)))
+            Ok(Batch::OneOfSend(rows))
         } else {
             let mut choices = vec![0; rounded];
             let recv = self.kk13_recv.as_mut().ok_or_else(undeclared)?;
             recv.extend(bits, &mut rows, &mut choices, channel)?;
             rows.truncate(n);
             choices.truncate(n);
-            Ok(Batch::OneOfRecv(Rows::Code(rows), choices))
+            Ok(Batch::OneOfRecv(rows, choices))
         }
     }
 
@@ -298,20 +294,10 @@ impl Backend for Extension {
         self.cot_send.as_ref().map_or(0, |s| s.delta())
     }
 
-    fn offsets(&self, bits: u8) -> Vec<[u128; 2]> {
+    fn offsets(&self, bits: u8) -> Vec<u128> {
         match Route::of(self.source, Kind::OneOf { sender: self.session.party, bits }) {
             Route::Kk13 { .. } => self.kk13_send.as_ref().map_or(Vec::new(), |s| s.offsets(bits)),
-            _ => {
-                let mut offsets = vec![[0, 0]];
-                let mut basis = self.delta();
-                for _ in 0..bits {
-                    offsets.extend_from_within(..);
-                    let half = offsets.len() / 2;
-                    offsets[half..].iter_mut().for_each(|o| o[0] ^= basis);
-                    basis = times_x(basis);
-                }
-                offsets
-            }
+            _ => combinations(std::iter::successors(Some(self.delta()), |d| Some(times_x(*d))).take(bits.into())),
         }
     }
 

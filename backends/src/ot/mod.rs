@@ -17,13 +17,7 @@ mod softspoken;
 pub mod streams;
 mod triples;
 
-use crate::{
-    Error, Party,
-    correlation::{Rows, Triples},
-    inst::Kind,
-    transport::Channel,
-    vector::Bits,
-};
+use crate::{Error, Party, correlation::Triples, inst::Kind, transport::Channel, vector::Bits};
 use cost::{Cost, Ledger, Meter};
 use zeroize::Zeroizing;
 
@@ -48,9 +42,9 @@ pub enum Batch {
     /// Rows and choices of correlated OTs.
     CotRecv(Vec<u128>, Bits),
     /// Rows of 1-of-N OTs.
-    OneOfSend(Rows),
+    OneOfSend(Vec<u128>),
     /// Rows and choices of 1-of-N OTs.
-    OneOfRecv(Rows, Vec<u16>),
+    OneOfRecv(Vec<u128>, Vec<u16>),
     /// Triples.
     Triples(Triples),
 }
@@ -62,7 +56,7 @@ pub trait Backend: Send {
     /// This party's correlation as COT sender; 0 if it never is.
     fn delta(&self) -> u128;
     /// What to add to the row of a 1-of-`2^bits` OT for each pad, as sender.
-    fn offsets(&self, bits: u8) -> Vec<[u128; 2]>;
+    fn offsets(&self, bits: u8) -> Vec<u128>;
     /// Makes `n` correlations.
     fn generate(&mut self, kind: Kind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error>;
     /// The only party that sends when this kind is made, `None` if both do. Making what flows from P0 and what flows from

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Error, Party,
-    correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Rows, Triples},
+    correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Triples},
     inst::Kind,
     transport::{Channel, Traffic},
     vector::Bits,
@@ -52,7 +52,7 @@ fn chunk_len(kind: Kind) -> u64 {
 fn chunk_bytes(kind: Kind, n: usize) -> usize {
     match kind {
         Kind::Cot { .. } => 16 * n + n / 8,
-        Kind::OneOf { .. } => 34 * n,
+        Kind::OneOf { .. } => 18 * n,
         Kind::Triple { cols } => (1 + 2 * usize::from(cols)) * n.div_ceil(64) * 8,
     }
 }
@@ -169,7 +169,7 @@ pub struct Streams {
 /// The consumer's end of a stream.
 struct Fifo {
     hasher: Arc<Hasher>,
-    offsets: Arc<Vec<[u128; 2]>>,
+    offsets: Arc<Vec<u128>>,
     /// Correlations drawn so far.
     position: u64,
     /// Correlations in the plan that were not drawn yet.
@@ -420,8 +420,8 @@ fn nothing(party: Party, kind: Kind) -> Batch {
     match kind {
         Kind::Cot { sender } if sender == party => Batch::CotSend(Vec::new()),
         Kind::Cot { .. } => Batch::CotRecv(Vec::new(), Bits::zero(1, 0)),
-        Kind::OneOf { sender, .. } if sender == party => Batch::OneOfSend(Rows::Field(Vec::new())),
-        Kind::OneOf { .. } => Batch::OneOfRecv(Rows::Field(Vec::new()), Vec::new()),
+        Kind::OneOf { sender, .. } if sender == party => Batch::OneOfSend(Vec::new()),
+        Kind::OneOf { .. } => Batch::OneOfRecv(Vec::new(), Vec::new()),
         Kind::Triple { cols } => {
             let planes = |p| Bits::zero(p, 0);
             Batch::Triples(Triples { a: planes(1), b: planes(cols.into()), c: planes(cols.into()) })
@@ -433,25 +433,18 @@ impl Batch {
     fn len(&self) -> usize {
         match self {
             Batch::CotSend(rows) | Batch::CotRecv(rows, _) => rows.len(),
-            Batch::OneOfSend(rows) | Batch::OneOfRecv(rows, _) => match rows {
-                Rows::Code(rows) => rows.len(),
-                Rows::Field(rows) => rows.len(),
-            },
+            Batch::OneOfSend(rows) | Batch::OneOfRecv(rows, _) => rows.len(),
             Batch::Triples(t) => t.a.len,
         }
     }
 
     /// The same kind of batch with room for `n`; bits are there already, all zero.
     fn empty(&self, n: usize) -> Self {
-        let rows = |rows: &Rows| match rows {
-            Rows::Code(_) => Rows::Code(Vec::with_capacity(n)),
-            Rows::Field(_) => Rows::Field(Vec::with_capacity(n)),
-        };
         match self {
             Batch::CotSend(_) => Batch::CotSend(Vec::with_capacity(n)),
             Batch::CotRecv(..) => Batch::CotRecv(Vec::with_capacity(n), Bits::zero(1, n)),
-            Batch::OneOfSend(r) => Batch::OneOfSend(rows(r)),
-            Batch::OneOfRecv(r, _) => Batch::OneOfRecv(rows(r), Vec::with_capacity(n)),
+            Batch::OneOfSend(_) => Batch::OneOfSend(Vec::with_capacity(n)),
+            Batch::OneOfRecv(..) => Batch::OneOfRecv(Vec::with_capacity(n), Vec::with_capacity(n)),
             Batch::Triples(t) => {
                 let planes = |bits: &Bits| Bits::zero(bits.planes, n);
                 Batch::Triples(Triples { a: planes(&t.a), b: planes(&t.b), c: planes(&t.c) })
@@ -461,11 +454,6 @@ impl Batch {
 
     /// Copies `n` correlations from `from` on to the end of `out`, which has `at` of them.
     fn copy_to(&self, from: usize, n: usize, out: &mut Batch, at: usize) {
-        let copy_rows = |rows: &Rows, out: &mut Rows| match (rows, out) {
-            (Rows::Code(rows), Rows::Code(out)) => out.extend_from_slice(&rows[from..from + n]),
-            (Rows::Field(rows), Rows::Field(out)) => out.extend_from_slice(&rows[from..from + n]),
-            _ => unreachable!("a stream has one form of rows"),
-        };
         let copy_planes = |bits: &Bits, out: &mut Bits| {
             for p in 0..bits.planes {
                 copy_bits(bits.plane(p), from, n, out.plane_mut(p), at);
@@ -477,9 +465,9 @@ impl Batch {
                 out.extend_from_slice(&rows[from..from + n]);
                 copy_planes(c, out_c);
             }
-            (Batch::OneOfSend(rows), Batch::OneOfSend(out)) => copy_rows(rows, out),
+            (Batch::OneOfSend(rows), Batch::OneOfSend(out)) => out.extend_from_slice(&rows[from..from + n]),
             (Batch::OneOfRecv(rows, c), Batch::OneOfRecv(out, out_c)) => {
-                copy_rows(rows, out);
+                out.extend_from_slice(&rows[from..from + n]);
                 out_c.extend_from_slice(&c[from..from + n]);
             }
             (Batch::Triples(t), Batch::Triples(out)) => {

@@ -84,7 +84,7 @@ pub(super) fn send(
     random.fill_words(64, &mut t.a.words);
     random.fill_words(64, &mut t.b.words);
     let mut words = vec![0u32; pairs];
-    let mut rows = vec![[0; 2]; kk13::ROWS];
+    let mut rows = vec![0; kk13::ROWS];
     let mut pads = vec![0; 16 * HASHED];
     for from in (0..pairs).step_by(kk13::ROWS) {
         let rows = &mut rows[..(pairs - from).next_multiple_of(super::GRANULE).min(kk13::ROWS)];
@@ -93,7 +93,7 @@ pub(super) fn send(
         for (tile, rows) in rows.chunks(HASHED).enumerate() {
             let from = from + tile * HASHED;
             let pads = &mut pads[..16 * rows.len()];
-            hasher.hash_offsets2(at + from as u64, 0, rows, &offsets, pads);
+            hasher.hash_keyed(at + from as u64, rows, &offsets, pads);
             for (p, pads) in (from..).zip(pads.chunks_exact(16)) {
                 let mask = pads.iter().rev().fold(0u32, |w, &pad| w << 2 | pad as u32 & 3);
                 let word = mask ^ products(pair(&t.a, p), pair(&t.b, p));
@@ -120,14 +120,14 @@ pub(super) fn receive(
     let pairs = n.div_ceil(2);
     let mut t = triples(n);
     let mut choices = vec![0u16; pairs.next_multiple_of(super::GRANULE)];
-    let mut rows = vec![[0; 2]; kk13::ROWS];
+    let mut rows = vec![0; kk13::ROWS];
     let mut pads = vec![0; kk13::ROWS];
     for (tile, choices) in choices.chunks_mut(kk13::ROWS).enumerate() {
         let from = tile * kk13::ROWS;
         let rows = &mut rows[..choices.len()];
         ots.extend(OT_BITS, rows, choices, channel)?;
         let used = rows.len().min(pairs - from);
-        hasher.hash_offsets2(at + from as u64, 0, &rows[..used], &[[0, 0]], &mut pads[..used]);
+        hasher.hash_keyed(at + from as u64, &rows[..used], &[0], &mut pads[..used]);
         for (p, (&j, pad)) in (from..).zip(choices.iter().zip(&pads[..used])) {
             let j = u32::from(j);
             xor_pair(&mut t.a, p, j & 1 | j >> 1 & 2);

@@ -9,8 +9,6 @@ pub(crate) type RoundKeys = [u128; 11];
 pub(crate) struct HashArgs<'a> {
     /// Tweak of the first row; the next row's is one more.
     pub(crate) tweak: u128,
-    /// What the second call's tweak adds (256-bit rows only).
-    pub(crate) second: u128,
     pub(crate) keys: &'a RoundKeys,
 }
 
@@ -55,13 +53,13 @@ macro_rules! kernels {
 
         #[target_feature(enable = $features)]
         #[inline]
-        fn pi(keys: &[V; 11], mut x: [V; W]) -> [V; W] {
-            for w in 0..W {
+        fn pi<const M: usize>(keys: &[V; 11], mut x: [V; M]) -> [V; M] {
+            for w in 0..M {
                 x[w] = xor(x[w], keys[0]);
             }
             macro_rules! round {
                 ($r:literal, $op:ident) => {
-                    for w in 0..W {
+                    for w in 0..M {
                         x[w] = $op(x[w], keys[$r]);
                     }
                 };
@@ -291,61 +289,111 @@ macro_rules! kernels {
             });
         }
 
-        /// `out[i] = H2(t + i; rows[i] ^ offset)`
+        /// The next round keys; constant time. See [`expand`].
         #[target_feature(enable = $features)]
-        pub(crate) fn hash2_one(args: &HashArgs<'_>, rows: &[[u128; 2]], offset: [u128; 2], out: &mut [u128]) {
-            let k = round_keys(args.keys);
-            let second = bcast(args.second);
-            let mut next = add64(bcast(args.tweak), iota());
-            batches!(out, i => {
-                let (mut a, mut b) = ([0; B], [0; B]);
-                for ((a, b), r) in a.iter_mut().zip(&mut b).zip(&rows[i..]) {
-                    (*a, *b) = (r[0] ^ offset[0], r[1] ^ offset[1]);
+        #[inline]
+        fn next_keys<const M: usize>(k: &mut [V; M], rcon: i32) {
+            let (rotate, rcon) = (bcast(from_m128(_mm_set1_epi32(0x0c0f_0e0d))), bcast(from_m128(_mm_set1_epi32(rcon))));
+            for k in k {
+                let t = last(shuffle8(*k, rotate), rcon);
+                *k = xor(*k, shift_left::<4>(*k));
+                *k = xor(*k, shift_left::<8>(*k));
+                *k = xor(*k, t);
+            }
+        }
+
+        /// `out[i * N + j] = F(position + i, rows[i] ^ offsets[j])`, keys being `key ^ position`.
+        #[target_feature(enable = $features)]
+        pub(crate) fn keyed(key: u128, position: u64, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
+            let n = offsets.len();
+            if n.is_multiple_of(L) {
+                return keyed_many(key, position, rows, offsets, out);
+            }
+            let mut one = [0; 8 * B];
+            for (b, (rows, out)) in rows.chunks(8 * B).zip(out.chunks_mut(8 * B * n)).enumerate() {
+                let position = position + (b * 8 * B) as u64;
+                for (j, &offset) in offsets.iter().enumerate() {
+                    keyed_one(key, position, rows, offset, &mut one[..rows.len()]);
+                    out[j..].iter_mut().step_by(n).zip(&one).for_each(|(out, one)| *out = *one);
                 }
-                let (mut x, mut t) = (load_all(&a), zero());
+            }
+        }
+
+        /// One block for each key: keys are expanded beside it.
+        #[target_feature(enable = $features)]
+        fn keyed_one(key: u128, position: u64, rows: &[u128], offset: u128, out: &mut [u128]) {
+            let (key, offset) = (bcast(key), bcast(offset));
+            let mut next = add64(bcast(u128::from(position)), iota());
+            let n = rows.len();
+            batches!(out, i => {
+                let mut tail = [0; B];
+                let x = if let Some(rows) = rows[i..].first_chunk::<B>() {
+                    rows
+                } else {
+                    tail[..n - i].copy_from_slice(&rows[i..]);
+                    &tail
+                };
+                let (mut x, mut k) = (load_all(x), zero());
                 for w in 0..W {
-                    t[w] = next;
+                    x[w] = xor(x[w], offset);
+                    k[w] = xor(key, next);
                     next = add64(next, bcast(L as u128));
                 }
-                x = tmmo(&k, x, t);
-                let y = load_all(&b);
+                let mut y = x;
                 for w in 0..W {
-                    x[w] = xor(x[w], y[w]);
-                    t[w] = xor(t[w], second);
+                    y[w] = xor(y[w], k[w]);
                 }
-                tmmo(&k, x, t)
+                for rcon in [0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x1b] {
+                    next_keys(&mut k, rcon);
+                    for w in 0..W {
+                        y[w] = enc(y[w], k[w]);
+                    }
+                }
+                next_keys(&mut k, 0x36);
+                for w in 0..W {
+                    y[w] = xor(last(y[w], k[w]), x[w]);
+                }
+                y
             });
         }
 
-        /// `out[i * N + j] = H2(t + i; rows[i] ^ offsets[j])`, `N` a multiple of `L`; offsets come as two halves.
+        /// Many blocks for each key: keys are expanded for `L` rows at a time.
         #[target_feature(enable = $features)]
-        pub(crate) fn hash2_many(args: &HashArgs<'_>, rows: &[[u128; 2]], offsets: [&[u128]; 2], out: &mut [u128]) {
-            let k = round_keys(args.keys);
-            let [a, b] = offsets.map(|o| o.as_chunks::<L>().0);
-            let second = bcast(args.second);
-            let (mut i, mut j) = (0, 0);
-            let (mut row, mut tweak) = (rows[0].map(|r| bcast(r)), bcast(args.tweak));
-            batches!(out, _i => {
-                let (mut x, mut y, mut t) = (zero(), zero(), zero());
-                for w in 0..W {
-                    x[w] = xor(row[0], load(&a[j]));
-                    y[w] = xor(row[1], load(&b[j]));
-                    t[w] = tweak;
-                    j += 1;
-                    if j == a.len() {
-                        j = 0;
-                        i += 1;
-                        row = rows.get(i).unwrap_or(&[0; 2]).map(|r| bcast(r));
-                        tweak = add64(tweak, bcast(1));
+        fn keyed_many(key: u128, position: u64, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
+            let (offsets, _) = offsets.as_chunks::<L>();
+            let key = bcast(key);
+            let mut next = add64(bcast(u128::from(position)), iota());
+            let mut round = [[0; L]; 11];
+            for (rows, out) in rows.chunks(L).zip(out.chunks_mut(L * L * offsets.len())) {
+                let mut k = [xor(key, next)];
+                next = add64(next, bcast(L as u128));
+                store(&mut round[0], k[0]);
+                for (r, rcon) in [0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x1b, 0x36].into_iter().enumerate() {
+                    next_keys(&mut k, rcon);
+                    store(&mut round[r + 1], k[0]);
+                }
+                for ((lane, row), out) in rows.iter().enumerate().zip(out.chunks_exact_mut(L * offsets.len())) {
+                    let k: RoundKeys = std::array::from_fn(|r| round[r][lane]);
+                    let (k, row) = (round_keys(&k), bcast(*row));
+                    let (out, _) = out.as_chunks_mut::<L>();
+                    let (full, tail) = out.as_chunks_mut::<W>();
+                    let (offsets, tail_offsets) = offsets.as_chunks::<W>();
+                    for (out, offsets) in full.iter_mut().zip(offsets) {
+                        let mut x = zero();
+                        for w in 0..W {
+                            x[w] = xor(row, load(&offsets[w]));
+                        }
+                        let y = pi(&k, x);
+                        for w in 0..W {
+                            store(&mut out[w], xor(y[w], x[w]));
+                        }
+                    }
+                    for (out, offset) in tail.iter_mut().zip(tail_offsets) {
+                        let x = xor(row, load(offset));
+                        store(out, xor(pi(&k, [x])[0], x));
                     }
                 }
-                x = tmmo(&k, x, t);
-                for w in 0..W {
-                    x[w] = xor(x[w], y[w]);
-                    t[w] = xor(t[w], second);
-                }
-                tmmo(&k, x, t)
-            });
+            }
         }
 
         /// `x[i] = H(t[i], x[i])`
@@ -416,6 +464,16 @@ pub(crate) mod aesni {
     }
     #[target_feature(enable = "aes,avx2")]
     #[inline]
+    fn shuffle8(x: V, i: V) -> V {
+        _mm_shuffle_epi8(x, i)
+    }
+    #[target_feature(enable = "aes,avx2")]
+    #[inline]
+    fn shift_left<const BYTES: i32>(x: V) -> V {
+        _mm_slli_si128::<BYTES>(x)
+    }
+    #[target_feature(enable = "aes,avx2")]
+    #[inline]
     fn sigma(x: V) -> V {
         _mm_xor_si128(_mm_shuffle_epi32::<0x4e>(x), _mm_unpackhi_epi64(_mm_setzero_si128(), x))
     }
@@ -468,6 +526,16 @@ pub(crate) mod vaes256 {
     }
     #[target_feature(enable = "aes,avx2,vaes")]
     #[inline]
+    fn shuffle8(x: V, i: V) -> V {
+        _mm256_shuffle_epi8(x, i)
+    }
+    #[target_feature(enable = "aes,avx2,vaes")]
+    #[inline]
+    fn shift_left<const BYTES: i32>(x: V) -> V {
+        _mm256_slli_si256::<BYTES>(x)
+    }
+    #[target_feature(enable = "aes,avx2,vaes")]
+    #[inline]
     fn sigma(x: V) -> V {
         _mm256_xor_si256(_mm256_shuffle_epi32::<0x4e>(x), _mm256_unpackhi_epi64(_mm256_setzero_si256(), x))
     }
@@ -478,50 +546,60 @@ pub(crate) mod vaes256 {
 pub(crate) mod avx512 {
     use super::*;
 
-    #[target_feature(enable = "aes,avx512f,vaes")]
+    #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]
     #[inline]
     fn xor(x: V, y: V) -> V {
         _mm512_xor_si512(x, y)
     }
-    #[target_feature(enable = "aes,avx512f,vaes")]
+    #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]
     #[inline]
     fn enc(x: V, k: V) -> V {
         _mm512_aesenc_epi128(x, k)
     }
-    #[target_feature(enable = "aes,avx512f,vaes")]
+    #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]
     #[inline]
     fn last(x: V, k: V) -> V {
         _mm512_aesenclast_epi128(x, k)
     }
-    #[target_feature(enable = "aes,avx512f,vaes")]
+    #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]
     #[inline]
     fn bcast(x: u128) -> V {
         _mm512_broadcast_i32x4(to_m128(x))
     }
-    #[target_feature(enable = "aes,avx512f,vaes")]
+    #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]
     #[inline]
     fn iota() -> V {
         _mm512_setr_epi64(0, 0, 1, 0, 2, 0, 3, 0)
     }
-    #[target_feature(enable = "aes,avx512f,vaes")]
+    #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]
     #[inline]
     fn add64(x: V, y: V) -> V {
         _mm512_add_epi64(x, y)
     }
-    #[target_feature(enable = "aes,avx512f,vaes")]
+    #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]
     #[inline]
     fn load(x: &[u128; L]) -> V {
         bytemuck::must_cast(*x)
     }
-    #[target_feature(enable = "aes,avx512f,vaes")]
+    #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]
     #[inline]
     fn store(out: &mut [u128; L], x: V) {
         *out = bytemuck::must_cast(x);
     }
-    #[target_feature(enable = "aes,avx512f,vaes")]
+    #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]
+    #[inline]
+    fn shuffle8(x: V, i: V) -> V {
+        _mm512_shuffle_epi8(x, i)
+    }
+    #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]
+    #[inline]
+    fn shift_left<const BYTES: i32>(x: V) -> V {
+        _mm512_bslli_epi128::<BYTES>(x)
+    }
+    #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]
     #[inline]
     fn sigma(x: V) -> V {
         _mm512_xor_si512(_mm512_shuffle_epi32::<0x4e>(x), _mm512_unpackhi_epi64(_mm512_setzero_si512(), x))
     }
-    kernels!("aes,avx512f,vaes", __m512i, 4, 8);
+    kernels!("aes,avx512f,avx512bw,vaes", __m512i, 4, 8);
 }
