@@ -1,7 +1,7 @@
 //! Correlations: what the online phase consumes, and the interface that hands them out.
 //!
 //! Each (kind, direction) is a FIFO that both parties draw from in the same order; the position in its stream is the
-//! tweak of the hash, so that no row is ever hashed twice under one tweak. A drawn ticket is moved into the instance
+//! tweak or key of the hash, so that no row is ever hashed twice under one of these. A drawn ticket is moved into the instance
 //! that uses it: using it twice does not compile.
 
 use crate::{Party, vector::Bits};

@@ -14,7 +14,7 @@ use sirnn_backends::inst::{Message, Party};
 use sirnn_backends::transport::Channel;
 use sirnn_backends::vector::{Vector, VectorWord};
 use sirnn_backends::{Error, with_words};
-use sirnn_kernels::aes::Prg;
+use sirnn_kernels::{aes::Prg, memory};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -413,7 +413,12 @@ impl<'r, 'a> BlockRun<'r, 'a> {
         let me = self.party.party;
         let total = s.rounds(trips);
         let agenda = std::mem::take(&mut self.agenda);
-        let (mut out, mut inbox) = (Vec::new(), Vec::new());
+        // One buffer for all frames of a direction: fresh memory is dear.
+        let frame = |p: Party| {
+            let longest = plan.frames[start..start + total].iter().map(|f| f[p.index()]).max().unwrap_or(0);
+            memory::zeroed::<u8>(FRAME_HEADER + longest)
+        };
+        let (mut out, mut inbox) = (frame(me), frame(me.other()));
         for round in 0..=total {
             let active: Vec<(usize, usize)> = trips_at(s, trips, round).collect();
             if let (Some(first), Some(last)) = (active.first(), active.last()) {
@@ -448,8 +453,7 @@ impl<'r, 'a> BlockRun<'r, 'a> {
             }
             let [mine, theirs] = [me, me.other()].map(|p| plan.frames[start + round][p.index()]);
             // Messages without instances are empty, but are made and read like others.
-            out.clear();
-            out.resize(FRAME_HEADER + mine, 0);
+            let out = &mut out[..FRAME_HEADER + mine];
             out[..FRAME_HEADER].copy_from_slice(&header(start + round, mine));
             let mut at = FRAME_HEADER;
             for &(trip, time) in &active {
@@ -463,13 +467,12 @@ impl<'r, 'a> BlockRun<'r, 'a> {
             }
             debug_assert_eq!(at, out.len(), "a frame is exactly its messages");
             if mine > 0 {
-                self.party.channel.send(&out).map_err(|e| context(e, "sending"))?;
+                self.party.channel.send(out).map_err(|e| context(e, "sending"))?;
             }
             if let Some(trace) = &mut self.party.trace {
                 trace.sent(mine);
             }
-            inbox.clear();
-            inbox.resize(FRAME_HEADER + theirs, 0);
+            let inbox = &mut inbox[..FRAME_HEADER + theirs];
             if theirs > 0 {
                 let (head, _) = inbox.split_at_mut(FRAME_HEADER);
                 self.party.channel.recv(head).map_err(|e| context(e, "receiving"))?;

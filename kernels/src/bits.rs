@@ -133,10 +133,25 @@ levels! {
         // In words, which vectorise.
         let (columns, out): (&[u64], &mut [u64]) = (bytemuck::cast_slice(columns), bytemuck::cast_slice_mut(out));
         let m = 2 * m;
+        // So many words of a column at a time that those of 256 columns stay in the L1 cache.
+        const STRIP: usize = 8;
+        let strips = m / STRIP * STRIP;
+        for from in (0..strips).step_by(STRIP) {
+            for (out, picks) in out.chunks_exact_mut(m).zip(picks) {
+                let out: &mut [u64; STRIP] = (&mut out[from..from + STRIP]).try_into().expect("a strip");
+                let mut sum = [0; STRIP];
+                for &i in picks {
+                    let x = &columns[usize::from(i) * m + from..][..STRIP];
+                    for i in 0..STRIP {
+                        sum[i] ^= x[i];
+                    }
+                }
+                *out = sum;
+            }
+        }
         for (out, picks) in out.chunks_exact_mut(m.max(1)).zip(picks) {
-            let x = picks.map(|i| &columns[usize::from(i) * m..][..m]);
-            for i in 0..m {
-                out[i] = x[0][i] ^ x[1][i] ^ x[2][i] ^ x[3][i] ^ x[4][i] ^ x[5][i] ^ x[6][i] ^ x[7][i];
+            for i in strips..m {
+                out[i] = picks.iter().fold(0, |sum, &k| sum ^ columns[usize::from(k) * m + i]);
             }
         }
     }

@@ -12,10 +12,11 @@
 //! The tweak: bits 0..64 position in the stream, 64..96 block, 120..128 domain.
 //!
 //! Where a row has many pads and is hashed once, every row has a key of its own instead of a tweak: `F(t, x) =
-//! pi_t(x) ^ x` with `pi_t` AES-128 under `session ^ t` (the multi-instance hash of eprint 2019/1168). In the ideal-cipher
-//! model a query can only hit the pads of the row whose key it names: with `N` pads of a row that are unknown to the
-//! adversary, at distances of 128 bits of entropy from the known one, and `q` queries in all, pads are random up to
-//! `2 q N / 2^128`, however many rows there are. That is less than for `H`, for half of its work.
+//! pi_t(x) ^ x` with `pi_t` AES-128 under `session ^ t`, the multi-instance hash of eprint 2019/1168 without the linear map
+//! that only circular use needs (here the messages do not depend on the secret). In the ideal-cipher model a query can
+//! only hit the pads of the row whose key it names: with `N` pads of a row that are unknown to the adversary, each at a
+//! uniform distance of 128 bits from the known one, and `q` queries in all, pads are random up to `2 q N / 2^128`, however
+//! many rows there are. That is less than for `H`, for half of its work.
 
 #[cfg(target_arch = "x86_64")]
 use crate::x86::aes as x86;

@@ -17,6 +17,7 @@
 //! | [`cross`] | message assembly of correlated OT |
 //! | [`matmul`] | matrix product mod `2^w` |
 //! | [`ops`] | element-wise ring arithmetic |
+//! | [`memory`] | (no kernel) room for large vectors |
 
 // Kernels take lengths, widths and every operand apart: a struct per call would only rename the arguments.
 #![allow(clippy::too_many_arguments)]
@@ -29,6 +30,7 @@ pub mod bits;
 pub mod cross;
 pub mod hash;
 pub mod matmul;
+pub mod memory;
 pub mod ops;
 pub mod pack;
 pub mod ring;

@@ -148,11 +148,34 @@ impl Instance for Receiver {
     fn consume(&mut self, _: usize, _: &[Operand], bytes: &[u8]) -> Result<(), Error> {
         let Shape { digit, flags, n, .. } = self.shape;
         expect_len(bytes, flags * self.shape.section_len())?;
-        let mut pads = vec![0; n];
-        self.ticket.pads(0, &mut pads);
-        let words: Vec<u64> = bytes.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b)).collect();
+        let choices = self.choices();
         self.result = Bits::zero(flags, n);
-        leaf_recv(digit.into(), flags, &words, &self.choices(), &pads, &mut self.result.words);
+        let tile = self.shape.tile();
+        let (slot_words, words) = ((tile.min(n) << digit).div_ceil(64), tile.min(n).div_ceil(64));
+        let sections: Vec<&[u8]> = bytes.chunks_exact(self.shape.section_len().max(1)).collect();
+        let plane = self.result.words_per_plane().max(1);
+        let mut planes: Vec<_> = self.result.words.chunks_exact_mut(plane).map(|p| p.chunks_mut(tile / 64)).collect();
+        let jobs = (0..n)
+            .step_by(tile)
+            .map(|from| (from, planes.iter_mut().map(|p| p.next().expect("a tile of every flag")).collect::<Vec<_>>()));
+        let ticket = &self.ticket;
+        let scratch = || (vec![0; tile.min(n)], vec![0; flags * slot_words], vec![0; flags * words]);
+        each(n << digit, jobs, scratch, |(pads, slots, found), (from, planes)| {
+            let at = from..n.min(from + tile);
+            let pads = &mut pads[..at.len()];
+            let per_flag = (at.len() << digit).div_ceil(64);
+            let at_words = at.len().div_ceil(64);
+            let (slots, found) = (&mut slots[..flags * per_flag], &mut found[..flags * at_words]);
+            for (section, slots) in sections.iter().zip(slots.chunks_exact_mut(per_flag)) {
+                let (section, _) = section[(from << digit) / 8..].as_chunks();
+                slots.iter_mut().zip(section).for_each(|(w, b)| *w = u64::from_le_bytes(*b));
+            }
+            ticket.pads(from, pads);
+            leaf_recv(digit.into(), flags, slots, &choices[at], pads, found);
+            for (plane, found) in planes.into_iter().zip(found.chunks_exact(at_words)) {
+                plane.copy_from_slice(found);
+            }
+        });
         Ok(())
     }
 

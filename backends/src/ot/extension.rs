@@ -3,7 +3,7 @@
 //! | kind | from COTs | with KK13 |
 //! |---|---|---|
 //! | COT | itself | |
-//! | 1-of-`2^k` | `k` COTs: `Q = sum x^i q_i` in GF(2^128), pad `j` hashes `Q ^ j delta` | one row of 190..247 bits (`k` = 2..8) |
+//! | 1-of-`2^k` | `k` COTs: `Q = sum x^i q_i` in GF(2^128), pad `j` hashes `Q ^ j delta` | 190..247 bits for one row (`k` = 2..8) |
 //! | triple | two COTs, one each way; hashed, nothing is sent | half of a 1-of-16 OT with 30 bits of payload (one column) |
 //!
 //! The 1-of-`2^k` form needs the hash to be correlation robust for the public multiples `j delta`, `0 < j < 2^k`, of one
@@ -21,7 +21,7 @@ use crate::{
     transport::Channel,
     vector::Bits,
 };
-use sirnn_kernels::{aes::Prg, hash::Hasher};
+use sirnn_kernels::{aes::Prg, hash::Hasher, memory};
 use zeroize::Zeroizing;
 
 /// How a kind is made.
@@ -214,7 +214,7 @@ impl Extension {
         /// Rows combined at a time.
         const TILE: usize = 1 << 11;
         let k = usize::from(bits);
-        let mut out = Vec::with_capacity(n);
+        let mut out = memory::with_capacity(n);
         let mut choices = Vec::new();
         let mut cots = Vec::new();
         for from in (0..n).step_by(TILE) {
@@ -232,7 +232,7 @@ impl Extension {
 
     fn kk13(&mut self, sender: Party, bits: u8, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
         let rounded = n.next_multiple_of(GRANULE);
-        let mut rows = vec![0; rounded];
+        let mut rows = memory::zeroed(rounded);
         if sender == self.session.party {
             self.kk13_send.as_mut().ok_or_else(undeclared)?.extend(bits, &mut rows, channel)?;
             rows.truncate(n);
@@ -308,7 +308,7 @@ impl Backend for Extension {
     fn generate(&mut self, kind: Kind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
         match Route::of(self.source, kind) {
             Route::Cot { sender } => {
-                let mut rows = Vec::new();
+                let mut rows = memory::zeroed(n.next_multiple_of(GRANULE));
                 if sender == self.session.party {
                     self.cot_send(n, &mut rows, channel)?;
                     Ok(Batch::CotSend(rows))

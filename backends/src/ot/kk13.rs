@@ -125,7 +125,7 @@ impl Sender {
             let received = &mut self.received[..sent.len() * m];
             channel.recv(bytemuck::cast_slice_mut(received))?;
             let q = &mut self.q[..COLUMNS * m];
-            q.fill(0);
+            (0..COLUMNS).filter(|i| i & low(bits) == 0).for_each(|i| q[i * m..][..m].fill(0));
             for b in 0..bits {
                 self.columns[1 << b].fill_blocks(&mut q[m << b..][..m]);
             }
@@ -174,7 +174,7 @@ impl Receiver {
         for (rows, choices) in rows.chunks_mut(128 * TILE).zip(choices.chunks_mut(128 * TILE)) {
             let m = rows.len() / 128;
             let t = &mut self.t[..COLUMNS * m];
-            t.fill(0);
+            (0..COLUMNS).filter(|i| i & low(bits) == 0).for_each(|i| t[i * m..][..m].fill(0));
             // What is added to column `i` of all code words depends on `i mod N`; `words` has it for each residue.
             let words = &mut self.words[..m << bits];
             for b in 0..bits {

@@ -21,7 +21,7 @@ use crate::{
     transport::{Channel, Traffic},
     vector::Bits,
 };
-use sirnn_kernels::hash::Hasher;
+use sirnn_kernels::{hash::Hasher, memory};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Condvar, Mutex, MutexGuard},
@@ -441,10 +441,10 @@ impl Batch {
     /// The same kind of batch with room for `n`; bits are there already, all zero.
     fn empty(&self, n: usize) -> Self {
         match self {
-            Batch::CotSend(_) => Batch::CotSend(Vec::with_capacity(n)),
-            Batch::CotRecv(..) => Batch::CotRecv(Vec::with_capacity(n), Bits::zero(1, n)),
-            Batch::OneOfSend(_) => Batch::OneOfSend(Vec::with_capacity(n)),
-            Batch::OneOfRecv(..) => Batch::OneOfRecv(Vec::with_capacity(n), Vec::with_capacity(n)),
+            Batch::CotSend(_) => Batch::CotSend(memory::with_capacity(n)),
+            Batch::CotRecv(..) => Batch::CotRecv(memory::with_capacity(n), Bits::zero(1, n)),
+            Batch::OneOfSend(_) => Batch::OneOfSend(memory::with_capacity(n)),
+            Batch::OneOfRecv(..) => Batch::OneOfRecv(memory::with_capacity(n), memory::with_capacity(n)),
             Batch::Triples(t) => {
                 let planes = |bits: &Bits| Bits::zero(bits.planes, n);
                 Batch::Triples(Triples { a: planes(&t.a), b: planes(&t.b), c: planes(&t.c) })

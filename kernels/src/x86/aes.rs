@@ -166,14 +166,28 @@ macro_rules! kernels {
         pub(crate) fn counter(keys: &RoundKeys, start: u64, out: &mut [u128]) {
             let k = round_keys(keys);
             let mut next = add64(bcast(u128::from(start)), iota());
-            batches!(out, _i => {
+            let (full, tail) = out.as_chunks_mut::<B>();
+            for out in full {
                 let mut x = zero();
                 for w in 0..W {
                     x[w] = next;
                     next = add64(next, bcast(L as u128));
                 }
-                pi(&k, x)
-            });
+                store_all(out, pi(&k, x));
+            }
+            // Half a batch at a time: OT extension asks for 16 blocks of many streams.
+            for out in tail.chunks_mut(B / 2) {
+                let mut x = [next; W / 2];
+                for x in &mut x {
+                    *x = next;
+                    next = add64(next, bcast(L as u128));
+                }
+                let mut blocks = [[0; L]; W / 2];
+                for (blocks, x) in blocks.iter_mut().zip(pi(&k, x)) {
+                    store(blocks, x);
+                }
+                out.copy_from_slice(&blocks.as_flattened()[..out.len()]);
+            }
         }
 
         /// See [`crate::aes::Prg::fold`]; `m` is a multiple of `B`.
