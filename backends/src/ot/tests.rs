@@ -83,7 +83,7 @@ fn trace(spec: &dyn BackendSpec) -> String {
 #[test]
 fn the_wire_is_as_agreed() {
     let expected = [
-        ("iknp", "ab833796cffb495a"),
+        ("iknp", "747e28039185a676"),
         ("softspoken", "18ad22772970e4e5"),
         ("softspoken:2", "7c1bc9b24f60b103"),
         ("softspoken:8", "68807b96c736bdc3"),
