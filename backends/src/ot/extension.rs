@@ -67,6 +67,11 @@ impl Route {
     }
 }
 
+/// See [`BackendSpec::row_blocks`](super::BackendSpec::row_blocks).
+pub(super) fn row_blocks(source: Source, kind: Kind) -> usize {
+    if matches!(Route::of(source, kind), Route::Kk13 { .. }) { 2 } else { 1 }
+}
+
 /// What a demand takes, by sender.
 #[derive(Clone, Copy, Default)]
 struct Uses {

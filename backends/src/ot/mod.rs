@@ -2,8 +2,8 @@
 //! output to the online phase.
 //!
 //! Reading order: `base` (random OTs by public-key operations), `softspoken` (many correlated OTs from 128 of them, IKNP
-//! included), `ferret` (nearly without communication), `kk13` (1-of-N), `extension` (every kind of correlation from these), [`streams`] (FIFOs, prefilled or live),
-//! [`cost`] (what all of it costs, exactly and without running it).
+//! included), `ferret` (nearly without communication), `kk13` (1-of-N), `extension` (every kind of correlation from these), [`streams`] (FIFOs, prefilled, live or stored),
+//! [`store`] (what the latter read), [`cost`] (what all of it costs, exactly and without running it).
 //!
 //! All protocols are secure against semi-honest parties with 128 bits. Every session has fresh base OTs, deltas and
 //! seeds, all from the operating system's generator.
@@ -14,6 +14,7 @@ mod extension;
 mod ferret;
 mod kk13;
 mod softspoken;
+pub mod store;
 pub mod streams;
 mod triples;
 
@@ -82,6 +83,8 @@ pub trait BackendSpec: Send + Sync {
         demand: &[(Kind, u64)],
         channel: &mut dyn Channel,
     ) -> Result<Box<dyn Backend>, Error>;
+    /// Blocks of 128 bits in a row of this kind of 1-of-N OT: 2 for code words, 1 for field elements.
+    fn row_blocks(&self, kind: Kind) -> usize;
     /// Predicts the messages of a backend that is connected with this demand.
     fn meter(&self, demand: &[(Kind, u64)]) -> Box<dyn Meter>;
 
@@ -183,6 +186,10 @@ impl BackendSpec for Flavour {
     ) -> Result<Box<dyn Backend>, Error> {
         let session = Session { party, id: session_id };
         Ok(Box::new(extension::Extension::connect(self.source, session, demand, channel)?))
+    }
+
+    fn row_blocks(&self, kind: Kind) -> usize {
+        extension::row_blocks(self.source, kind)
     }
 
     fn meter(&self, demand: &[(Kind, u64)]) -> Box<dyn Meter> {
