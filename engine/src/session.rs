@@ -46,7 +46,7 @@ pub struct Session<'a> {
 pub struct Report {
     /// Base OTs.
     pub setup: Duration,
-    /// Generator busy, and products with the weights.
+    /// Generator busy (or who reads a store), and products with the weights; wall clock where there is nothing else.
     pub offline: Duration,
     /// Wall clock of the online phase.
     pub online: Duration,
@@ -60,6 +60,8 @@ pub struct Report {
     pub online_traffic: Traffic,
     /// What set-up and offline phase sent and received.
     pub offline_traffic: Traffic,
+    /// Correlations drawn, other than for a store.
+    pub used: Vec<(Kind, u64)>,
     /// Correlations made.
     pub generated: Vec<(Kind, u64)>,
 }
@@ -110,10 +112,11 @@ impl<'a> Session<'a> {
         progress: &mut dyn FnMut(usize),
         trace: Option<&mut Trace>,
     ) -> Result<(Outputs, Report), RunError> {
-        let inputs = run::bind(self.plan, self.party, inputs)?;
-        let mode = mode(self.plan);
-        let (mut offline, channel) = self.offline(&inputs, mode)?;
+        let plan = self.plan;
+        let inputs = run::bind(plan, self.party, inputs)?;
+        let (mut offline, channel) = self.offline(&inputs, mode(plan))?;
         let outputs = offline.ready.online(channel, inputs, progress, trace)?;
+        offline.ready.report.used = totals(&plan.needs);
         Ok((outputs, offline.finish()?))
     }
 
@@ -127,11 +130,15 @@ impl<'a> Session<'a> {
             Party::P0 => run::bind(plan, party, inputs)?,
             Party::P1 => HashMap::new(),
         };
+        let start = Instant::now();
         // Live: memory stays bounded, whatever is made.
         let (mut offline, _) = self.offline(&inputs, Mode::Live)?;
         let Ready { streams, prepared, .. } = &mut offline.ready;
         write_section(plan, prepared, streams, to)?;
-        offline.finish()
+        offline.ready.report.used = vec![plan.drawn_offline()];
+        let mut report = offline.finish()?;
+        report.offline = start.elapsed() - report.setup;
+        Ok(report)
     }
 
     /// Set-up, generator and products. Gives the online channel back.
@@ -194,6 +201,9 @@ impl Stored<'_> {
         let report = Report { offline: start.elapsed(), ..Report::default() };
         let mut ready = Ready { plan, party, streams, prepared, report };
         let outputs = ready.online(self.online, inputs, progress, trace)?;
+        let (product, drawn) = plan.drawn_offline();
+        let rest = |(kind, n)| (kind, if kind == product { n - drawn } else { n });
+        ready.report.used = totals(&plan.needs).into_iter().map(rest).collect();
         ready.report.offline += ready.streams.report().generating;
         Ok((outputs, ready.report))
     }

@@ -23,6 +23,7 @@
 
 use crate::plan::{LinearTask, Plan, WIRE_VERSION};
 use crate::run::{Inputs, Prepared, RunError};
+use crate::service::wire::{Choice, shown};
 use crate::session::CORRELATION_BUDGET;
 use serde::{Deserialize, Serialize};
 use sirnn_backends::forms::LinearShare;
@@ -73,12 +74,12 @@ pub struct Header {
     pub id: [u8; 16],
     /// The model's name.
     pub model: String,
-    /// Name of the OT backend.
-    pub backend: String,
     /// Number of items.
     pub items: u64,
-    /// Items that are computed together.
+    /// How many of them at the same time were asked for.
     pub batch: u64,
+    /// How they are computed.
+    pub choice: Choice,
     /// For a full batch, and for the rest if there is one.
     pub sections: Vec<SectionHeader>,
 }
@@ -106,7 +107,8 @@ impl SectionHeader {
 impl Header {
     /// Number and length of the full batches' sections, and those of the rest's. `None` if they make no sense.
     fn layout(&self) -> Option<[(u64, u64); 2]> {
-        let (full, rest) = (self.items.checked_div(self.batch)?, self.items.checked_rem(self.batch)?.min(1));
+        let batch = self.choice.batch;
+        let (full, rest) = (self.items.checked_div(batch)?, self.items.checked_rem(batch)?.min(1));
         let bytes: Vec<u64> = self.sections.iter().map(|s| s.bytes).collect();
         match bytes[..] {
             [bytes] if full > 0 && rest == 0 => Some([(full, bytes), (0, 0)]),
@@ -130,26 +132,37 @@ impl Header {
         serde_json::to_vec(self).expect("a header has a JSON form")
     }
 
-    /// Why this store is not the one for a request whose header would be `wanted`.
-    fn mismatch(&self, wanted: &Header) -> Option<String> {
-        let Header { wire, party, id, model, backend, items, batch, sections } = wanted;
-        Some(if self.id != *id {
-            "it belongs to another pair of stores".into()
-        } else if self.party != *party {
-            format!("it is the {}'s; the {}'s is needed", name(self.party), name(*party))
-        } else if self.wire != *wire {
-            format!("it was made for wire version {}, this program has {wire}", self.wire)
-        } else if self.model != *model {
-            format!("it was made for model '{}', not for '{model}'", self.model)
-        } else if self.backend != *backend {
-            format!("it was made with OT backend '{}', not with '{backend}'", self.backend)
-        } else if (self.items, self.batch) != (*items, *batch) {
+    /// Why this is not a store of this party for so many items.
+    fn for_another(&self, party: Party, items: u64, batch: u64) -> Option<String> {
+        if self.party != party {
+            return Some(format!("it is the {}'s; the {}'s is needed", name(self.party), name(party)));
+        }
+        ((self.items, self.batch) != (items, batch)).then(|| {
             format!(
                 "it was made for {} items in batches of {}, not for {items} in batches of {batch}",
                 self.items, self.batch
             )
+        })
+    }
+
+    /// Why this store is not the one for a request whose header would be `wanted`.
+    fn mismatch(&self, wanted: &Header) -> Option<String> {
+        let Header { wire, party, id, model, items, batch, choice, sections } = wanted;
+        let for_another = || self.for_another(*party, *items, *batch);
+        Some(if self.id != *id {
+            "it belongs to another pair of stores".into()
+        } else if let Some(what) = for_another() {
+            what
+        } else if self.wire != *wire {
+            format!("it was made for wire version {}, this program has {wire}", self.wire)
+        } else if self.model != *model {
+            format!("it was made for model '{}', not for '{model}'", self.model)
+        } else if self.choice.backend != choice.backend {
+            format!("it was made with OT backend '{}', not with '{}'", self.choice.backend, choice.backend)
+        } else if self.choice != *choice {
+            "it was made with other options of planning (--optimize, --link, --fuse, --lanes)".into()
         } else if self.sections != *sections {
-            "it was made for another plan: the model or the options of planning differ".into()
+            "it was made for another plan: the description of the model differs".into()
         } else {
             return None;
         })
@@ -184,9 +197,9 @@ pub fn fingerprint(id: &[u8; 16], weights: Option<&Inputs>) -> [u8; HASH] {
     *hasher.finalize().as_bytes()
 }
 
-/// Begins an error about a file.
+/// An error about a file, whose content is nothing to be shown as it is.
 fn about<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> StoreError {
-    |what| StoreError { path: path.into(), what: what.to_string() }
+    |what| StoreError { path: path.into(), what: shown(&what.to_string()) }
 }
 
 /// Hashes what it writes.
@@ -416,6 +429,14 @@ impl Store {
         &self.header
     }
 
+    /// Whether it is a party's for a request of so many items, `batch` of them at the same time: what is known before a plan is.
+    ///
+    /// # Errors
+    /// It was made for something else.
+    pub fn fits(&self, party: Party, items: usize, batch: usize) -> Result<(), StoreError> {
+        self.header.for_another(party, items as u64, batch as u64).map_or(Ok(()), |what| Err(about(&self.path)(what)))
+    }
+
     /// Whether it is the one for a request whose store would have this header and fingerprint.
     ///
     /// # Errors
@@ -459,7 +480,7 @@ impl Store {
             _ if k < full + rest => last,
             _ => return Err(about(&self.path)(format!("it has no batch {batch}"))),
         };
-        let backend = ot::lookup(&self.header.backend).map_err(about(&self.path))?;
+        let backend = ot::lookup(&self.header.choice.backend).map_err(about(&self.path))?;
         let at = self.body + HASH as u64 + k.min(full) * bytes;
         Ok(Section {
             session: ot::Session { party: self.header.party, id },
@@ -541,4 +562,179 @@ impl Section {
 pub fn write_section(plan: &Plan, prepared: &Prepared, streams: &mut Streams, to: &mut dyn Write) -> Result<(), Error> {
     prepared.iter().try_for_each(|share| share.write(to))?;
     streams.store(&plan.needs, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::wire::Objective;
+
+    fn folder(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("sirnn-store-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    fn header(party: Party) -> Header {
+        Header {
+            wire: WIRE_VERSION,
+            party,
+            id: [7; 16],
+            model: "m".into(),
+            items: 5,
+            batch: 4,
+            choice: Choice { backend: "iknp".into(), objective: Objective::Bytes, fuse: true, lanes: 2, batch: 2 },
+            sections: [30, 20].map(|bytes| SectionHeader { plan: "p".into(), bytes }).into(),
+        }
+    }
+
+    /// A store with sections that count.
+    fn write(path: &Path, header: &Header) -> Result<Published, StoreError> {
+        let mut writer = Writer::create(path, header, [3; HASH])?;
+        writer.write_all(&(0..80).collect::<Vec<u8>>()).unwrap();
+        writer.publish()
+    }
+
+    fn complaint(path: &Path) -> String {
+        Store::open(path).unwrap_err().what
+    }
+
+    #[test]
+    fn sections_come_back() {
+        let path = folder("sections").join("a");
+        let h = header(Party::P1);
+        write(&path, &h).unwrap().keep();
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), h.file_bytes());
+        let mut store = Store::open(&path).unwrap();
+        assert_eq!(store.header(), &h);
+        store.check(&h, [3; HASH]).unwrap();
+        store.begin().unwrap();
+        for (k, range) in [0..30, 30..60, 60..80].into_iter().enumerate() {
+            let mut bytes = Vec::new();
+            store.section(k, [0; 16]).unwrap().part.read_to_end(&mut bytes).unwrap();
+            assert_eq!(bytes, range.collect::<Vec<u8>>());
+        }
+        assert!(store.section(3, [0; 16]).is_err());
+    }
+
+    #[test]
+    fn a_store_is_used_once() {
+        let folder = folder("once");
+        let [path, crashed] = ["a", "b"].map(|name| folder.join(name));
+        write(&path, &header(Party::P0)).unwrap().keep();
+        let mut store = Store::open(&path).unwrap();
+        assert_eq!(complaint(&path), "it is in use");
+        assert!(!peek(&path).unwrap().1);
+        store.begin().unwrap();
+        assert!(peek(&path).unwrap().1);
+        // As a crash leaves it: with the whole content.
+        std::fs::copy(&path, &crashed).unwrap();
+        drop(store);
+        let left = std::fs::metadata(&path).unwrap().len();
+        for path in [&path, &crashed] {
+            assert_eq!(complaint(path), "it was already used");
+            assert_eq!(std::fs::metadata(path).unwrap().len(), left, "only the header is left");
+        }
+        assert!(left < header(Party::P0).file_bytes() - 80);
+        // It may make way for another one; that may not, and nothing else.
+        write(&path, &header(Party::P0)).unwrap().keep();
+        assert!(write(&path, &header(Party::P0)).is_err_and(|e| e.what.contains("not used yet")));
+        std::fs::write(&crashed, "a diary").unwrap();
+        assert!(write(&crashed, &header(Party::P0)).is_err_and(|e| e.what.contains("no store")));
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2, "nothing temporary is left");
+    }
+
+    #[test]
+    fn what_is_not_finished_is_removed() {
+        let folder = folder("unfinished");
+        let path = folder.join("a");
+        drop(Writer::create(&path, &header(Party::P0), [0; HASH]).unwrap());
+        drop(write(&path, &header(Party::P0)).unwrap());
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn damage_is_found() {
+        let folder = folder("damage");
+        let path = folder.join("a");
+        write(&path, &header(Party::P0)).unwrap().keep();
+        let good = std::fs::read(&path).unwrap();
+        let damaged = folder.join("b");
+        let complaint = |bytes: &[u8]| {
+            std::fs::write(&damaged, bytes).unwrap();
+            complaint(&damaged)
+        };
+        for at in 0..good.len() {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1 << (at % 8);
+            let what = complaint(&bytes);
+            let expected = match at {
+                0..8 => what.contains("no store"),
+                8..12 => what.contains("version"),
+                _ if at < FIXED + header(Party::P0).text().len() => !what.is_empty(),
+                _ => what.contains("hash"),
+            };
+            assert!(expected, "byte {at}: {what}");
+        }
+        for len in 0..good.len() {
+            let what = complaint(&good[..len]);
+            assert!(what.contains("damaged") || len < FIXED && what.contains("no store"), "{len} bytes: {what}");
+        }
+        assert!(complaint(&[&good[..], b"x"].concat()).contains("bytes"));
+        // Lengths that nobody has.
+        let mut long = good.clone();
+        long[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert!(complaint(&long).contains("a header of 4294967295 bytes"));
+        let change = |change: &dyn Fn(&mut Header)| {
+            let mut h = header(Party::P0);
+            change(&mut h);
+            let text = h.text();
+            let mut bytes = good[..FIXED].to_vec();
+            bytes[12..16].copy_from_slice(&(text.len() as u32).to_le_bytes());
+            complaint(&[&bytes[..], &text, &good[good.len() - 100..]].concat())
+        };
+        assert!(change(&|h| h.wire = 99).contains("wire version 99"));
+        for what in [
+            change(&|h| h.sections[0].bytes = u64::MAX),
+            change(&|h| h.items = u64::MAX),
+            change(&|h| h.choice.batch = 0),
+            change(&|h| h.items = 1),
+            change(&|h| h.sections.clear()),
+        ] {
+            assert!(what.contains("damaged"), "{what}");
+        }
+    }
+
+    #[test]
+    fn stores_are_found_by_id_and_say_what_they_are_for() {
+        let folder = folder("find");
+        for (name, party, id) in [("a", Party::P1, 7), ("b", Party::P0, 8), ("c", Party::P0, 7)] {
+            write(&folder.join(name), &Header { id: [id; 16], ..header(party) }).unwrap().keep();
+        }
+        std::fs::write(folder.join("d"), "something else").unwrap();
+        assert!(Store::find(&folder, &[9; 16]).is_err_and(|e| e.what.contains("no store 0909")));
+        assert!(Store::find(&folder.join("b"), &[7; 16]).is_err());
+        let store = Store::find(&folder, &[7; 16]).unwrap();
+        assert_eq!(store.path, folder.join("c"));
+        let h = header(Party::P0);
+        assert!(store.check(&h, [4; HASH]).is_err_and(|e| e.what.contains("other weights")));
+        let other = |change: &dyn Fn(&mut Header), part: &str| {
+            let mut wanted = h.clone();
+            change(&mut wanted);
+            let what = store.check(&wanted, [3; HASH]).unwrap_err().what;
+            assert!(what.contains(part), "'{part}' is not in: {what}");
+        };
+        other(&|h| h.party = Party::P1, "it is the server's");
+        other(&|h| h.id[3] = 1, "another pair");
+        other(&|h| h.model = "n".into(), "model 'm', not for 'n'");
+        other(&|h| h.choice.backend = "ferret".into(), "'iknp', not with 'ferret'");
+        assert!(store.fits(Party::P0, 5, 4).is_ok() && store.fits(Party::P0, 5, 5).is_err());
+        other(&|h| h.items = 6, "5 items in batches of 4, not for 6");
+        other(&|h| h.choice.fuse = false, "other options");
+        other(&|h| h.choice.lanes = 1, "other options");
+        other(&|h| h.sections[1].plan = "q".into(), "another plan");
+    }
 }

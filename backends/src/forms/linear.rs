@@ -88,7 +88,7 @@ impl LinearShare {
                 let mut words = vec![W::default(); n];
                 from.read_exact(bytemuck::cast_slice_mut(&mut words)).map_err(|e| Error::Store(e.to_string()))?;
                 let mask = <W as RingWord>::mask(width.into());
-                words.iter_mut().for_each(|w| *w = *w & mask);
+                words.iter_mut().for_each(|w| *w &= mask);
                 Ok::<_, Error>(W::wrap(words))
             })
         };
