@@ -19,6 +19,9 @@ pub enum Error {
     /// More correlations were drawn than the plan demanded.
     #[error("correlation stream {0} is exhausted: the plan demanded fewer than the run uses")]
     Exhausted(String),
+    /// Stored correlations are not what they should be.
+    #[error("stored correlations: {0}")]
+    Store(String),
     /// No such backend.
     #[error("unknown OT backend '{0}'; known: {1}")]
     UnknownBackend(String, String),

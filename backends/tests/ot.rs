@@ -8,6 +8,7 @@ use sirnn_backends::{
     ot::{
         self, Backend, Batch,
         cost::{Cost, Ledger},
+        store,
         streams::{Mode, Streams, plan_cost},
     },
     transport::{Channel, MemChannel},
@@ -284,6 +285,86 @@ fn draws_cross_chunks_in_both_modes() {
             assert_eq!(a.1.generated, b.1.generated);
             assert_eq!(a.1.generated.iter().map(|(_, n)| n).sum::<u64>(), needs.iter().map(|(_, n)| n).sum());
             assert_eq!((a.1.traffic.sent, b.1.traffic.sent), (b.1.traffic.received, a.1.traffic.received));
+        }
+    }
+}
+
+/// Kinds with draws that are no multiples of chunks; the first one is drawn before the rest is stored.
+const STORED: [(Kind, u64); 7] = [
+    (Kind::Cot { sender: Party::P1 }, 70_001),
+    (Kind::OneOf { sender: Party::P1, bits: 4 }, 33_000),
+    (Kind::Triple { cols: 1 }, 300_001),
+    (Kind::OneOf { sender: Party::P0, bits: 9 }, 3),
+    (Kind::Cot { sender: Party::P0 }, 65_600),
+    (Kind::Cot { sender: Party::P1 }, 70_000),
+    (Kind::Triple { cols: 3 }, 77),
+];
+
+/// What each party stores when the first needs were drawn, and their draws.
+fn stored(name: &str) -> [(Drawn, Vec<u8>); 2] {
+    both(|party, channel| {
+        let mut streams = streams(name, Mode::Live, &STORED, party, channel);
+        let first = draw(&mut streams, STORED[0].0, STORED[0].1 as usize).unwrap();
+        let mut file = Vec::new();
+        streams.store(&STORED, &mut file).unwrap();
+        assert_eq!(streams.left(), 0);
+        let len = store::len(party, &STORED, &STORED[..1]);
+        assert_eq!(file.len() as u64, len, "{name}");
+        (first, file)
+    })
+}
+
+fn reopened(party: Party, file: Vec<u8>) -> Result<Streams, Error> {
+    let session = ot::Session { party, id: SESSION };
+    Streams::stored(session, &STORED, &STORED[..1], std::io::Cursor::new(file), 0)
+}
+
+#[test]
+fn what_was_stored_is_what_is_read() {
+    for name in ot::names() {
+        let [(a, x), (b, y)] = stored(name);
+        assert_eq!(check(STORED[0].1 as usize, &a, &b), 0);
+        let [a, b] = [(Party::P0, x), (Party::P1, y)].map(|(party, file)| {
+            let mut streams = reopened(party, file).unwrap();
+            let drawn: Vec<_> =
+                STORED[1..].iter().map(|&(kind, n)| draw(&mut streams, kind, n as usize).unwrap()).collect();
+            assert_eq!(streams.left(), 0);
+            assert!(matches!(draw(&mut streams, STORED[0].0, 1), Err(Error::Exhausted(_))));
+            drawn
+        });
+        let positions: Vec<u64> =
+            STORED[1..].iter().zip(a.iter().zip(&b)).map(|((_, n), (x, y))| check(*n as usize, x, y)).collect();
+        assert_eq!(positions, [0, 0, 0, 0, 70_001, 0]);
+    }
+}
+
+#[test]
+fn stores_that_are_cut_or_mixed_up_are_errors() {
+    // Of the first record that is touched, and of all behind it.
+    let all = |mut streams: Streams| {
+        STORED[1..].iter().try_for_each(|&(kind, n)| draw(&mut streams, kind, n as usize).map(drop))
+    };
+    for name in ["iknp", "ferret"] {
+        for (party, (_, file)) in Party::BOTH.into_iter().zip(stored(name)) {
+            assert!(all(reopened(party, file.clone()).unwrap()).is_ok());
+            let len = file.len();
+            for cut in [0, 15, 16, 17, len / 3, len / 2, len - 1] {
+                let result = reopened(party, file[..cut].to_vec()).and_then(all);
+                assert!(matches!(&result, Err(Error::Store(e)) if e.contains("too early")), "{cut}: {result:?}");
+            }
+            // Heads of records: another kind, number, position. The first record follows the offsets, the others are found by their heads.
+            let first =
+                (0..len - 16).find(|&at| file[at..at + 2] == [1, 0] && file[at + 4..at + 8] == 61_071u32.to_le_bytes());
+            let at = first.expect("what is left of the chunk that the first draw began");
+            for byte in at..at + 16 {
+                let mut changed = file.clone();
+                changed[byte] ^= 1;
+                let result = reopened(party, changed).and_then(all);
+                assert!(matches!(&result, Err(Error::Store(e)) if e.contains("no record of")), "{byte}: {result:?}");
+            }
+            // The other party's. Those of another backend are of the same form: the file around them tells.
+            let peer = reopened(party.other(), file).and_then(all);
+            assert!(matches!(peer, Err(Error::Store(_))));
         }
     }
 }

@@ -171,6 +171,7 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         limits: Limits { items: batch, batch, sessions: 1, bounds: BOUNDS },
         connection: options.connection()?,
         hidden: true,
+        stores: server::Stores::None,
     };
     host_one(Server::bind("127.0.0.1:0", &options.model()?, served)?)?;
     Ok(())

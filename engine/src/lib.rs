@@ -15,4 +15,5 @@ pub mod schedule;
 pub mod service;
 pub mod session;
 pub mod speeds;
+pub mod store;
 pub mod trace;

@@ -16,6 +16,9 @@ pub const FRAME_HEADER: usize = 8;
 // AGREEMENT.
 pub const WIRE_VERSION: u32 = 1;
 
+/// What products with the weights are made from.
+const PRODUCTS: Kind = Kind::Cot { sender: Party::P1 };
+
 /// A matrix that the offline phase prepares: one per [`Inst::Linear`] node, for all trips.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinearTask {
@@ -33,6 +36,14 @@ pub struct LinearTask {
     pub n: usize,
     /// Trips.
     pub trips: usize,
+}
+
+impl LinearTask {
+    /// Correlated OTs with P1 as sender, bytes to P1, bytes to P0.
+    fn offline_cost(&self) -> (u64, u64, u64) {
+        let (cots, to_p1, to_p0) = linear_offline_cost(self.op, self.weight_bits, self.width, self.n * self.trips);
+        (cots as u64, to_p1 as u64, to_p0 as u64)
+    }
 }
 
 /// A planned program.
@@ -70,8 +81,7 @@ impl Plan {
         }
         let mut needs = Vec::new();
         for task in &linear {
-            let (cots, _, _) = linear_offline_cost(task.op, task.weight_bits, task.width, task.n * task.trips);
-            add_need(&mut needs, Kind::Cot { sender: Party::P1 }, cots as u64);
+            add_need(&mut needs, PRODUCTS, task.offline_cost().0);
         }
         let mut frames = Vec::new();
         for (b, s) in blocks.iter().enumerate() {
@@ -99,13 +109,18 @@ impl Plan {
         sum
     }
 
+    /// Those of `needs` that the offline products draw, before anything else does.
+    pub fn drawn_offline(&self) -> (Kind, u64) {
+        (PRODUCTS, self.linear.iter().map(|task| task.offline_cost().0).sum())
+    }
+
     /// Offline cost with a backend: set-up, correlations, and the products with the weights.
     pub fn offline_cost(&self, spec: &dyn ot::BackendSpec, mode: Mode) -> Cost {
         let mut cost = ot::streams::plan_cost(spec, &self.needs, mode);
         for task in &self.linear {
-            let (_, to_p1, to_p0) = linear_offline_cost(task.op, task.weight_bits, task.width, task.n * task.trips);
-            cost.bytes_from[0] += to_p1 as u64;
-            cost.bytes_from[1] += to_p0 as u64;
+            let (_, to_p1, to_p0) = task.offline_cost();
+            cost.bytes_from[0] += to_p1;
+            cost.bytes_from[1] += to_p0;
             cost.rounds += 2;
         }
         cost

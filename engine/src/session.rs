@@ -2,17 +2,23 @@
 //!
 //! Two channels: one for the online phase (and the products with the weights, before it), one for the generator of correlations.
 //! Correlations are made before the online phase if they fit the memory budget, else beside it; the plan
-//! knows which, so that both parties do the same.
+//! knows which, so that both parties do the same. A session can also end after its offline phase, leaving a section of a
+//! [store](crate::store) ([`Session::make`]), and another one begin with that ([`Stored`]).
 
 use crate::plan::Plan;
-use crate::run::{self, Inputs, PartyRun, RunError};
+use crate::program::Reg;
+use crate::run::{self, Inputs, PartyRun, Prepared, RunError};
+use crate::store::{Section, write_section};
 use crate::trace::Trace;
 use sirnn_backends::Error;
 use sirnn_backends::inst::{Kind, Party};
 use sirnn_backends::ot::{BackendSpec, cost::Cost, streams::Mode, streams::Streams};
 use sirnn_backends::transport::{Channel, Traffic};
+use sirnn_backends::vector::Vector;
 use sirnn_kernels::aes::Prg;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Correlations that may be held before the online phase starts, or at any time beside it: bytes per party.
@@ -40,7 +46,7 @@ pub struct Session<'a> {
 pub struct Report {
     /// Base OTs.
     pub setup: Duration,
-    /// Generator busy, and products with the weights.
+    /// Generator busy (or who reads a store), and products with the weights; wall clock where there is nothing else.
     pub offline: Duration,
     /// Wall clock of the online phase.
     pub online: Duration,
@@ -54,6 +60,8 @@ pub struct Report {
     pub online_traffic: Traffic,
     /// What set-up and offline phase sent and received.
     pub offline_traffic: Traffic,
+    /// Correlations drawn, other than for a store.
+    pub used: Vec<(Kind, u64)>,
     /// Correlations made.
     pub generated: Vec<(Kind, u64)>,
 }
@@ -78,20 +86,19 @@ pub fn offline_cost(plan: &Plan, backend: &dyn BackendSpec) -> Cost {
     plan.offline_cost(backend, mode(plan))
 }
 
+/// Outputs by name.
+type Outputs = BTreeMap<String, Vec<i128>>;
+
 fn since(before: Traffic, now: Traffic) -> Traffic {
     Traffic { sent: now.sent - before.sent, received: now.received - before.received, turns: now.turns - before.turns }
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
     /// Runs the session. `progress` is called with the number of online rounds done. Returns the outputs this party gets.
     ///
     /// # Errors
     /// A bad input, a peer that misbehaves, or a run that did not cost what was planned.
-    pub fn run(
-        self,
-        inputs: &Inputs,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<(BTreeMap<String, Vec<i128>>, Report), RunError> {
+    pub fn run(self, inputs: &Inputs, progress: &mut dyn FnMut(usize)) -> Result<(Outputs, Report), RunError> {
         self.run_traced(inputs, progress, None)
     }
 
@@ -100,61 +107,178 @@ impl Session<'_> {
     /// # Errors
     /// As [`Session::run`].
     pub fn run_traced(
-        mut self,
+        self,
         inputs: &Inputs,
         progress: &mut dyn FnMut(usize),
         trace: Option<&mut Trace>,
-    ) -> Result<(BTreeMap<String, Vec<i128>>, Report), RunError> {
+    ) -> Result<(Outputs, Report), RunError> {
+        let plan = self.plan;
+        let inputs = run::bind(plan, self.party, inputs)?;
+        let (mut offline, channel) = self.offline(&inputs, mode(plan))?;
+        let outputs = offline.ready.online(channel, inputs, progress, trace)?;
+        offline.ready.report.used = totals(&plan.needs);
+        Ok((outputs, offline.finish()?))
+    }
+
+    /// Runs the offline phase alone and writes what it made. The server's `inputs` are the weights; the client needs none.
+    ///
+    /// # Errors
+    /// As [`Session::run`], or what is written to fails.
+    pub fn make(self, inputs: &Inputs, to: &mut dyn Write) -> Result<Report, RunError> {
         let (plan, party) = (self.plan, self.party);
-        let inputs = run::bind(plan, party, inputs)?;
-        let mut seed = [0; 16];
-        getrandom::fill(&mut seed).map_err(|e| Error::Io(std::io::Error::other(e.to_string())))?;
-        let mut prg = Prg::new(u128::from_le_bytes(seed));
-        let mut report = Report::default();
-
+        let inputs = match party {
+            Party::P0 => run::bind(plan, party, inputs)?,
+            Party::P1 => HashMap::new(),
+        };
         let start = Instant::now();
-        let before_setup = self.offline.traffic();
-        let totals = totals(&plan.needs);
-        let generator = self.backend.connect(party, self.id, &totals, self.offline.as_mut())?;
-        report.setup = start.elapsed();
-        let setup = since(before_setup, self.offline.traffic());
+        // Live: memory stays bounded, whatever is made.
+        let (mut offline, _) = self.offline(&inputs, Mode::Live)?;
+        let Ready { streams, prepared, .. } = &mut offline.ready;
+        write_section(plan, prepared, streams, to)?;
+        offline.ready.report.used = vec![plan.drawn_offline()];
+        let mut report = offline.finish()?;
+        report.offline = start.elapsed() - report.setup;
+        Ok(report)
+    }
 
-        let mut streams = match mode(plan) {
+    /// Set-up, generator and products. Gives the online channel back.
+    fn offline(
+        mut self,
+        inputs: &HashMap<Reg, Arc<Vector>>,
+        mode: Mode,
+    ) -> Result<(Offline<'a>, &'a mut dyn Channel), RunError> {
+        let (plan, party, backend) = (self.plan, self.party, self.backend);
+        let mut report = Report::default();
+        let start = Instant::now();
+        let before = self.offline.traffic();
+        let generator = backend.connect(party, self.id, &totals(&plan.needs), self.offline.as_mut())?;
+        report.setup = start.elapsed();
+        let setup = since(before, self.offline.traffic());
+
+        let mut streams = match mode {
             Mode::Prefilled => Streams::prefilled(generator, &plan.needs, self.offline.as_mut())?,
             Mode::Live => Streams::live(generator, &plan.needs, self.offline, CORRELATION_BUDGET as usize)?,
         };
         let start = Instant::now();
-        let before_online = self.online.traffic();
-        let mut run = PartyRun { plan, party, correlations: &mut streams, channel: self.online, prg: &mut prg, trace };
-        let prepared = run.prepare(&inputs)?;
+        let before = self.online.traffic();
+        let (correlations, channel) = (&mut streams, &mut *self.online);
+        let prepared =
+            PartyRun { plan, party, correlations, channel, prg: &mut prg()?, trace: None }.prepare(inputs)?;
         report.offline = start.elapsed();
-        let before_rounds = run.channel.traffic();
-        let start = Instant::now();
-        let outputs = run.online(inputs, prepared, progress)?;
-        report.online = start.elapsed();
-        report.online_traffic = since(before_rounds, self.online.traffic());
+        let products = since(before, self.online.traffic());
+        let ready = Ready { plan, party, streams, prepared, report };
+        Ok((Offline { ready, backend, mode, traffic: [setup, products] }, self.online))
+    }
+}
 
+/// A session whose correlations were made ahead: the online phase alone, on one channel.
+pub struct Stored<'a> {
+    /// The plan that the correlations were made for.
+    pub plan: &'a Plan,
+    /// Which party.
+    pub party: Party,
+    /// What was made for this session.
+    pub section: Section,
+    /// Online channel.
+    pub online: &'a mut dyn Channel,
+}
+
+impl Stored<'_> {
+    /// Runs the session, as [`Session::run_traced`] does.
+    ///
+    /// # Errors
+    /// As [`Session::run`], or the store cannot be read.
+    pub fn run(
+        self,
+        inputs: &Inputs,
+        progress: &mut dyn FnMut(usize),
+        trace: Option<&mut Trace>,
+    ) -> Result<(Outputs, Report), RunError> {
+        let (plan, party) = (self.plan, self.party);
+        let inputs = run::bind(plan, party, inputs)?;
+        let start = Instant::now();
+        let (prepared, streams) = self.section.open(plan)?;
+        let report = Report { offline: start.elapsed(), ..Report::default() };
+        let mut ready = Ready { plan, party, streams, prepared, report };
+        let outputs = ready.online(self.online, inputs, progress, trace)?;
+        let (product, drawn) = plan.drawn_offline();
+        let rest = |(kind, n)| (kind, if kind == product { n - drawn } else { n });
+        ready.report.used = totals(&plan.needs).into_iter().map(rest).collect();
+        ready.report.offline += ready.streams.report().generating;
+        Ok((outputs, ready.report))
+    }
+}
+
+/// All that the online phase needs.
+struct Ready<'a> {
+    plan: &'a Plan,
+    party: Party,
+    streams: Streams,
+    prepared: Prepared,
+    /// What was done so far.
+    report: Report,
+}
+
+impl Ready<'_> {
+    fn online(
+        &mut self,
+        channel: &mut dyn Channel,
+        inputs: HashMap<Reg, Arc<Vector>>,
+        progress: &mut dyn FnMut(usize),
+        trace: Option<&mut Trace>,
+    ) -> Result<Outputs, RunError> {
+        let Self { plan, party, streams, prepared, report } = self;
+        let (plan, party, prepared) = (*plan, *party, std::mem::take(prepared));
+        let before = channel.traffic();
+        let start = Instant::now();
+        let outputs = PartyRun { plan, party, correlations: streams, channel, prg: &mut prg()?, trace }
+            .online(inputs, prepared, progress)?;
+        report.online = start.elapsed();
+        report.online_traffic = since(before, channel.traffic());
+        report.stalled = streams.report().stalled;
+        report.rounds = plan.rounds();
+        check("online", party, plan.online_bytes(), report.online_traffic)?;
+        if streams.left() != 0 {
+            return Err(Error::Protocol(format!("{} planned correlations were not used", streams.left())).into());
+        }
+        Ok(outputs)
+    }
+}
+
+/// An offline phase that is over but for the generator.
+struct Offline<'a> {
+    ready: Ready<'a>,
+    backend: &'a dyn BackendSpec,
+    mode: Mode,
+    /// Of set-up and products.
+    traffic: [Traffic; 2],
+}
+
+impl Offline<'_> {
+    /// The report, when all correlations were drawn.
+    fn finish(self) -> Result<Report, RunError> {
+        let Ready { plan, party, streams, mut report, .. } = self.ready;
         let made = streams.report();
+        let [setup, products] = self.traffic;
         report.offline += made.generating;
-        report.stalled = made.stalled;
-        let products = since(before_online, before_rounds);
         report.offline_traffic = Traffic {
             sent: setup.sent + made.traffic.sent + products.sent,
             received: setup.received + made.traffic.received + products.received,
             turns: setup.turns + made.traffic.turns + products.turns,
         };
-        report.generated = made.generated.into_iter().collect();
-        let expected = offline_cost(plan, self.backend);
-        report.rounds = plan.rounds();
+        report.generated = made.generated;
+        let expected = plan.offline_cost(self.backend, self.mode);
         report.rounds_offline = expected.rounds;
-        let online = plan.online_bytes();
-        check("online", party, online, report.online_traffic)?;
         check("offline", party, expected.bytes_from, report.offline_traffic)?;
-        if streams.left() != 0 {
-            return Err(Error::Protocol(format!("{} planned correlations were not used", streams.left())).into());
-        }
-        Ok((outputs, report))
+        Ok(report)
     }
+}
+
+/// A generator of masks, seeded by the operating system.
+fn prg() -> Result<Prg, Error> {
+    let mut seed = [0; 16];
+    getrandom::fill(&mut seed).map_err(|e| Error::Io(std::io::Error::other(e.to_string())))?;
+    Ok(Prg::new(u128::from_le_bytes(seed)))
 }
 
 fn check(phase: &str, party: Party, planned: [u64; 2], measured: Traffic) -> Result<(), RunError> {

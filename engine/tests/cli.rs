@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use sirnn::model::Model;
-use sirnn::service::wire::{Choice, Control, Message, Objective, Offer, Purpose, Request, hello};
+use sirnn::service::wire::{Choice, Control, Message, Objective, Offer, Phases, Purpose, Request, hello};
 use sirnn::service::{Part, connection_id};
 use sirnn_backends::Party;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -103,7 +103,11 @@ struct Server {
 
 impl Server {
     fn start(options: &[&str]) -> Self {
-        let mut command = sirnn(&["serve", "--model", DIGITS, "--listen", "127.0.0.1:0", "--json"]);
+        Self::of(Path::new(DIGITS), options)
+    }
+
+    fn of(model: &Path, options: &[&str]) -> Self {
+        let mut command = sirnn(&["serve", "--model", text(model), "--listen", "127.0.0.1:0", "--json"]);
         let mut child = command.args(options).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
@@ -122,7 +126,7 @@ impl Server {
         control.send_hello(Party::P1, Purpose::Session).unwrap();
         control.receive_hello(Party::P1).unwrap();
         let Message::Offer(offer) = control.receive().unwrap() else { panic!("an offer is expected") };
-        control.send(&Message::Request(Request { items: 2, batch: 2 })).unwrap();
+        control.send(&Message::Request(Request { items: 2, batch: 2, phases: Phases::Both })).unwrap();
         assert!(matches!(control.receive(), Ok(Message::Choice(_))));
         let plans = control.receive().unwrap();
         assert!(matches!(plans, Message::Plans(_)));
@@ -391,7 +395,7 @@ fn a_server_survives_bad_clients() {
     control.send_hello(Party::P1, Purpose::Session).unwrap();
     control.receive_hello(Party::P1).unwrap();
     control.receive().unwrap();
-    control.send(&Message::Request(Request { items: u64::MAX, batch: 1 })).unwrap();
+    control.send(&Message::Request(Request { items: u64::MAX, batch: 1, phases: Phases::Both })).unwrap();
     assert!(control.receive().unwrap_err().to_string().contains("grants up to"));
     server.complains("were asked for");
     // A second client meanwhile.
@@ -632,4 +636,251 @@ fn google30_is_exact_between_two_processes() {
         assert_eq!(report["output"], serde_json::json!([scores, scores]), "{rescale}, fuse {fuse}");
         assert_eq!(report["hidden"], serde_json::json!([hidden, hidden]), "{rescale}, fuse {fuse}");
     }
+}
+
+/// Makes a pair of stores over TCP: the server's and the client's, and the client's report.
+fn stores(folder: &Path, name: &str, server: &[&str], client: &[&str]) -> ([PathBuf; 2], Value) {
+    let paths = ["server", "client"].map(|party| folder.join(format!("{name}.{party}")));
+    let mut command = sirnn(&["offline", "--model", DIGITS, "--listen", "127.0.0.1:0", "--json", "--store"]);
+    command.arg(&paths[0]).args(server);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let line: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    let address = line["listening"].as_str().unwrap().to_string();
+    let report = json(
+        &[&["offline", "--connect", &address, "--model", DIGITS, "--store", text(&paths[1]), "--json"], client]
+            .concat(),
+    );
+    let theirs: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!((report["rounds"].as_u64(), report["bytes_online"].as_u64()), (Some(0), Some(0)));
+    for key in ["instances", "batches", "rounds_offline", "bytes_sent", "bytes_received", "bytes_offline"] {
+        assert_eq!(report[key], theirs[key], "{key}");
+    }
+    for (p, report) in [theirs, report.clone()].iter().enumerate() {
+        assert_eq!(report["store_bytes"][p].as_u64(), Some(std::fs::metadata(&paths[p]).unwrap().len()));
+    }
+    (paths, report)
+}
+
+fn scores(table: &Path) -> Vec<Vec<i64>> {
+    let table = std::fs::read_to_string(table).unwrap();
+    let row = |line: &str| line.split(',').skip(3).take(10).map(|v| v.parse().unwrap()).collect();
+    table.lines().skip(1).map(row).collect()
+}
+
+#[test]
+fn stores_replace_the_offline_phase() {
+    let folder = folder("stores");
+    let output = folder.join("result.csv");
+    for (ot, lanes) in [("iknp", "1"), ("ferret", "2")] {
+        let planning = ["--ot", ot, "--lanes", lanes];
+        let ([server, client], made) = stores(&folder, ot, &planning, &["--items", "3", "--batch", "2", "--ot", ot]);
+        let copy = folder.join("copy");
+        std::fs::copy(&client, &copy).unwrap();
+        let host = Server::start(&[&planning[..], &["--store", text(&server)]].concat());
+        let without = host.infer(&output, &["--batch", "2", "--json"]);
+        let without: Value = serde_json::from_slice(&without.stdout).unwrap();
+        assert_eq!(scores(&output), expected_scores()[..3]);
+        std::fs::remove_file(&output).unwrap();
+        let with = host.infer(&output, &["--store", text(&client), "--json"]);
+        assert!(with.status.success(), "{}", String::from_utf8_lossy(&with.stderr));
+        assert_eq!(scores(&output), expected_scores()[..3]);
+        // Both together are what happens at once otherwise.
+        let with: Value = serde_json::from_slice(&with.stdout).unwrap();
+        for key in ["rounds_offline", "bytes_offline", "setup_seconds"] {
+            assert_eq!(with[key].as_f64(), Some(0.0), "{key}");
+        }
+        assert_eq!(with["correlations_generated"], serde_json::json!({}));
+        for key in ["bytes_offline", "correlations_generated"] {
+            assert_eq!(made[key], without[key], "{key}");
+        }
+        for key in ["rounds", "bytes_online", "batches", "lanes", "ot", "fused"] {
+            assert_eq!(with[key], without[key], "{key}");
+        }
+        for (kind, n) in without["correlations_used"].as_object().unwrap() {
+            let used = |report: &Value| report["correlations_used"][kind].as_u64().unwrap_or(0);
+            assert_eq!(used(&made) + used(&with), n.as_u64().unwrap(), "{kind}");
+        }
+        // Neither party uses its own again, and a copy at one of them meets the other.
+        std::fs::remove_file(&output).unwrap();
+        refuses(&host.infer(&output, &["--store", text(&client)]), &[text(&client), "already used"]);
+        refuses(&host.infer(&output, &["--store", text(&copy)]), &["the peer refused", "already used"]);
+        assert!(!output.exists());
+    }
+    // People read that there is nothing to wait for. A folder of stores is as good as the right one of them, and a store
+    // knows how it was planned.
+    let ([_, client], _) = stores(&folder, "folder", &["--ot", "iknp"], &["--items", "3"]);
+    let host = Server::start(&["--store", text(&folder), "--ot", "ferret", "--fuse", "off", "--optimize", "bytes"]);
+    let people = host.infer(&output, &["--store", text(&client)]);
+    let people = String::from_utf8(people.stdout).unwrap();
+    assert!(people.contains("made ahead") && !people.contains("set-up"), "{people}");
+}
+
+#[test]
+fn both_parties_make_stores_on_one_machine() {
+    let folder = folder("local");
+    let items = folder.join("items.csv");
+    std::fs::write(&items, csv(3)).unwrap();
+    let made = folder.join("made");
+    let arguments =
+        ["offline", "--model", DIGITS, "--store", text(&made), "--items", "3", "--ot", "softspoken", "--json"];
+    let report = json(&arguments);
+    let sizes = ["server.store", "client.store"].map(|name| std::fs::metadata(made.join(name)).unwrap().len());
+    assert_eq!(report["store_bytes"], serde_json::json!(sizes));
+    refuses(&run(&arguments), &["not used yet"]);
+    let arguments = ["run", "--model", DIGITS, "--input", text(&items), "--store", text(&made), "--json"];
+    let report = json(&arguments);
+    assert_eq!(report["ot"], "softspoken");
+    assert_eq!(report["bytes_offline"], 0);
+    let output: Vec<Vec<i64>> = serde_json::from_value(report["output"].clone()).unwrap();
+    assert_eq!(output, expected_scores()[..3]);
+    refuses(&run(&arguments), &["already used"]);
+}
+
+#[test]
+fn stores_for_something_else_are_refused() {
+    let folder = folder("other");
+    let output = folder.join("result.csv");
+    let ([server, client], _) = stores(&folder, "a", &[], &["--items", "3", "--batch", "2"]);
+    let ([other_server, other_client], _) = stores(&folder, "b", &[], &["--items", "2"]);
+    let refused = |options: &[&str], store: &Path, more: &[&str], parts: &[&str]| {
+        let host = Server::start(options);
+        refuses(&host.infer(&output, &[&["--store", text(store)], more].concat()), parts);
+        assert!(!output.exists());
+    };
+    let ours: &[&str] = &["--store", text(&server)];
+    refused(&[], &client, &[], &["the peer refused", "no stores"]);
+    refused(&["--store", text(&other_server)], &client, &[], &["the peer refused", "no store"]);
+    refused(&["--store", text(&client)], &client, &[], &["the peer refused", "no store"]);
+    refused(ours, &server, &[], &["it is the server's; the client's is needed"]);
+    refused(&["--store", text(&other_server)], &other_client, &[], &["2 items in batches of 2, not for 3"]);
+    refused(ours, &client, &["--batch", "1"], &["3 items in batches of 2, not for 3 in batches of 1"]);
+    refused(ours, &digits("model.toml"), &[], &["model.toml", "no store of correlations"]);
+    refused(ours, Path::new("/no/such/file"), &[], &["/no/such/file", "No such file"]);
+    // Other models: another description, or only other weights, which the server alone can know.
+    let serve_as = |model: &Path, parts: &[&str]| {
+        let host = Server::of(model, ours);
+        refuses(&host.infer(&output, &["--store", text(&client)]), parts);
+    };
+    serve_as(&model("store-plan", "model.toml", replace("shift = 6", "shift = 5")), &["another plan"]);
+    serve_as(
+        &model("store-name", "model.toml", replace("name = \"digits\"", "name = \"letters\"")),
+        &["'digits', not for 'letters'"],
+    );
+    let weights = |mut bytes: Vec<u8>| {
+        *bytes.last_mut().unwrap() ^= 1;
+        bytes
+    };
+    serve_as(&model("store-weights", "weights.safetensors", weights), &["the peer refused", "other weights"]);
+    // Damage, at either side.
+    let damaged = folder.join("damaged");
+    for (file, party) in [(&server, 0), (&client, 1)] {
+        let good = std::fs::read(file).unwrap();
+        let mut flipped = good.clone();
+        flipped[good.len() / 2] ^= 4;
+        for (bytes, part) in
+            [(&good[..good.len() - 1], "bytes"), (&good[..good.len() / 2], "bytes"), (&flipped[..], "hash")]
+        {
+            std::fs::write(&damaged, bytes).unwrap();
+            match party {
+                0 => refused(&["--store", text(&damaged)], &client, &[], &["the peer refused", "damaged", part]),
+                _ => refused(ours, &damaged, &[], &[text(&damaged), "damaged", part]),
+            }
+        }
+    }
+    // Making and computing are different requests.
+    let host = Server::start(&[]);
+    let unmade = folder.join("c");
+    let arguments = ["offline", "--connect", &host.address, "--items", "3", "--store", text(&unmade)];
+    refuses(&run(&arguments), &["the peer refused", "makes no stores"]);
+    let mut maker =
+        sirnn(&["offline", "--model", DIGITS, "--listen", "127.0.0.1:0", "--json", "--ot", "iknp", "--store"]);
+    let mut maker = maker.arg(folder.join("d")).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(maker.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let address = line["listening"].as_str().unwrap();
+    let arguments = ["offline", "--connect", address, "--items", "3", "--store", text(&unmade), "--ot", "ferret"];
+    refuses(&run(&arguments), &["the server chose --ot iknp, not ferret"]);
+    assert!(!maker.wait().unwrap().success());
+    assert!(!unmade.exists() && !folder.join("d").exists());
+    // After all of that the pair is as good as new.
+    let host = Server::start(ours);
+    assert!(host.infer(&output, &["--store", text(&client)]).status.success());
+    assert_eq!(scores(&output), expected_scores()[..3]);
+}
+
+#[test]
+fn a_store_is_used_as_soon_as_the_session_begins() {
+    let folder = folder("begun");
+    let ([server, client], _) = stores(&folder, "a", &[], &["--items", "3"]);
+    let (header, used) = sirnn::store::peek(&server).unwrap();
+    assert!(!used);
+    let mut host = Server::start(&["--store", text(&server), "--deadline", "5"]);
+    let request = |host: &Server| {
+        let mut control = host.connect();
+        control.send_hello(Party::P1, Purpose::Session).unwrap();
+        control.receive_hello(Party::P1).unwrap();
+        control.receive().unwrap();
+        control.send(&Message::Request(Request { items: 3, batch: 3, phases: Phases::Online(header.id) })).unwrap();
+        assert!(matches!(control.receive(), Ok(Message::Choice(_))));
+        let plans = control.receive().unwrap();
+        assert!(matches!(plans, Message::Plans(_)));
+        (control, plans)
+    };
+    // Who leaves before both have agreed takes nothing along. Meanwhile the store is in use.
+    let (control, _) = request(&host);
+    let output = folder.join("result.csv");
+    refuses(&host.infer(&output, &["--store", text(&client)]), &["the peer refused", "in use"]);
+    drop(control);
+    host.complains("in use");
+    host.complains("closed the connection");
+    assert!(!sirnn::store::peek(&server).unwrap().1);
+    // Afterwards it is gone.
+    let (mut control, plans) = request(&host);
+    control.send(&plans).unwrap();
+    drop(control);
+    host.complains("client");
+    assert!(sirnn::store::peek(&server).unwrap().1);
+    assert!(std::fs::metadata(&server).unwrap().len() < 4096);
+    refuses(&host.infer(&output, &["--store", text(&client)]), &["the peer refused", "already used"]);
+    assert!(!sirnn::store::peek(&client).unwrap().1, "nothing of the client's store was used");
+}
+
+#[test]
+fn half_a_pair_is_not_kept() {
+    let folder = folder("half");
+    let path = folder.join("server.store");
+    let mut command = sirnn(&[
+        "offline",
+        "--model",
+        DIGITS,
+        "--listen",
+        "127.0.0.1:0",
+        "--json",
+        "--deadline",
+        "2",
+        "--store",
+        text(&path),
+    ]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let mut host = Server { child, output, address: line["listening"].as_str().unwrap().to_string() };
+    let mut control = host.connect();
+    control.send_hello(Party::P1, Purpose::Session).unwrap();
+    control.receive_hello(Party::P1).unwrap();
+    control.receive().unwrap();
+    control.send(&Message::Request(Request { items: 3, batch: 3, phases: Phases::Offline })).unwrap();
+    assert!(matches!(control.receive(), Ok(Message::Choice(_))));
+    let plans = control.receive().unwrap();
+    control.send(&plans).unwrap();
+    drop(control);
+    // It waits for the second connection, for its generator.
+    host.complains("sent nothing for 2s");
+    assert!(!host.child.wait().unwrap().success());
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
 }

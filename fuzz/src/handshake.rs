@@ -11,7 +11,7 @@ use sirnn::plan::Plan;
 use sirnn::program::{Profile, Rates};
 use sirnn::run::Inputs;
 use sirnn::service::server::{Event, Limits};
-use sirnn::service::wire::{Choice, Control, Message, Objective, Offer, Purpose, Request, hello};
+use sirnn::service::wire::{Choice, Control, Message, Objective, Offer, Phases, Purpose, Request, hello};
 use sirnn::service::{Bounds, Client, Connection, Part, Server, client, connection_id, server};
 use sirnn::speeds::Speeds;
 use sirnn_backends::inst::Party;
@@ -74,6 +74,7 @@ fn target() -> &'static Target {
             limits,
             connection: connection(),
             hidden: false,
+            stores: server::Stores::None,
         };
         let model = Model { description, weights };
         let server = Server::bind("127.0.0.1:0", &model, options).expect("a free port");
@@ -119,7 +120,7 @@ fn to_server(s: &mut Source) {
 /// A message, or something like one.
 fn message(s: &mut Source, target: &Target, bytes: &mut Vec<u8>) {
     let message = match s.range(0, 8) {
-        0 | 1 => Message::Request(Request { items: number(s), batch: number(s) }),
+        0 | 1 => Message::Request(Request { items: number(s), batch: number(s), phases: phases(s) }),
         2 => Message::Plans(vec![target.digest.clone(); s.below(3)]),
         3 => Message::Plans(vec![String::from_utf8_lossy(s.rest()).into_owned()]),
         4 => Message::Refusal(String::from_utf8_lossy(s.rest()).into_owned()),
@@ -136,6 +137,14 @@ fn message(s: &mut Source, target: &Target, bytes: &mut Vec<u8>) {
     let text = serde_json::to_vec(&message).expect("messages have a JSON form");
     bytes.extend((text.len() as u32).to_le_bytes());
     bytes.extend(text);
+}
+
+fn phases(s: &mut Source) -> Phases {
+    match s.range(0, 15) {
+        14 => Phases::Offline,
+        15 => Phases::Online([1; 16]),
+        _ => Phases::Both,
+    }
 }
 
 fn number(s: &mut Source) -> u64 {
@@ -222,7 +231,7 @@ fn session(s: &mut Source) {
     let Message::Offer(offer) = control.receive().expect("the server makes an offer") else {
         panic!("an offer comes first");
     };
-    control.send(&Message::Request(Request { items: 1, batch: 1 })).expect("the server listens");
+    control.send(&Message::Request(Request { items: 1, batch: 1, phases: Phases::Both })).expect("the server listens");
     control.send(&Message::Plans(vec![target.digest.clone()])).expect("the server listens");
     let chosen = control.receive();
     assert!(matches!(chosen, Ok(Message::Choice(_))), "a choice comes next: {chosen:?}");

@@ -11,6 +11,7 @@
 //! | [`files`] | `description`, `weights`, `inputs` | an error or a value that can be used, and that survives being written and read |
 //! | [`models`] | `models` | random networks: cleartext = ideal machine = forms |
 //! | [`handshake`] | `handshake` | server and client against a peer that says anything |
+//! | [`store`] | `store` | damage to a store is noticed; records that were forged are errors or other correlations |
 #![forbid(unsafe_code)]
 
 pub mod files;
@@ -21,3 +22,4 @@ pub mod models;
 pub mod oracle;
 pub mod programs;
 pub mod source;
+pub mod store;

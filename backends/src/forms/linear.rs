@@ -39,8 +39,12 @@ use sirnn_kernels::{
     matmul::matmul,
     ops,
     pack::{pack, packed_len, unpack},
+    ring::RingWord,
 };
-use std::ops::Range;
+use std::{
+    io::{Read, Write},
+    ops::Range,
+};
 
 /// A party's outcome of the offline phase.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +53,48 @@ pub struct LinearShare {
     pub mask: Option<Vector>,
     /// The share of `W R`.
     pub share: Vector,
+}
+
+impl LinearShare {
+    /// Elements of the mask and of the share, for inputs of `n` elements.
+    fn lengths(party: Party, op: LinearOp, n: usize) -> [usize; 2] {
+        [if party == Party::P1 { n } else { 0 }, op.output_len(n)]
+    }
+
+    /// Bytes that [`LinearShare::write`] writes.
+    pub fn bytes(party: Party, op: LinearOp, width: u8, n: usize) -> usize {
+        Self::lengths(party, op, n).map(|n| Vector::heap_bytes(width.into(), n)).iter().sum()
+    }
+
+    /// Writes mask and share: words of memory, little endian.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    pub fn write(&self, to: &mut dyn Write) -> Result<(), Error> {
+        for vector in self.mask.iter().chain([&self.share]) {
+            with_words!(vector, words => to.write_all(bytemuck::cast_slice(words)))
+                .map_err(|e| Error::Store(e.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Reads what [`LinearShare::write`] wrote.
+    ///
+    /// # Errors
+    /// Those of `from`, or it ends too early.
+    pub fn read(party: Party, op: LinearOp, width: u8, n: usize, from: &mut dyn Read) -> Result<Self, Error> {
+        let vector = |n| {
+            with_word_type!(width, W => {
+                let mut words = vec![W::default(); n];
+                from.read_exact(bytemuck::cast_slice_mut(&mut words)).map_err(|e| Error::Store(e.to_string()))?;
+                let mask = <W as RingWord>::mask(width.into());
+                words.iter_mut().for_each(|w| *w &= mask);
+                Ok::<_, Error>(W::wrap(words))
+            })
+        };
+        let [mask, share] = Self::lengths(party, op, n).map(vector);
+        Ok(Self { mask: (party == Party::P1).then_some(mask?), share: share? })
+    }
 }
 
 /// The online phase of one party.

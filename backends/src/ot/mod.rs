@@ -2,8 +2,8 @@
 //! output to the online phase.
 //!
 //! Reading order: `base` (random OTs by public-key operations), `softspoken` (many correlated OTs from 128 of them, IKNP
-//! included), `ferret` (nearly without communication), `kk13` (1-of-N), `extension` (every kind of correlation from these), [`streams`] (FIFOs, prefilled or live),
-//! [`cost`] (what all of it costs, exactly and without running it).
+//! included), `ferret` (nearly without communication), `kk13` (1-of-N), `extension` (every kind of correlation from these), [`streams`] (FIFOs, prefilled, live or stored),
+//! [`store`] (what the latter read), [`cost`] (what all of it costs, exactly and without running it).
 //!
 //! All protocols are secure against semi-honest parties with 128 bits. Every session has fresh base OTs, deltas and
 //! seeds, all from the operating system's generator.
@@ -14,6 +14,7 @@ mod extension;
 mod ferret;
 mod kk13;
 mod softspoken;
+pub mod store;
 pub mod streams;
 mod triples;
 

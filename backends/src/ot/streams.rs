@@ -8,11 +8,15 @@
 //!
 //! A chunk that a party makes without waiting for its peer, because it only sends, is made up to four chunks early:
 //! so both directions of the link are busy, and alternating directions cost no round trips.
+//!
+//! Chunks can also be made ahead of time: [`Streams::store`] writes what is left of streams, [`Streams::stored`] reads
+//! it again beside the online phase, with the same budget.
 
 use super::{
-    Backend, BackendSpec, Batch,
+    Backend, BackendSpec, Batch, Session,
     cost::{Cost, Ledger, cost_of},
     extension::domain,
+    store::{self, Record},
 };
 use crate::{
     Error, Party,
@@ -24,6 +28,7 @@ use crate::{
 use sirnn_kernels::{hash::Hasher, memory};
 use std::{
     collections::{BTreeMap, VecDeque},
+    io::{Read, Write},
     sync::{Arc, Condvar, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -126,6 +131,22 @@ fn order(party: Party, chunks: &[(Kind, usize)], flow: impl Fn(Kind) -> Option<P
     places.into_iter().map(|(.., i)| i).collect()
 }
 
+/// What is left of chunks in the live order when those in `drawn` were drawn, in that order.
+pub(super) fn rest(needs: &[(Kind, u64)], drawn: &[(Kind, u64)]) -> Vec<Record> {
+    let drawn = totals(drawn);
+    let mut made: BTreeMap<Kind, u64> = BTreeMap::new();
+    let mut records = Vec::new();
+    for (kind, n) in schedule(needs, Mode::Live, |_| None) {
+        let made = made.entry(kind).or_default();
+        let position = drawn.get(&kind).map_or(*made, |&drawn| drawn.max(*made));
+        *made += n as u64;
+        if position < *made {
+            records.push(Record { kind, position, n: (*made - position) as usize });
+        }
+    }
+    records
+}
+
 /// Exact cost of set-up and generation for a list of needs in the order in which they arise.
 pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(Kind, u64)], mode: Mode) -> Cost {
     let mut meter = spec.meter(&totals(needs).into_iter().collect::<Vec<_>>());
@@ -146,11 +167,11 @@ pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(Kind, u64)], mode: Mode) -> C
 /// What the streams of a session did so far.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Time the generator was busy.
+    /// Time the generator, or who reads, was busy.
     pub generating: Duration,
     /// Time the online phase waited for correlations.
     pub stalled: Duration,
-    /// Correlations made, by kind.
+    /// Correlations made or read, by kind.
     pub generated: Vec<(Kind, u64)>,
     /// What went through the generator's channel, set-up not included.
     pub traffic: Traffic,
@@ -210,8 +231,8 @@ impl Shared {
         self.changed.wait(state).unwrap_or_else(|e| e.into_inner())
     }
 
-    /// Makes all chunks, each as soon as the budget has room for it.
-    fn fill(
+    /// Has the generator make all chunks.
+    fn generate(
         &self,
         backend: &mut dyn Backend,
         chunks: &[(Kind, usize)],
@@ -220,10 +241,34 @@ impl Shared {
     ) -> Result<(), Error> {
         let before = channel.traffic();
         let order = order(backend.session().party, chunks, |kind| backend.flow(kind));
-        let mut last = 0;
-        for (made, i) in order.into_iter().enumerate() {
-            let (kind, n) = chunks[i];
+        let (mut made, mut last) = (0, 0);
+        self.fill(order.into_iter().map(|i| (i, chunks[i])), budget, |i, (kind, n)| {
+            let batch = backend.generate(kind, n, channel)?;
             last = last.max(i);
+            // Waiting for the peer to read is safe while it can have read it all: when nothing was made early.
+            if last == made {
+                channel.flush()?;
+            }
+            made += 1;
+            let now = channel.traffic();
+            let traffic = Traffic {
+                sent: now.sent - before.sent,
+                received: now.received - before.received,
+                turns: now.turns - before.turns,
+            };
+            Ok((batch, traffic))
+        })
+    }
+
+    /// Gets all chunks, each as soon as the budget has room for it. `next` makes the chunk of a number and says what it
+    /// sent and received so far.
+    fn fill(
+        &self,
+        chunks: impl Iterator<Item = (usize, (Kind, usize))>,
+        budget: usize,
+        mut next: impl FnMut(usize, (Kind, usize)) -> Result<(Batch, Traffic), Error>,
+    ) -> Result<(), Error> {
+        for (i, (kind, n)) in chunks {
             let bytes = chunk_bytes(kind, n);
             let mut state = self.lock();
             while state.held + bytes > budget && !state.abandoned {
@@ -235,21 +280,11 @@ impl Shared {
             state.held += bytes;
             drop(state);
             let start = Instant::now();
-            let batch = backend.generate(kind, n, channel)?;
-            // Waiting for the peer to read is safe while it can have read it all: when nothing was made early.
-            if last == made {
-                channel.flush()?;
-            }
-            let now = channel.traffic();
+            let (batch, traffic) = next(i, (kind, n))?;
             let mut state = self.lock();
             state.ready.entry(kind).or_default().push_back(batch);
-            let report = &mut state.report;
-            report.generating += start.elapsed();
-            report.traffic = Traffic {
-                sent: now.sent - before.sent,
-                received: now.received - before.received,
-                turns: now.turns - before.turns,
-            };
+            state.report.generating += start.elapsed();
+            state.report.traffic = traffic;
             *state.generated.entry(kind).or_insert(0) += n as u64;
             drop(state);
             self.changed.notify_all();
@@ -277,7 +312,7 @@ impl Streams {
     ) -> Result<Self, Error> {
         let streams = Self::new(backend.as_ref(), needs);
         let chunks = schedule(needs, Mode::Prefilled, |kind| backend.flow(kind));
-        streams.shared.fill(backend.as_mut(), &chunks, usize::MAX, channel)?;
+        streams.shared.generate(backend.as_mut(), &chunks, usize::MAX, channel)?;
         streams.shared.lock().finished = true;
         Ok(streams)
     }
@@ -293,39 +328,105 @@ impl Streams {
     ) -> Result<Self, Error> {
         let streams = Self::new(backend.as_ref(), needs);
         let chunks = schedule(needs, Mode::Live, |kind| backend.flow(kind));
-        let largest = chunks.iter().map(|&(kind, n)| chunk_bytes(kind, n)).max().unwrap_or(0);
-        let budget = budget.max((streams.fifos.len() + AHEAD + 2) * largest);
-        let shared = streams.shared.clone();
-        std::thread::Builder::new().name("correlations".into()).spawn(move || {
-            let finish = Finish(shared);
-            if let Err(e) = finish.0.fill(backend.as_mut(), &chunks, budget, channel.as_mut()) {
-                finish.0.lock().error = Some(e);
-            }
+        streams.beside(budget, move |shared, budget| {
+            shared.generate(backend.as_mut(), &chunks, budget, channel.as_mut())
         })?;
         Ok(streams)
     }
 
+    /// Reads what [`Streams::store`] wrote in a session of this id, in a thread of its own, holding at most `budget` bytes
+    /// as [`Streams::live`] does. `needs` are the same as there, `drawn` what had been drawn before.
+    ///
+    /// # Errors
+    /// A head that cannot be read. What is wrong with a record is the error of the draw that needs it.
+    pub fn stored(
+        session: Session,
+        needs: &[(Kind, u64)],
+        drawn: &[(Kind, u64)],
+        mut from: impl Read + Send + 'static,
+        budget: usize,
+    ) -> Result<Self, Error> {
+        let party = session.party;
+        let head = store::Head::read(party, needs, &mut from)?;
+        let mut streams = Self::with(session, head.delta, needs, |kind| head.offsets.get(&kind).cloned());
+        for (kind, n) in totals(drawn) {
+            if let Some(fifo) = streams.fifos.get_mut(&kind) {
+                fifo.position = n;
+                fifo.left = fifo.left.saturating_sub(n);
+            }
+        }
+        let records = rest(needs, drawn);
+        streams.beside(budget, move |shared, budget| {
+            let chunks = records.iter().map(|r| (r.kind, r.n)).enumerate();
+            shared.fill(chunks, budget, |i, _| Ok((records[i].read(party, &mut from)?, Traffic::default())))
+        })?;
+        Ok(streams)
+    }
+
+    /// Draws everything that is left and writes it: see [`super::store`]. `needs` are those that the streams were made for.
+    ///
+    /// # Errors
+    /// Of the generator, or of what is written to.
+    pub fn store(&mut self, needs: &[(Kind, u64)], to: &mut dyn Write) -> Result<(), Error> {
+        let offsets = |(&kind, fifo): (&Kind, &Fifo)| (kind, fifo.offsets.clone());
+        let head = store::Head { delta: self.delta, offsets: self.fifos.iter().map(offsets).collect() };
+        head.write(self.party, needs, to)?;
+        let drawn: Vec<_> = self.fifos.iter().map(|(&kind, fifo)| (kind, fifo.position)).collect();
+        for record in rest(needs, &drawn) {
+            let (batch, ..) = self.draw(record.kind, record.n)?;
+            record.write(self.party, &batch, to)?;
+        }
+        Ok(())
+    }
+
     fn new(backend: &dyn Backend, needs: &[(Kind, u64)]) -> Self {
-        let session = backend.session();
+        let party = backend.session().party;
+        Self::with(backend.session(), backend.delta(), needs, |kind| match kind {
+            Kind::OneOf { sender, bits } if sender == party => Some(Arc::new(backend.offsets(bits))),
+            _ => None,
+        })
+    }
+
+    fn with(
+        session: Session,
+        delta: u128,
+        needs: &[(Kind, u64)],
+        offsets: impl Fn(Kind) -> Option<Arc<Vec<u128>>>,
+    ) -> Self {
         let id = u128::from_le_bytes(session.id);
         let fifo = |(kind, left)| {
-            let offsets = match kind {
-                Kind::OneOf { sender, bits } if sender == session.party => backend.offsets(bits),
-                _ => Vec::new(),
-            };
             let mut fifo = Fifo::empty(id, kind);
             fifo.left = left;
-            fifo.offsets = Arc::new(offsets);
+            fifo.offsets = offsets(kind).unwrap_or_default();
             (kind, fifo)
         };
         Self {
             party: session.party,
             session: id,
-            delta: backend.delta(),
+            delta,
             fifos: totals(needs).into_iter().map(fifo).collect(),
             shared: Arc::default(),
             stalled: Duration::ZERO,
         }
+    }
+
+    /// Starts the thread that gets chunks, with a budget that has room for one of each kind and a few more.
+    fn beside(
+        &self,
+        budget: usize,
+        mut work: impl FnMut(&Shared, usize) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let chunk = |(&kind, fifo): (&Kind, &Fifo)| chunk_bytes(kind, fifo.left.min(chunk_len(kind)) as usize);
+        let largest = self.fifos.iter().map(chunk).max().unwrap_or(0);
+        let budget = budget.max((self.fifos.len() + AHEAD + 2) * largest);
+        let shared = self.shared.clone();
+        std::thread::Builder::new().name("correlations".into()).spawn(move || {
+            let finish = Finish(shared);
+            if let Err(e) = work(&finish.0, budget) {
+                finish.0.lock().error = Some(e);
+            }
+        })?;
+        Ok(())
     }
 
     /// What was done so far.
@@ -430,7 +531,8 @@ fn nothing(party: Party, kind: Kind) -> Batch {
 }
 
 impl Batch {
-    fn len(&self) -> usize {
+    /// Correlations in it.
+    pub(super) fn len(&self) -> usize {
         match self {
             Batch::CotSend(rows) | Batch::CotRecv(rows, _) => rows.len(),
             Batch::OneOfSend(rows) | Batch::OneOfRecv(rows, _) => rows.len(),

@@ -7,6 +7,7 @@ use sirnn::model::{Description, Items, Results};
 use sirnn::service::ServiceError;
 use sirnn::service::client::{Client, Options};
 use sirnn::service::local::{cpu_seconds, peak_memory};
+use sirnn::store::Store;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -24,9 +25,13 @@ pub(super) struct Question<'a> {
     /// Only the first so many.
     pub(super) first: Option<usize>,
     pub(super) batch: Option<usize>,
+    /// What was made ahead for it.
+    pub(super) store: Option<&'a Path>,
 }
 
 pub(super) fn ask(addresses: &[SocketAddr], options: Options, question: &Question<'_>) -> Result<Answer, Failure> {
+    // A store that is of no use is found out before anybody is asked.
+    let store = question.store.map(Store::open).transpose().map_err(ServiceError::from)?;
     let client = Client::connect(addresses, options).map_err(|e| of_server(addresses, e))?;
     let description = client.description().clone();
     let items = Items::load(question.input, &description)?;
@@ -35,9 +40,12 @@ pub(super) fn ask(addresses: &[SocketAddr], options: Options, question: &Questio
     }
     let n = question.first.map_or(items.len(), |n| n.min(items.len()));
     let bar = Bar::new();
-    let (outputs, summary) = client
-        .infer(n, question.batch, &|range| items.inputs(range), &mut |p| bar.show(p))
-        .map_err(|e| of_server(addresses, e))?;
+    let (batch, inputs, mut show) = (question.batch, |range| items.inputs(range), |p| bar.show(p));
+    let (outputs, summary) = match store {
+        Some(store) => client.infer_stored(store, n, batch, &inputs, &mut show),
+        None => client.infer(n, batch, &inputs, &mut show),
+    }
+    .map_err(|e| of_server(addresses, e))?;
     drop(bar);
     let mut results = Results::default();
     results.add(&description, &outputs.into_iter().collect::<Vec<_>>())?;
@@ -50,9 +58,9 @@ pub(super) fn ask(addresses: &[SocketAddr], options: Options, question: &Questio
 }
 
 /// Says which peer an error is about.
-fn of_server(addresses: &[SocketAddr], e: ServiceError) -> Failure {
+pub(super) fn of_server(addresses: &[SocketAddr], e: ServiceError) -> Failure {
     match (e, addresses) {
-        (e @ (ServiceError::Limit(_) | ServiceError::Build(_)), _) | (e, []) => e.into(),
+        (e @ (ServiceError::Limit(_) | ServiceError::Build(_) | ServiceError::Store(_)), _) | (e, []) => e.into(),
         (e, [address, ..]) => format!("server {address}: {e}").into(),
     }
 }

@@ -126,7 +126,7 @@ impl Bench {
             let offline: Box<dyn Channel> = Box::new(offline);
             let session = Session { plan: &plan, party, backend, id, online: &mut online, offline };
             let (_, report) = session.run(&inputs, &mut |_| {})?;
-            summary.add(n as usize, party, &plan, &report);
+            summary.add(n as usize, party, &report);
         }
         Ok(summary)
     }

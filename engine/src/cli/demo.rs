@@ -58,7 +58,7 @@ impl Demo {
                 description.name, l.hidden, description.steps, description.features
             ));
         }
-        let question = Question { input: &input, first: Some(n), batch: self.batch };
+        let question = Question { input: &input, first: Some(n), batch: self.batch, store: None };
         let answer = both(&self.model, &question, &self.planning, &self.patience, self.net, None)?;
 
         // The definition of correct: the same program on integers, in the clear.

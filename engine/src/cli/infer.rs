@@ -30,6 +30,9 @@ pub(super) struct Infer {
     /// Items that are computed together (default: all, up to 64 or what the server grants)
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    /// Do the online phase alone, with this store of `sirnn offline --connect`; it is used up
+    #[arg(long, value_name = "FILE")]
+    store: Option<PathBuf>,
     #[command(flatten)]
     patience: Patience,
     /// Simulate a link for what this side sends: none, lan, wan, or MBIT,MS
@@ -53,7 +56,7 @@ impl Infer {
             pinned: self.model.as_deref().map(Description::load).transpose()?,
             hidden: false,
         };
-        let question = Question { input: &self.input, first: None, batch: self.batch };
+        let question = Question { input: &self.input, first: None, batch: self.batch, store: self.store.as_deref() };
         let answer = ask(&addresses, options, &question)?;
         answer.results.write(&self.output, &answer.description)?;
         if self.json {

@@ -6,6 +6,7 @@ mod cost_table;
 mod demo;
 mod doctor;
 mod infer;
+mod offline;
 mod output;
 mod plan;
 mod profile;
@@ -59,6 +60,7 @@ enum Command {
     Run(run::Run),
     Serve(serve::Serve),
     Infer(infer::Infer),
+    Offline(offline::Offline),
     Table(table::Table),
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
@@ -72,6 +74,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(c) => c.run(),
         Command::Serve(c) => c.run(),
         Command::Infer(c) => c.run(),
+        Command::Offline(c) => c.run(),
         Command::Table(c) => c.run(),
         Command::Bench(c) => c.run(),
         Command::Doctor(c) => c.run(),
@@ -228,6 +231,13 @@ fn link_name(link: Link) -> String {
 #[derive(Clone, Copy)]
 struct Net(Option<Link>);
 
+impl Net {
+    /// The same option for another process.
+    fn arguments(self) -> Vec<String> {
+        self.0.map_or(Vec::new(), |link| vec!["--net".into(), link_name(link)])
+    }
+}
+
 impl FromStr for Net {
     type Err = String;
     fn from_str(s: &str) -> Result<Self, String> {
@@ -250,6 +260,16 @@ struct Patience {
 }
 
 impl Patience {
+    /// The same options for another process.
+    fn arguments(&self) -> Vec<String> {
+        let values = [
+            ("--max-bytes", self.max_bytes.to_string()),
+            ("--max-memory", self.max_memory.to_string()),
+            ("--deadline", self.deadline.as_secs_f64().to_string()),
+        ];
+        values.into_iter().flat_map(|(option, value)| [option.to_string(), value]).collect()
+    }
+
     fn bounds(&self) -> Bounds {
         Bounds { bytes: self.max_bytes, memory: self.max_memory }
     }

@@ -85,21 +85,22 @@ pub(super) fn cost(report: &Value) -> String {
         size(&report["bytes_total"]),
         size(&report["bytes_per_instance"])
     );
-    text += &format!("  {:<8} {:>10.3} s\n", "set-up", number(&report["setup_seconds"]));
-    text += &format!(
-        "  {:<8} {:>10.3} s  {:>12}  {:>7} rounds\n",
-        "offline",
-        number(&report["offline_seconds"]),
-        size(&report["bytes_offline"]),
-        report["rounds_offline"]
-    );
-    text += &format!(
-        "  {:<8} {:>10.3} s  {:>12}  {:>7} rounds",
-        "online",
-        number(&report["online_seconds"]),
-        size(&report["bytes_online"]),
-        report["rounds"]
-    );
+    let phase = |name: &str, seconds: &str, bytes: &str, rounds: &str| {
+        let seconds = number(&report[seconds]);
+        format!("  {name:<8} {seconds:>10.3} s  {:>12}  {:>7} rounds", size(&report[bytes]), report[rounds])
+    };
+    if report["rounds_offline"] == 0 {
+        text += &format!("  {:<8} made ahead\n", "offline");
+    } else {
+        text += &format!("  {:<8} {:>10.3} s\n", "set-up", number(&report["setup_seconds"]));
+        text += &phase("offline", "offline_seconds", "bytes_offline", "rounds_offline");
+        text.push('\n');
+    }
+    if report["rounds"] == 0 {
+        text += &format!("  {:<8} later", "online");
+    } else {
+        text += &phase("online", "online_seconds", "bytes_online", "rounds");
+    }
     let stalled = number(&report["stalled_seconds"]);
     if stalled >= 0.001 {
         text += &format!("  ({stalled:.3} s of it waiting for correlations)");

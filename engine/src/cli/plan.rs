@@ -10,6 +10,8 @@ use sirnn::service::local::say;
 use sirnn::service::memory;
 use sirnn::service::summary::kind_name;
 use sirnn::session::{offline_cost, totals};
+use sirnn::store::SectionHeader;
+use sirnn_backends::Party;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +64,7 @@ impl PlanCommand {
         let offline = offline_cost(&plan, backend);
         let [online, offline_bytes] = [plan.online_bytes(), offline.bytes_from].map(|b| b[0] + b[1]);
         let memory = memory(&plan);
+        let stores = Party::BOTH.map(|party| SectionHeader::new(&plan, party).bytes);
         let scopes = plan.scope_costs();
         let revealed = revealed(&description);
         let correlations: BTreeMap<String, u64> =
@@ -78,7 +81,7 @@ impl PlanCommand {
                 "bytes_sent": plan.online_bytes()[0] + offline.bytes_from[0],
                 "bytes_received": plan.online_bytes()[1] + offline.bytes_from[1],
                 "bytes_total": online + offline_bytes, "bytes_offline": offline_bytes, "bytes_online": online,
-                "peak_memory": memory, "correlations_used": correlations, "instances": batch,
+                "peak_memory": memory, "store_bytes": stores, "correlations_used": correlations, "instances": batch,
                 "bytes_per_instance": (online + offline_bytes) as f64 / batch as f64,
                 "digest": blake3::Hash::from(plan.digest).to_hex().to_string(),
                 "scopes": scopes, "revealed": revealed,
@@ -114,6 +117,11 @@ impl PlanCommand {
             "memory   server {}, client {} at most, beside the program itself",
             bytes(memory[0]),
             bytes(memory[1])
+        ));
+        say(format_args!(
+            "stores   server {}, client {}, if correlations are made ahead (sirnn offline)",
+            bytes(stores[0]),
+            bytes(stores[1])
         ));
         say("\ncorrelations");
         for (kind, n) in &correlations {

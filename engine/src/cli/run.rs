@@ -1,6 +1,7 @@
 //! `sirnn run`: both parties on this machine, as two processes.
 
 use super::ask::{Answer, Question, ask};
+use super::offline::STORES;
 use super::output::cost;
 use super::profile::{self, Profile};
 use super::{Failure, Net, Patience, Planning};
@@ -25,6 +26,9 @@ pub(super) struct Run {
     /// Items that are computed together (default: all, up to 64)
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    /// Do the online phase alone, with what `sirnn offline` put into this folder
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
     #[command(flatten)]
     planning: Planning,
     #[command(flatten)]
@@ -42,7 +46,9 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let question = Question { input: &self.input, first: None, batch: self.batch };
+        let stores = self.store.as_ref().map(|folder| STORES.map(|name| folder.join(name)));
+        let store = stores.as_ref().map(|[_, client]| client.as_path());
+        let question = Question { input: &self.input, first: None, batch: self.batch, store };
         let answer = both(&self.model, &question, &self.planning, &self.patience, self.net, self.profile.as_deref())?;
         if self.json {
             say(answer.report);
@@ -72,10 +78,9 @@ pub(super) fn both(
     command.args(["serve", "--once", "--json", "--listen", "127.0.0.1:0", "--model"]).arg(model);
     command.args(planning.over(net).arguments());
     command.args(["--max-items", "1000000000", "--max-batch", "1000000000"]);
-    command.args(["--max-bytes", &patience.max_bytes.to_string(), "--max-memory", &patience.max_memory.to_string()]);
-    command.args(["--deadline", &patience.deadline.as_secs_f64().to_string()]);
-    if let Some(link) = net.0 {
-        command.args(["--net", &super::link_name(link)]);
+    command.args(patience.arguments()).args(net.arguments());
+    if let Some(folder) = question.store.and_then(Path::parent) {
+        command.arg("--store").arg(folder.join(STORES[0]));
     }
     if let Some(folder) = folder {
         command.arg("--profile").arg(folder);

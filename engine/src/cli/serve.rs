@@ -1,14 +1,16 @@
 //! `sirnn serve`: the party that owns the model.
 
+use super::output::cost;
 use super::profile::{self, Profile};
 use super::{Failure, Net, Patience, Planning, resolve, speeds};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use sirnn::model::Model;
 use sirnn::service::Server;
 use sirnn::service::local::{report, say};
-use sirnn::service::server::{Event, Limits, Options, Outcome};
+use sirnn::service::server::{Event, Limits, Options, Outcome, Stores};
 use sirnn_backends::Party;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Serve a model to clients (party P0)
@@ -36,6 +38,10 @@ pub(super) struct Serve {
     /// Most requests at the same time
     #[arg(long, value_name = "N", default_value_t = 4)]
     max_sessions: usize,
+    /// Stores of `sirnn offline --listen` (a file, or a folder of them) for clients that have the other halves. Each is used up by
+    /// one request, which is computed as it was planned then, whatever the options of planning are now
+    #[arg(long, value_name = "PATH")]
+    store: Option<PathBuf>,
     /// Exit after one session, with its result
     #[arg(long)]
     once: bool,
@@ -76,39 +82,58 @@ impl Serve {
             },
             connection,
             hidden: false,
+            stores: self.store.map_or(Stores::None, Stores::Use),
         };
-        let server =
-            Server::bind(&addresses[..], &model, options).map_err(|e| format!("listening on {}: {e}", self.listen))?;
-        let address = server.address()?;
-        if self.json {
-            say(json!({ "listening": address.to_string() }));
-        } else {
-            say(format_args!("serving {} on {address}", model.description.name));
-        }
-        for Event { peer, outcome } in server.start() {
-            let session = matches!(outcome, Outcome::Session(_));
-            match outcome {
-                Outcome::Session(Ok(summary)) => {
-                    if let Some(profile) = &profile {
-                        profile.save()?;
-                    }
-                    let mut line = report(&summary);
-                    line["peer"] = json!(peer.to_string());
-                    if self.json {
-                        say(line);
-                    } else {
-                        say(format_args!("{peer}: {}", super::output::cost(&line)));
-                    }
-                }
-                Outcome::Session(Err(e)) | Outcome::Rejected(e) if !(session && self.once) => {
-                    eprintln!("sirnn: client {peer}: {e}");
-                }
-                Outcome::Session(Err(e)) | Outcome::Rejected(e) => return Err(format!("client {peer}: {e}").into()),
+        let server = bind(&self.listen, &addresses, &model, options)?;
+        let greeting = format!("serving {}", model.description.name);
+        host(server, &greeting, self.once, self.json, |line| {
+            if let Some(profile) = &profile {
+                profile.save()?;
             }
-            if session && self.once {
-                break;
-            }
-        }
-        Ok(())
+            Ok(cost(line))
+        })
     }
+}
+
+pub(super) fn bind(name: &str, addresses: &[SocketAddr], model: &Model, options: Options) -> Result<Server, Failure> {
+    Server::bind(addresses, model, options).map_err(|e| format!("listening on {name}: {e}").into())
+}
+
+/// Serves for ever, or until one session is over. `finish` completes a session's report and says it for people.
+pub(super) fn host(
+    server: Server,
+    greeting: &str,
+    once: bool,
+    json: bool,
+    mut finish: impl FnMut(&mut Value) -> Result<String, Failure>,
+) -> Result<(), Failure> {
+    let address = server.address()?;
+    if json {
+        say(json!({ "listening": address.to_string() }));
+    } else {
+        say(format_args!("{greeting} on {address}"));
+    }
+    for Event { peer, outcome } in server.start() {
+        let session = matches!(outcome, Outcome::Session(_));
+        match outcome {
+            Outcome::Session(Ok(summary)) => {
+                let mut line = report(&summary);
+                line["peer"] = json!(peer.to_string());
+                let text = finish(&mut line)?;
+                if json {
+                    say(line);
+                } else {
+                    say(format_args!("{peer}: {text}"));
+                }
+            }
+            Outcome::Session(Err(e)) | Outcome::Rejected(e) if !(session && once) => {
+                eprintln!("sirnn: client {peer}: {e}");
+            }
+            Outcome::Session(Err(e)) | Outcome::Rejected(e) => return Err(format!("client {peer}: {e}").into()),
+        }
+        if session && once {
+            break;
+        }
+    }
+    Ok(())
 }

@@ -164,7 +164,7 @@ fn between_two(
     let inputs = Inputs::from([("x".to_string(), xs)]);
     let [_, (mut outputs, report)] = sirnn::pair::run(&plan, ot, &inputs)?;
     let mut summary = Summary::default();
-    summary.add(n, Party::P1, &plan, &report);
+    summary.add(n, Party::P1, &report);
     Ok((outputs.remove("y").unwrap_or_default(), summary))
 }
 

@@ -1,16 +1,17 @@
 //! The client: asks a server for predictions on its own inputs, after having checked what that costs and reveals.
 
-use super::wire::{Control, Message, Offer, Purpose, Request, shown, unexpected};
-use super::{Bounds, Connection, Plans, ServiceError, Summary, batch_id, connection_id, in_lanes};
+use super::wire::{Choice, Control, Message, Offer, Phases, Purpose, Request, shown, unexpected};
+use super::{Agreed, Bounds, Connection, Plans, ServiceError, Summary, Work, connection_id, in_lanes};
 use crate::model::Description;
 use crate::run::Inputs;
-use crate::session::Session;
+use crate::store::{Store, Writer, fingerprint};
 use serde_json::Value;
 use sirnn_backends::Party;
 use sirnn_backends::transport::connect_with_retry;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,16 @@ pub struct Progress {
 
 /// Results by name, items in order.
 pub type Outputs = BTreeMap<String, Vec<i128>>;
+
+/// What a client wants.
+enum Wish<'a> {
+    /// Predictions.
+    Compute,
+    /// A store for later, if the server's choice is acceptable.
+    Make(&'a Path, &'a dyn Fn(&Choice) -> Result<(), String>),
+    /// Predictions, with a store.
+    Use(Store),
+}
 
 /// A connection to a server that has made its offer.
 pub struct Client {
@@ -87,14 +98,56 @@ impl Client {
     /// # Errors
     /// The request is beyond a limit of either side, or a session fails.
     pub fn infer(
-        mut self,
+        self,
         items: usize,
         batch: Option<usize>,
         inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<(Outputs, Summary), ServiceError> {
-        let plans = match self.agree(items, batch) {
-            Ok(plans) => plans,
+        self.request(Wish::Compute, items, batch, inputs, progress)
+    }
+
+    /// The same with a store, which has to be for as many items and as many of them at the same time.
+    ///
+    /// # Errors
+    /// As [`Client::infer`], or the store is not for this request, or the server has not the other half of it.
+    pub fn infer_stored(
+        self,
+        store: Store,
+        items: usize,
+        batch: Option<usize>,
+        inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<(Outputs, Summary), ServiceError> {
+        let batch = batch.unwrap_or(usize::try_from(store.header().batch).unwrap_or(usize::MAX));
+        self.request(Wish::Use(store), items, Some(batch), inputs, progress)
+    }
+
+    /// Makes a store for a request to come: the offline phase alone. `accept` may refuse what the server chose.
+    ///
+    /// # Errors
+    /// As [`Client::infer`], or the file cannot be written.
+    pub fn make_store(
+        self,
+        path: &Path,
+        items: usize,
+        batch: Option<usize>,
+        accept: &dyn Fn(&Choice) -> Result<(), String>,
+    ) -> Result<Summary, ServiceError> {
+        let (_, summary) = self.request(Wish::Make(path, accept), items, batch, &|_| Inputs::new(), &mut |_| {})?;
+        Ok(summary)
+    }
+
+    fn request(
+        mut self,
+        wish: Wish<'_>,
+        items: usize,
+        batch: Option<usize>,
+        inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<(Outputs, Summary), ServiceError> {
+        let agreed = match self.agree(wish, items, batch) {
+            Ok(agreed) => agreed,
             Err(e) => {
                 if !matches!(e, ServiceError::Refused(_) | ServiceError::Network(_)) {
                     self.control.refuse(&e);
@@ -110,51 +163,76 @@ impl Client {
             control.send_hello(Party::P1, Purpose::Join(connection_id(offer.session, lane, part)))?;
             Ok(connection.channel(control.into_stream())?)
         };
+        let mut first = connection.channel(control.into_stream())?;
+        let plans = &agreed.plans;
         let total = plans.batches().map(|(_, p)| p.frames.len()).sum();
         let progress = Mutex::new((0, progress));
-        let done =
-            in_lanes(&plans, connection.channel(control.into_stream())?, &join, &|lane, batch, online, offline| {
-                let (k, range, plan) = batch;
-                let id = batch_id(offer.session, k);
-                let session = Session { plan, party: Party::P1, backend: plans.backend, id, online, offline };
-                let mut before = 0;
-                let mut count = |now| {
-                    let mut shown = progress.lock().unwrap_or_else(|e| e.into_inner());
-                    shown.0 += now - before;
-                    before = now;
-                    let rounds = shown.0;
-                    (shown.1)(Progress { rounds, total });
-                };
-                let (results, report) = connection.run(lane, session, &inputs(range.clone()), &mut count)?;
-                Ok((range.len(), plan, results, report))
-            })?;
-        let (mut outputs, mut summary) = (Outputs::new(), Summary::new(&plans));
-        for (items, plan, results, report) in done {
-            summary.add(items, Party::P1, plan, &report);
+        let done = in_lanes(plans, first.as_mut(), &join, &|lane, (k, range, plan), channels| {
+            let mut before = 0;
+            let mut count = |now| {
+                let mut shown = progress.lock().unwrap_or_else(|e| e.into_inner());
+                shown.0 += now - before;
+                before = now;
+                let rounds = shown.0;
+                (shown.1)(Progress { rounds, total });
+            };
+            let inputs = inputs(range.clone());
+            let (results, report) =
+                agreed.run(Party::P1, &connection, (lane, k, plan), channels, &inputs, &mut count)?;
+            Ok((range.len(), results, report))
+        })?;
+        let (mut outputs, mut summary) = (Outputs::new(), Summary::new(plans));
+        for (items, results, report) in done {
+            summary.add(items, Party::P1, &report);
             for (name, values) in results {
                 outputs.entry(name).or_default().extend(values);
             }
         }
+        agreed.finish(first.as_mut())?;
         summary.wall_seconds = start.elapsed().as_secs_f64();
         Ok((outputs, summary))
     }
 
-    /// The rest of the handshake. Nothing secret exists yet.
-    fn agree(&mut self, items: usize, batch: Option<usize>) -> Result<Plans, ServiceError> {
+    /// The rest of the handshake. Nothing that depends on items or on a store is said before its end.
+    fn agree(&mut self, wish: Wish<'_>, items: usize, batch: Option<usize>) -> Result<Agreed, ServiceError> {
         if items == 0 {
             return Err(ServiceError::Limit("there are no items".into()));
         }
         let granted = usize::try_from(self.offer.max_batch).unwrap_or(usize::MAX).max(1);
         let batch = batch.unwrap_or(BATCH.min(granted)).clamp(1, items);
-        self.control.send(&Message::Request(Request { items: items as u64, batch: batch as u64 }))?;
+        let (phases, made) = match &wish {
+            Wish::Compute => (Phases::Both, self.offer.session),
+            Wish::Make(..) => (Phases::Offline, self.offer.session),
+            Wish::Use(store) => {
+                store.fits(Party::P1, items, batch)?;
+                (Phases::Online(store.header().id), store.header().id)
+            }
+        };
+        self.control.send(&Message::Request(Request { items: items as u64, batch: batch as u64, phases }))?;
         let choice = match self.control.receive()? {
             Message::Choice(choice) => choice,
             other => return Err(unexpected(&other)),
         };
-        let plans = Plans::build(&self.description, self.options.hidden, (items, batch), &choice)?;
+        let plans = Plans::build(&self.description, self.options.hidden, (items, batch), phases, &choice)?;
         plans.check(Party::P1, self.options.bounds)?;
+        let header = || plans.header(Party::P1, made, &self.description.name, batch, &choice);
+        let nothing = fingerprint(&made, None);
+        let mut work = match wish {
+            Wish::Compute => Work::Compute,
+            Wish::Make(path, accept) => {
+                accept(&choice).map_err(ServiceError::Handshake)?;
+                Work::Make(Box::new(Mutex::new(Writer::create(path, &header(), nothing)?)))
+            }
+            Wish::Use(store) => {
+                store.check(&header(), nothing)?;
+                Work::Use(store)
+            }
+        };
         plans.compare(&mut self.control)?;
-        Ok(plans)
+        if let Work::Use(store) = &mut work {
+            store.begin()?;
+        }
+        Ok(Agreed { plans, work, made })
     }
 }
 

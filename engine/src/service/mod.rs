@@ -5,13 +5,17 @@
 //!   hello (magic, version, role)  ->
 //!                                 <-      hello
 //!                                 <-      offer: description, limits, session id
-//!   request: items, batch         ->
+//!   request: items, batch, phases ->
 //!                                 <-      choice: OT backend, goal, fused or not, lanes, batch
 //!   plan digests                 <->      plan digests
 //!   per batch: one session on two connections, for the online phase and for making correlations
 //! ```
 //! Batches are computed one after the other, or several at the same time, each in a lane with connections of its own: while one waits for
 //! the network another computes. This connection is the online one of the first lane; all others join by an id.
+//!
+//! A request may be for the offline phase alone; then both parties keep [stores](crate::store), made one batch after the other, and in
+//! the end tell each other that they have them. Or it has a store's id and is for the online phase alone; then the server's choice is that of the
+//! store, and there are no connections for making correlations.
 //!
 //! Everything before the sessions is public. Both parties build their plans from the description alone and compare
 //! digests, so a disagreement is an error and not a hang. Every message has a largest length and a deadline.
@@ -34,11 +38,12 @@ pub use server::Server;
 pub use summary::Summary;
 
 use crate::model::{self, Description, Extra, ModelError};
-use crate::plan::Plan;
+use crate::plan::{Plan, WIRE_VERSION};
 use crate::planner::MAX_LANES;
 use crate::program::{BuildError, Profile, Rates};
 use crate::run::{Inputs, RunError};
-use crate::session::{self, CORRELATION_BUDGET, Report, Session};
+use crate::session::{self, CORRELATION_BUDGET, Report, Session, Stored};
+use crate::store::{Header, SectionHeader, Store, StoreError, Writer};
 use crate::trace::Trace;
 use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::{Channel, Link, SimulatedLink, TcpChannel};
@@ -49,7 +54,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use wire::{Choice, Control, Message, shown, unexpected};
+use wire::{Choice, Control, Message, Phases, shown, unexpected};
 
 /// Why a service or a request ended.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +75,9 @@ pub enum ServiceError {
     /// No program can be built for the request.
     #[error("{0}")]
     Build(#[from] BuildError),
+    /// A store cannot be made or used.
+    #[error("store {0}")]
+    Store(#[from] StoreError),
     /// A session failed.
     #[error("{0}")]
     Run(#[from] RunError),
@@ -108,16 +116,15 @@ impl Connection {
 }
 
 impl Connection {
-    /// Runs a session of a lane, with a trace if one is wanted.
-    fn run(
+    /// Runs something in a lane with a trace, if one is wanted.
+    fn traced<T>(
         &self,
+        party: Party,
         lane: usize,
-        session: Session<'_>,
-        inputs: &Inputs,
-        progress: &mut dyn FnMut(usize),
-    ) -> Result<(BTreeMap<String, Vec<i128>>, Report), RunError> {
-        let mut trace = self.trace.map(|_| Trace::new(session.party, lane));
-        let done = session.run_traced(inputs, progress, trace.as_mut())?;
+        run: impl FnOnce(Option<&mut Trace>) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
+        let mut trace = self.trace.map(|_| Trace::new(party, lane));
+        let done = run(trace.as_mut())?;
         if let (Some(all), Some(trace)) = (self.trace, trace) {
             all.lock().unwrap_or_else(|e| e.into_inner()).extend(trace.events());
         }
@@ -147,6 +154,7 @@ struct Plans {
     lanes: usize,
     backend: &'static dyn BackendSpec,
     fuse: bool,
+    phases: Phases,
     /// For a full batch, and for the rest if there is one.
     plans: Vec<Plan>,
 }
@@ -157,6 +165,7 @@ impl Plans {
         description: &Description,
         hidden: bool,
         (items, batch): (usize, usize),
+        phases: Phases,
         choice: &Choice,
     ) -> Result<Self, ServiceError> {
         let backend = ot::lookup(&choice.backend).map_err(|e| match e {
@@ -179,7 +188,9 @@ impl Plans {
         let plan = |&n: &usize| model::build_with(description, n, profile, extra).map(|p| Plan::new(p, profile));
         let sizes = [size, items % size];
         let plans = sizes.iter().filter(|&&n| n > 0).map(plan).collect::<Result<_, _>>()?;
-        Ok(Self { items, batch: size, lanes, backend, fuse: choice.fuse, plans })
+        // Stores are written from front to back.
+        let lanes = if phases == Phases::Offline { 1 } else { lanes };
+        Ok(Self { items, batch: size, lanes, backend, fuse: choice.fuse, phases, plans })
     }
 
     /// Items and plan of each batch.
@@ -188,6 +199,20 @@ impl Plans {
             let end = (start + self.batch).min(self.items);
             (start..end, &self.plans[usize::from(end - start < self.batch)])
         })
+    }
+
+    /// What the header of a store for this request is.
+    fn header(&self, party: Party, id: [u8; 16], model: &str, batch: usize, choice: &Choice) -> Header {
+        Header {
+            wire: WIRE_VERSION,
+            party,
+            id,
+            model: model.into(),
+            items: self.items as u64,
+            batch: batch as u64,
+            choice: choice.clone(),
+            sections: self.plans.iter().map(|p| SectionHeader::new(p, party)).collect(),
+        }
     }
 
     fn digests(&self) -> Vec<String> {
@@ -216,7 +241,7 @@ impl Plans {
             .plans
             .iter()
             .zip(counts)
-            .fold(0u64, |sum, (p, n)| sum.saturating_add(n.saturating_mul(bytes(p, self.backend))));
+            .fold(0u64, |sum, (p, n)| sum.saturating_add(n.saturating_mul(bytes(p, self.backend, self.phases))));
         if bytes > bounds.bytes {
             let what = format!(
                 "{} items take {bytes} bytes on the wire, {} are allowed (--max-bytes)",
@@ -249,21 +274,39 @@ pub enum Part {
 /// A batch to compute: its number, its items, its plan.
 type Batch<'a> = (usize, Range<usize>, &'a Plan);
 
+/// The connections of a session.
+struct Channels<'a> {
+    online: &'a mut dyn Channel,
+    /// Makes the one for its generator.
+    second: &'a dyn Fn() -> Result<Box<dyn Channel>, ServiceError>,
+}
+
+/// Makes a connection of a lane.
+type Connect<'a> = dyn Fn(usize, Part) -> Result<Box<dyn Channel>, ServiceError> + Sync + 'a;
+
 /// Computes all batches, `plans.lanes` at the same time, batch `k` in lane `k % lanes`. `first` is the online connection of lane 0;
 /// `connect` makes any other, `compute` runs a session. Returns what the sessions returned, in the order of batches.
 fn in_lanes<'p, T: Send>(
     plans: &'p Plans,
-    first: Box<dyn Channel>,
-    connect: &(dyn Fn(usize, Part) -> Result<Box<dyn Channel>, ServiceError> + Sync),
-    compute: &(dyn Fn(usize, Batch<'p>, &mut dyn Channel, Box<dyn Channel>) -> Result<T, ServiceError> + Sync),
+    first: &mut dyn Channel,
+    connect: &Connect<'_>,
+    compute: &(dyn Fn(usize, Batch<'p>, Channels<'_>) -> Result<T, ServiceError> + Sync),
 ) -> Result<Vec<T>, ServiceError> {
     let batches: Vec<Batch<'p>> = plans.batches().enumerate().map(|(k, (items, plan))| (k, items, plan)).collect();
     let failed = AtomicBool::new(false);
-    let lane = |lane: usize, online: Option<Box<dyn Channel>>| -> Result<Vec<T>, ServiceError> {
+    let lane = |lane: usize, first: Option<&mut dyn Channel>| -> Result<Vec<T>, ServiceError> {
         let work = || {
-            let mut online = online.map_or_else(|| connect(lane, Part::Online), Ok)?;
+            let mut own;
+            let online = match first {
+                Some(first) => first,
+                None => {
+                    own = connect(lane, Part::Online)?;
+                    own.as_mut()
+                }
+            };
+            let second = || connect(lane, Part::Offline);
             let mine = batches.iter().skip(lane).step_by(plans.lanes).take_while(|_| !failed.load(Ordering::Relaxed));
-            mine.map(|batch| compute(lane, batch.clone(), online.as_mut(), connect(lane, Part::Offline)?)).collect()
+            mine.map(|batch| compute(lane, batch.clone(), Channels { online, second: &second })).collect()
         };
         let done: Result<Vec<T>, ServiceError> = work();
         failed.fetch_or(done.is_err(), Ordering::Relaxed);
@@ -281,10 +324,74 @@ fn in_lanes<'p, T: Send>(
     Ok((0..batches.len()).map(|k| lanes[k % used].next().expect("a lane computes all its batches")).collect())
 }
 
-/// Bytes of a session, both ways, all phases.
-pub fn bytes(plan: &Plan, backend: &dyn BackendSpec) -> u64 {
-    let offline = session::offline_cost(plan, backend).bytes_from;
-    offline.iter().chain(&plan.online_bytes()).sum()
+/// What is done in the sessions of a request, and where the rest of it is.
+enum Work {
+    /// Both phases.
+    Compute,
+    /// The offline phase, for this store.
+    Make(Box<Mutex<Writer>>),
+    /// The online phase, with this store.
+    Use(Store),
+}
+
+/// A request that both parties agreed on.
+struct Agreed {
+    plans: Plans,
+    work: Work,
+    /// The session whose offline phase is or was the request's: its own, or the one that made the store.
+    made: [u8; 16],
+}
+
+impl Agreed {
+    /// Runs the session of a batch in a lane.
+    fn run(
+        &self,
+        party: Party,
+        connection: &Connection,
+        (lane, k, plan): (usize, usize, &Plan),
+        Channels { online, second }: Channels<'_>,
+        inputs: &Inputs,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(BTreeMap<String, Vec<i128>>, Report), ServiceError> {
+        let id = batch_id(self.made, k);
+        if let Work::Use(store) = &self.work {
+            let session = Stored { plan, party, section: store.section(k, id)?, online };
+            return Ok(connection.traced(party, lane, |trace| session.run(inputs, progress, trace))?);
+        }
+        let session = Session { plan, party, backend: self.plans.backend, id, online, offline: second()? };
+        if let Work::Make(store) = &self.work {
+            let mut store = store.lock().unwrap_or_else(|e| e.into_inner());
+            return Ok((BTreeMap::new(), session.make(inputs, &mut *store)?));
+        }
+        Ok(connection.traced(party, lane, |trace| session.run_traced(inputs, progress, trace))?)
+    }
+
+    /// Ends the request: either both parties have their store, or neither will use it.
+    fn finish(self, online: &mut dyn Channel) -> Result<(), ServiceError> {
+        if let Work::Make(store) = self.work {
+            let store = store.into_inner().unwrap_or_else(|e| e.into_inner()).publish()?;
+            online.send(&self.made)?;
+            online.flush()?;
+            let mut theirs = [0; 16];
+            online.recv(&mut theirs)?;
+            if theirs != self.made {
+                return Err(ServiceError::Handshake("the peer did not finish its store".into()));
+            }
+            store.keep();
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of a session, both ways.
+pub fn bytes(plan: &Plan, backend: &dyn BackendSpec, phases: Phases) -> u64 {
+    let offline = || session::offline_cost(plan, backend).bytes_from.iter().sum::<u64>();
+    let online = plan.online_bytes().iter().sum::<u64>();
+    match phases {
+        Phases::Both => offline() + online,
+        Phases::Offline => offline(),
+        Phases::Online(_) => online,
+    }
 }
 
 /// Memory of a session at its peak, by party: the plan's and that of waiting correlations.

@@ -1,18 +1,21 @@
 //! The server: owns a model, computes for any client that asks, survives any that misbehaves.
 
-use super::wire::{Choice, Control, Message, Objective, Offer, Purpose, Request, unexpected};
-use super::{Bounds, Connection, Part, Plans, ServiceError, Summary, batch_id, bytes, connection_id, in_lanes, memory};
+use super::wire::{Choice, Control, Message, Objective, Offer, Phases, Purpose, Request, unexpected};
+use super::{
+    Agreed, Bounds, Connection, Part, Plans, ServiceError, Summary, Work, bytes, connection_id, in_lanes, memory,
+};
 use crate::model::{Description, Model};
 use crate::planner::{self, MAX_LANES, Policy};
 use crate::run::Inputs;
-use crate::session::Session;
 use crate::speeds::Speeds;
+use crate::store::{Store, Writer, fingerprint};
 use sirnn_backends::ot::BackendSpec;
 use sirnn_backends::transport::Link;
 use sirnn_backends::{Error, Party};
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -32,6 +35,17 @@ pub struct Limits {
     pub sessions: usize,
     /// Cost of a request.
     pub bounds: Bounds,
+}
+
+/// What a server has to do with stores.
+#[derive(Clone, Debug)]
+pub enum Stores {
+    /// Nothing: all phases of a request are done at once.
+    None,
+    /// It does offline phases alone, and keeps what they make in this file.
+    Make(PathBuf),
+    /// Clients may use what this file is, or what is in this folder.
+    Use(PathBuf),
 }
 
 /// How a model is served. What is left open is chosen for every request ([`crate::planner`]).
@@ -55,6 +69,8 @@ pub struct Options {
     pub connection: Connection,
     /// Whether clients also get the final state; they have to expect it.
     pub hidden: bool,
+    /// Correlations made ahead.
+    pub stores: Stores,
 }
 
 impl Options {
@@ -209,7 +225,7 @@ impl Shared {
     fn session(&self, mut control: Control) -> Result<Summary, ServiceError> {
         let mut id = [0; 16];
         getrandom::fill(&mut id).map_err(|e| Error::Io(std::io::Error::other(e.to_string())))?;
-        let (plans, doors) = match self.agree(&mut control, id) {
+        let (agreed, doors) = match self.agree(&mut control, id) {
             Ok(agreed) => agreed,
             Err(e) => {
                 if !matches!(e, ServiceError::Refused(_) | ServiceError::Network(_)) {
@@ -224,24 +240,23 @@ impl Shared {
             let stream = doors[lane][part as usize].wait(connection.deadline)?;
             Ok(connection.channel(stream)?)
         };
-        let done =
-            in_lanes(&plans, connection.channel(control.into_stream())?, &join, &|lane, batch, online, offline| {
-                let (k, items, plan) = batch;
-                let id = batch_id(id, k);
-                let session = Session { plan, party: Party::P0, backend: plans.backend, id, online, offline };
-                let (_, report) = connection.run(lane, session, &self.inputs, &mut |_| {})?;
-                Ok((items.len(), plan, report))
-            })?;
-        let mut summary = Summary::new(&plans);
-        for (items, plan, report) in done {
-            summary.add(items, Party::P0, plan, &report);
+        let mut first = connection.channel(control.into_stream())?;
+        let done = in_lanes(&agreed.plans, first.as_mut(), &join, &|lane, (k, items, plan), channels| {
+            let (_, report) =
+                agreed.run(Party::P0, &connection, (lane, k, plan), channels, &self.inputs, &mut |_| {})?;
+            Ok((items.len(), report))
+        })?;
+        let mut summary = Summary::new(&agreed.plans);
+        for (items, report) in done {
+            summary.add(items, Party::P0, &report);
         }
+        agreed.finish(first.as_mut())?;
         summary.wall_seconds = start.elapsed().as_secs_f64();
         Ok(summary)
     }
 
     /// The handshake after the hello. The doors, by lane and part, are open before the client learns of them.
-    fn agree(&self, control: &mut Control, session: [u8; 16]) -> Result<(Plans, Vec<[Door<'_>; 2]>), ServiceError> {
+    fn agree(&self, control: &mut Control, session: [u8; 16]) -> Result<(Agreed, Vec<[Door<'_>; 2]>), ServiceError> {
         let Options { limits, hidden, .. } = self.options;
         control.send(&Message::Offer(Offer {
             session,
@@ -249,7 +264,7 @@ impl Shared {
             max_items: limits.items as u64,
             max_batch: limits.batch as u64,
         }))?;
-        let Request { items, batch } = match control.receive()? {
+        let Request { items, batch, phases } = match control.receive()? {
             Message::Request(request) => request,
             other => return Err(unexpected(&other)),
         };
@@ -261,21 +276,48 @@ impl Shared {
             )));
         };
         let batch = batch.min(items);
-        let choice = self.choose(items, batch)?;
-        let plans = Plans::build(&self.description, hidden, (items, batch), &choice)?;
+        let no = |what: &str| Err(ServiceError::Limit(what.into()));
+        let (made, store) = match (phases, &self.options.stores) {
+            (Phases::Online(id), Stores::Use(path)) => (id, Some(Store::find(path, &id)?)),
+            (Phases::Online(_), _) => return no("this server has no stores"),
+            (Phases::Offline, Stores::None | Stores::Use(_)) => return no("this server makes no stores"),
+            (Phases::Both, Stores::Make(_)) => return no("this server makes stores and computes nothing"),
+            _ => (session, None),
+        };
+        let choice = match &store {
+            Some(store) => {
+                store.fits(Party::P0, items, batch)?;
+                store.header().choice.clone()
+            }
+            None => self.choose(items, batch, phases)?,
+        };
+        let plans = Plans::build(&self.description, hidden, (items, batch), phases, &choice)?;
         plans.check(Party::P0, limits.bounds)?;
+        let header = plans.header(Party::P0, made, &self.description.name, batch, &choice);
+        let weights = || fingerprint(&made, Some(&self.inputs));
+        let mut work = match (store, &self.options.stores) {
+            (Some(store), _) => {
+                store.check(&header, weights())?;
+                Work::Use(store)
+            }
+            (None, Stores::Make(path)) => Work::Make(Box::new(Mutex::new(Writer::create(path, &header, weights())?))),
+            (None, _) => Work::Compute,
+        };
         let lane = |l| [Part::Online, Part::Offline].map(|part| Door::open(self, connection_id(session, l, part)));
         let doors = (0..plans.lanes).map(lane).collect();
         control.send(&Message::Choice(choice))?;
         plans.compare(control)?;
-        Ok((plans, doors))
+        if let Work::Use(store) = &mut work {
+            store.begin()?;
+        }
+        Ok((Agreed { plans, work, made }, doors))
     }
 
-    fn choose(&self, items: usize, batch: usize) -> Result<Choice, ServiceError> {
+    fn choose(&self, items: usize, batch: usize, phases: Phases) -> Result<Choice, ServiceError> {
         let Options { limits, hidden, objective, speeds, .. } = &self.options;
         let sessions = |c: &planner::Candidate| items.div_ceil(c.batch) as u64;
         let allowed = |c: &planner::Candidate| {
-            bytes(&c.plan, c.backend).saturating_mul(sessions(c)) <= limits.bounds.bytes
+            bytes(&c.plan, c.backend, phases).saturating_mul(sessions(c)) <= limits.bounds.bytes
                 && memory(&c.plan)[0].saturating_mul(c.lanes as u64) <= limits.bounds.memory
         };
         let policy = self.options.policy();

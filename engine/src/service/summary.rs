@@ -1,7 +1,6 @@
 //! What sessions cost, under the names that reports use everywhere.
 
 use super::Plans;
-use crate::plan::Plan;
 use crate::session::{Report, totals};
 use serde::Serialize;
 use sirnn_backends::Party;
@@ -48,7 +47,7 @@ pub struct Summary {
     pub online_seconds: f64,
     /// Online phases waiting for correlations.
     pub stalled_seconds: f64,
-    /// Correlations that the online phases drew, by kind.
+    /// Correlations that the sessions drew for themselves, by kind.
     pub correlations_used: BTreeMap<String, u64>,
     /// Correlations that were made, by kind.
     pub correlations_generated: BTreeMap<String, u64>,
@@ -61,7 +60,7 @@ impl Summary {
     }
 
     /// Adds a session of `items` items.
-    pub fn add(&mut self, items: usize, party: Party, plan: &Plan, report: &Report) {
+    pub fn add(&mut self, items: usize, party: Party, report: &Report) {
         let (online, offline) = (report.online_traffic, report.offline_traffic);
         let (sent, received) = (online.sent + offline.sent, online.received + offline.received);
         let (sent, received) = if party == Party::P0 { (sent, received) } else { (received, sent) };
@@ -85,7 +84,7 @@ impl Summary {
                 *sums.entry(kind_name(kind)).or_default() += n;
             }
         };
-        count(&mut self.correlations_used, &plan.needs);
+        count(&mut self.correlations_used, &report.used);
         count(&mut self.correlations_generated, &report.generated);
     }
 }

@@ -113,6 +113,8 @@ pub struct Request {
     pub items: u64,
     /// Most items at the same time.
     pub batch: u64,
+    /// What is to be done for them.
+    pub phases: Phases,
 }
 
 /// How the server wants to compute a request.
@@ -129,6 +131,18 @@ pub struct Choice {
     pub lanes: u64,
     /// Items of a session; together those at the same time are no more than were asked for.
     pub batch: u64,
+}
+
+/// Which phases the sessions of a request have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phases {
+    /// All.
+    Both,
+    /// The offline phase alone: both parties keep what it made in stores.
+    Offline,
+    /// The online phase alone, with the stores of this id.
+    Online([u8; 16]),
 }
 
 /// A message of the handshake.
@@ -208,7 +222,12 @@ impl Control {
 
     /// Tells the peer why the connection ends. It may be gone; then nobody needs to know.
     pub fn refuse(&mut self, reason: &ServiceError) {
-        let _ = self.send(&Message::Refusal(reason.to_string()));
+        let text = match reason {
+            // Names of files are not the peer's business.
+            ServiceError::Store(e) => format!("its store: {}", e.what),
+            other => other.to_string(),
+        };
+        let _ = self.send(&Message::Refusal(text));
     }
 
     /// Receives a message.
