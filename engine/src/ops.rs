@@ -313,6 +313,18 @@ impl Operation {
     /// # Errors
     /// Parameters that make no sense, with the operation and the parameter.
     pub fn plan(&self, p: &Params, profile: Profile) -> Build<Plan> {
+        self.build(p, profile, false)
+    }
+
+    /// The same with results revealed to P1, for tests.
+    ///
+    /// # Errors
+    /// As [`Operation::plan`].
+    pub fn plan_revealed(&self, p: &Params, profile: Profile) -> Build<Plan> {
+        self.build(p, profile, true)
+    }
+
+    fn build(&self, p: &Params, profile: Profile, reveal: bool) -> Build<Plan> {
         for (name, width) in [("--width", p.width), ("--out-width", p.out_width)] {
             if !(1..=64).contains(&width) {
                 return refuse(self.name, format!("{name} {width} (1 to 64)"));
@@ -326,6 +338,9 @@ impl Operation {
         }
         let mut cx = Cx::new(profile);
         (self.lower)(&mut cx, p)?;
+        if reveal {
+            cx.reveal_unread();
+        }
         Ok(Plan::new(cx.finish(), profile))
     }
 }

@@ -17,7 +17,10 @@ pub mod local;
 pub use local::LocalOp;
 use sirnn_backends::inst::{Inst, Kind, Party, Ring};
 use sirnn_backends::ot::BackendSpec;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// A register: the symbolic value of a vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -460,6 +463,23 @@ impl Cx {
     /// Declares a result that a party gets.
     pub fn output(&mut self, name: &str, value: Own) {
         self.program.outputs.push((name.into(), value.0));
+    }
+
+    /// Reveals to P1, as outputs `r0`, `r1` ..., every shared value of this block that nothing has read: so that a test sees what a
+    /// program computes that keeps its results shared.
+    pub fn reveal_unread(&mut self) {
+        let block = self.program.blocks.len() - 1;
+        let read: HashSet<Reg> =
+            self.program.blocks.iter().flat_map(|b| &b.nodes).flat_map(|n| n.ins.clone()).collect();
+        for reg in (0..self.program.regs.len() as u32).map(Reg) {
+            if self.ty(reg).holder != Holder::Both || self.program.home[reg.0 as usize] != block || read.contains(&reg)
+            {
+                continue;
+            }
+            let ty = Ty { holder: Holder::Only(Party::P1), ..self.ty(reg).clone() };
+            let out = self.inter(Inst::Open { to: Party::P1, ring: ty.ring }, &[reg], vec![ty])[0];
+            self.output(&format!("r{}", self.program.outputs.len()), Own(out));
+        }
     }
 
     /// Values that a node of this block makes: what comes from elsewhere (state handed on untouched, a slice of an input, a value from
