@@ -119,8 +119,7 @@ fn records(s: &mut Source) {
     let (which, party) = (s.below(2), s.pick(&Party::BOTH));
     let mut bytes = stored()[which][party.index()].clone();
     damage(s, &mut bytes);
-    let spec = ot::lookup(["iknp", "softspoken"][which]).expect("registered");
-    let mut streams = match Streams::stored(spec, Session { party, id: ID }, &NEEDS, &[], Cursor::new(bytes), 0) {
+    let mut streams = match Streams::stored(Session { party, id: ID }, &NEEDS, &[], Cursor::new(bytes), 0) {
         Ok(streams) => streams,
         Err(e) => return show!("refused: {e}"),
     };
