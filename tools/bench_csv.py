@@ -26,6 +26,8 @@ def machine():
 
 def rows(target):
     for found in sorted(pathlib.Path(target, "criterion").rglob("new/estimates.json")):
+        if not (found.parent / "benchmark.json").exists():
+            continue  # interrupted
         about = json.loads((found.parent / "benchmark.json").read_text())
         median = json.loads(found.read_text())["median"]["point_estimate"]
         name, level = about["full_id"], ""

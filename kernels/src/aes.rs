@@ -22,7 +22,7 @@ pub struct AesKey {
 #[allow(clippy::large_enum_variant)]
 enum Schedule {
     /// Constant-time code of the `aes` crate (fixsliced, or the CPU's AES if that crate finds it).
-    Portable(::aes::Aes128),
+    Portable(::aes::Aes128Enc),
     /// Round keys in order.
     #[cfg(target_arch = "x86_64")]
     Rounds([u128; 11]),
@@ -48,7 +48,7 @@ impl AesKey {
     #[doc(hidden)]
     pub fn new_at(level: Level, key: u128) -> Self {
         let schedule = match level.checked() {
-            Level::Portable => Schedule::Portable(::aes::Aes128::new(&Array::from(key.to_le_bytes()))),
+            Level::Portable => Schedule::Portable(::aes::Aes128Enc::new(&Array::from(key.to_le_bytes()))),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: all levels above `Portable` have AES-NI and SSE4.1; `checked` has made sure of the level.
             _ => Schedule::Rounds(unsafe { x86::expand(key) }),
@@ -114,7 +114,7 @@ impl std::fmt::Debug for AesKey {
     }
 }
 
-fn portable_encrypt(aes: &::aes::Aes128, blocks: &mut [u128]) {
+fn portable_encrypt(aes: &::aes::Aes128Enc, blocks: &mut [u128]) {
     if cfg!(target_endian = "big") {
         blocks.iter_mut().for_each(|b| *b = b.swap_bytes());
     }
