@@ -70,7 +70,7 @@ pub struct Report {
 pub fn correlation_bytes(needs: &[(Kind, u64)]) -> u64 {
     let one = |kind: Kind| match kind {
         Kind::Cot { .. } => 17,
-        Kind::OneOf { .. } => 34,
+        Kind::OneOf { .. } => 18,
         Kind::Triple { cols } => u64::from(1 + 2 * cols).div_ceil(8),
     };
     needs.iter().map(|&(kind, n)| one(kind) * n).sum()

@@ -89,11 +89,8 @@ impl PlanCommand {
             return Ok(());
         }
         let kind = if fuse { "fused cells" } else { "op by op" };
-        say(format_args!(
-            "{}, {items} items in {lanes} lanes of {batch}, OT {}, {kind}",
-            description.name,
-            backend.name()
-        ));
+        let lanes_of = if lanes > 1 { format!(", in {lanes} lanes of {batch}") } else { String::new() };
+        say(format_args!("{}, batch {items}{lanes_of}, OT {}, {kind}", description.name, backend.name()));
         if all.len() > 1 || lanes > 1 {
             comparison(&all, link_name(policy.link));
         }
