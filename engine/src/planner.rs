@@ -10,7 +10,7 @@ use crate::program::{Build, Goal, Profile, Rates};
 use crate::session::{mode, offline_cost};
 use crate::speeds::Speeds;
 use serde::Serialize;
-use sirnn_backends::ot::{self, BackendSpec, streams::Mode};
+use sirnn_backends::ot::{self, BackendSpec, cost::Cost, streams::Mode};
 use sirnn_backends::transport::Link;
 
 /// Most lanes of a request.
@@ -79,10 +79,9 @@ struct Phases {
     busy: f64,
 }
 
-fn phases(plan: &Plan, backend: &dyn BackendSpec, link: Link, speeds: &Speeds) -> Phases {
+fn phases(plan: &Plan, backend: &dyn BackendSpec, before: &Cost, link: Link, speeds: &Speeds) -> Phases {
     let speed = speeds.of(backend);
     let (latency, wire) = (link.latency.as_secs_f64(), |bytes: u64| bytes as f64 * 8.0 / link.bits_per_second);
-    let before = offline_cost(plan, backend);
     let making = speed.making(&plan.needs);
     let transfer = wire(before.bytes_from[0].max(before.bytes_from[1]));
     // Chunks are sent while others are made.
@@ -111,7 +110,7 @@ impl Candidate {
         let profile = Profile { goal: policy.goal, rates: Rates::of(backend) };
         let plan = Plan::new(model::build_with(description, batch, profile, extra)?, profile);
         let before = offline_cost(&plan, backend);
-        let one = phases(&plan, backend, policy.link, speeds);
+        let one = phases(&plan, backend, &before, policy.link, speeds);
         // A last, smaller session counts as a full one: an estimate from above.
         let sessions = items.div_ceil(batch);
         let sum = |[a, b]: [u64; 2]| (a + b) * sessions as u64;

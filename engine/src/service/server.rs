@@ -113,7 +113,12 @@ struct Shared {
     sessions: Arc<AtomicUsize>,
     /// Connections that sessions wait for.
     waiting: Mutex<HashMap<[u8; 16], SyncSender<TcpStream>>>,
+    /// What was chosen for requests of some size: planning all there is takes longer than a small request.
+    chosen: Mutex<HashMap<(usize, usize, Phases), Choice>>,
 }
+
+/// Most requests whose choice is kept.
+const CHOSEN: usize = 256;
 
 /// One of a limited number of things that run at the same time.
 struct Slot(Arc<AtomicUsize>);
@@ -143,6 +148,7 @@ impl Server {
             options,
             sessions: Arc::default(),
             waiting: Mutex::default(),
+            chosen: Mutex::default(),
         };
         Ok(Self { listener: TcpListener::bind(address)?, shared: Arc::new(shared) })
     }
@@ -314,6 +320,10 @@ impl Shared {
     }
 
     fn choose(&self, items: usize, batch: usize, phases: Phases) -> Result<Choice, ServiceError> {
+        let key = (items, batch, phases);
+        if let Some(choice) = self.chosen.lock().unwrap_or_else(|e| e.into_inner()).get(&key) {
+            return Ok(choice.clone());
+        }
         let Options { limits, hidden, objective, speeds, .. } = &self.options;
         let sessions = |c: &planner::Candidate| items.div_ceil(c.batch) as u64;
         let allowed = |c: &planner::Candidate| {
@@ -322,13 +332,19 @@ impl Shared {
         };
         let policy = self.options.policy();
         let best = planner::choose(&self.description, (items, batch), *hidden, &policy, speeds, allowed)?;
-        Ok(Choice {
+        let choice = Choice {
             backend: best.backend.name().into(),
             objective: *objective,
             fuse: best.fuse,
             lanes: best.lanes as u64,
             batch: best.batch as u64,
-        })
+        };
+        let mut chosen = self.chosen.lock().unwrap_or_else(|e| e.into_inner());
+        if chosen.len() >= CHOSEN {
+            chosen.clear();
+        }
+        chosen.insert(key, choice.clone());
+        Ok(choice)
     }
 }
 

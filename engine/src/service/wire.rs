@@ -134,7 +134,7 @@ pub struct Choice {
 }
 
 /// Which phases the sessions of a request have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phases {
     /// All.
