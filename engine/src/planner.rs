@@ -186,14 +186,33 @@ pub fn choose(
 ) -> Build<Candidate> {
     let mut all = candidates(description, (items, batch), hidden, policy, speeds)?;
     let place = all.iter().position(&allowed).unwrap_or(0);
-    let mut best = all.swap_remove(place);
+    let more = in_more_lanes(description, (items, batch), hidden, policy, speeds, &all[place], allowed)?;
+    Ok(more.unwrap_or_else(|| all.swap_remove(place)))
+}
+
+/// The same as `one`, a candidate in one lane, in as many as are worth it; `None` if no more are, or if their number is given.
+///
+/// # Errors
+/// If no program can be built.
+pub fn in_more_lanes(
+    description: &Description,
+    (items, batch): (usize, usize),
+    hidden: bool,
+    policy: &Policy,
+    speeds: &Speeds,
+    one: &Candidate,
+    allowed: impl Fn(&Candidate) -> bool,
+) -> Build<Option<Candidate>> {
+    let mut best = None;
     if policy.lanes.is_none() && matches!(policy.goal, Goal::Time { .. }) {
+        let mut seconds = one.estimate.seconds;
         for lanes in 2..=MAX_LANES.min(batch) {
             let shape = (items, batch.div_ceil(lanes), lanes);
-            let how = (best.backend, Extra { hidden, fuse: best.fuse });
+            let how = (one.backend, Extra { hidden, fuse: one.fuse });
             let more = Candidate::new(description, shape, how, policy, speeds)?;
-            if more.estimate.seconds < WORTH * best.estimate.seconds && allowed(&more) {
-                best = more;
+            if more.estimate.seconds < WORTH * seconds && allowed(&more) {
+                seconds = more.estimate.seconds;
+                best = Some(more);
             }
         }
     }

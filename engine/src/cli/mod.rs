@@ -17,6 +17,7 @@ mod table;
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sirnn::planner::{MAX_LANES, Policy};
+use sirnn::service::server::{self, Limits, Stores};
 use sirnn::service::wire::Objective;
 use sirnn::service::{Bounds, Connection};
 use sirnn::speeds::Speeds;
@@ -186,6 +187,29 @@ impl Planning {
     fn policy(&self) -> Result<Policy, Failure> {
         let (goal, link) = (self.objective().into(), self.link());
         Ok(Policy { goal, link, backend: self.backend()?, fuse: self.fuse(), lanes: self.lanes.0 })
+    }
+
+    /// How a server with these options serves.
+    fn server(
+        &self,
+        patience: &Patience,
+        net: Net,
+        limits: Limits,
+        stores: Stores,
+    ) -> Result<server::Options, Failure> {
+        let planning = self.over(net);
+        Ok(server::Options {
+            backend: planning.backend()?,
+            fuse: planning.fuse(),
+            lanes: planning.lanes.0,
+            objective: planning.objective(),
+            link: planning.link(),
+            speeds: speeds()?,
+            limits,
+            connection: patience.connection(net),
+            hidden: false,
+            stores,
+        })
     }
 
     /// The same options for another process.

@@ -1,13 +1,13 @@
 //! `sirnn offline`: the offline phase of a request, ahead of it.
 
 use super::output::cost;
-use super::{Failure, Net, Patience, Planning, resolve, serve, speeds};
+use super::{Failure, Net, Patience, Planning, resolve, serve};
 use clap::Args;
 use serde_json::{Value, json};
 use sirnn::model::{Description, Model};
 use sirnn::service::client::{self, Client};
 use sirnn::service::local::{Process, complete, cpu_seconds, peak_memory, say};
-use sirnn::service::server::{Limits, Options, Stores};
+use sirnn::service::server::{Limits, Stores};
 use sirnn::service::wire::{Choice, shown};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -87,19 +87,9 @@ impl Offline {
         let model = Model::load(self.model.as_deref().expect("required"))?;
         let most = |n: Option<u32>, default: usize| n.map_or(default, |n| n as usize);
         let items = most(self.items, usize::MAX);
-        let planning = self.planning.over(self.net);
-        let options = Options {
-            backend: planning.backend()?,
-            fuse: planning.fuse(),
-            lanes: planning.lanes.0,
-            objective: planning.objective(),
-            link: planning.link(),
-            speeds: speeds()?,
-            limits: Limits { items, batch: most(self.batch, items), sessions: 1, bounds: self.patience.bounds() },
-            connection: self.patience.connection(self.net),
-            hidden: false,
-            stores: Stores::Make(self.store.clone()),
-        };
+        let limits = Limits { items, batch: most(self.batch, items), sessions: 1, bounds: self.patience.bounds() };
+        let stores = Stores::Make(self.store.clone());
+        let options = self.planning.server(&self.patience, self.net, limits, stores)?;
         let server = serve::bind(address, &addresses, &model, options)?;
         let greeting = format!("making a store for {}", model.description.name);
         serve::host(server, &greeting, true, self.json, |line| {

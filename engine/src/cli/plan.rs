@@ -56,15 +56,15 @@ impl PlanCommand {
         let description = describe(&self.model)?;
         let (policy, speeds, items) = (self.planning.policy()?, speeds()?, self.batch as usize);
         let all = planner::candidates(&description, (items, items), false, &policy, &speeds)?;
-        let Candidate { backend, fuse, lanes, batch, plan, estimate } =
-            planner::choose(&description, (items, items), false, &policy, &speeds, |_| true)?;
+        let more = planner::in_more_lanes(&description, (items, items), false, &policy, &speeds, &all[0], |_| true)?;
+        let &Candidate { backend, fuse, lanes, batch, ref plan, estimate } = more.as_ref().unwrap_or(&all[0]);
         if let Some(file) = &self.dot {
             write_file(file, plan.dot().as_bytes())?;
         }
-        let offline = offline_cost(&plan, backend);
+        let offline = offline_cost(plan, backend);
         let [online, offline_bytes] = [plan.online_bytes(), offline.bytes_from].map(|b| b[0] + b[1]);
-        let memory = memory(&plan);
-        let stores = Party::BOTH.map(|party| SectionHeader::new(&plan, party).bytes);
+        let memory = memory(plan);
+        let stores = Party::BOTH.map(|party| SectionHeader::new(plan, party).bytes);
         let scopes = plan.scope_costs();
         let revealed = revealed(&description);
         let correlations: BTreeMap<String, u64> =

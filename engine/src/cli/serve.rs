@@ -2,7 +2,7 @@
 
 use super::output::cost;
 use super::profile::{self, Profile};
-use super::{Failure, Net, Patience, Planning, resolve, speeds};
+use super::{Failure, Net, Patience, Planning, resolve};
 use clap::Args;
 use serde_json::{Value, json};
 use sirnn::model::Model;
@@ -64,26 +64,15 @@ impl Serve {
         let addresses = resolve(&self.listen, self.insecure_plaintext)?;
         let model = Model::load(&self.model)?;
         let profile = self.profile.as_deref().map(|f| Profile::start(f, Party::P0)).transpose()?;
-        let mut connection = self.patience.connection(self.net);
-        connection.trace = profile.as_ref().map(|_| profile::EVENTS);
-        let planning = self.planning.over(self.net);
-        let options = Options {
-            backend: planning.backend()?,
-            fuse: planning.fuse(),
-            lanes: planning.lanes.0,
-            objective: planning.objective(),
-            link: planning.link(),
-            speeds: speeds()?,
-            limits: Limits {
-                items: self.max_items,
-                batch: self.max_batch,
-                sessions: self.max_sessions,
-                bounds: self.patience.bounds(),
-            },
-            connection,
-            hidden: false,
-            stores: self.store.map_or(Stores::None, Stores::Use),
+        let limits = Limits {
+            items: self.max_items,
+            batch: self.max_batch,
+            sessions: self.max_sessions,
+            bounds: self.patience.bounds(),
         };
+        let stores = self.store.map_or(Stores::None, Stores::Use);
+        let mut options = self.planning.server(&self.patience, self.net, limits, stores)?;
+        options.connection.trace = profile.as_ref().map(|_| profile::EVENTS);
         let server = bind(&self.listen, &addresses, &model, options)?;
         let greeting = format!("serving {}", model.description.name);
         host(server, &greeting, self.once, self.json, |line| {
