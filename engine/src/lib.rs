@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod fixed;
+pub mod graph;
 pub mod model;
 pub mod plan;
 pub mod program;

@@ -22,10 +22,11 @@ use crate::program::{Build, Cx, Function, Int, Reg, Ty, bits_for, refuse};
 use sirnn_backends::inst::Party;
 
 /// Which way a rescale rounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Rounding {
     /// Toward minus infinity: an arithmetic shift.
+    #[default]
     Floor,
     /// Toward zero: C's division.
     TowardZero,
