@@ -49,10 +49,7 @@ fn graph(rounding: Rounding) -> Graph {
     let cell = FastGrnn {
         hidden: HIDDEN,
         pre: Preactivation {
-            input: vec![
-                product("W1", rescale(5, 1, 0), Number::new(8, 0)),
-                product("W2", rescale(4, 0, 4), number(8)),
-            ],
+            input: vec![product("W1", rescale(5, 1, 0), Number::new(8, 0)), product("W2", rescale(4, 0, 4), number(8))],
             state: vec![
                 product("U1", rescale(7, 8, 0), Number::new(8, 0)),
                 product("U2", rescale(6, 0, 0), Number::new(8, 3)),

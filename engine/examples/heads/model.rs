@@ -305,8 +305,7 @@ impl Detector {
         let shape = |shape: &[usize]| Reshape { shape: shape.iter().map(|&n| n as i64).collect() };
         let x = b.arrange("sequences1", shape(&[SIDE, sequences, UNITS]), &[&both]);
         let last = self.rnn(1, &x, sequences, 14);
-        let rescale = self.up_down("ShR1", "ShL1");
-        let rescale = Rescale { left: rescale.shift.most(), ..Rescale { shift: Default::default(), ..rescale } };
+        let rescale = self.up_down("ShL1", "ShR1");
         let summaries = self.builder.compute("summaries", Rescaling { rescale }, &[&last], bits(16));
         let summaries = self.builder.arrange("summary_steps", shape(&[patches, 2, SIDE, UNITS]), &[&summaries]);
         let wx = self.input_product(2, UNITS, &summaries);
