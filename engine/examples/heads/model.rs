@@ -48,9 +48,6 @@ use std::path::Path;
 /// Height and width of the image.
 pub(crate) const IMAGE: [usize; 2] = [240, 320];
 
-/// Numbers that come out.
-pub(crate) const OUTPUTS: usize = 18_000;
-
 /// Patches of RNNPool, down and across.
 const PATCHES: [usize; 2] = [29, 39];
 /// Side of a patch: steps of a sequence, and sequences of each kind.
