@@ -175,6 +175,7 @@ fn revealed(d: &Description) -> Vec<String> {
         match d.rounding {
             sirnn::protocols::shift::Rounding::Floor => "down",
             sirnn::protocols::shift::Rounding::TowardZero => "toward zero",
+            sirnn::protocols::shift::Rounding::Nearest => "to nearest",
         }
     ));
     lines.push(format!("input: {} bits, scale {}", d.input.bits, d.input.scale));
