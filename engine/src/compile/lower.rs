@@ -1,11 +1,11 @@
 //! Pass 7, lower: every operation calls the protocol that exists for it.
 
-use super::ir::{Def, Home, Ir, Item, Rows, Shift, Unary, Val};
+use super::ir::{Def, Ir, Item, Rows, Shift, Unary, Val};
 use super::rings::Rings;
 use super::server::{Brought, Recipe};
 use super::tables::Site;
 use crate::graph::Graph;
-use crate::program::{Build, Cx, Int, Own, Profile, Program, refuse, signed};
+use crate::program::{Build, Cx, Int, Own, Profile, Program, signed};
 use crate::protocols::basic::{self, Share};
 use crate::protocols::bits::signed_bits;
 use crate::protocols::division::{DivideGeneral, Reciprocal};
@@ -19,7 +19,7 @@ use crate::protocols::product::Product;
 use crate::protocols::roots::Root;
 use crate::protocols::select::{ArgMax, Max};
 use crate::protocols::sigmoid::{Sigmoid, Tanh};
-use crate::protocols::{activation, truncation};
+use crate::protocols::activation;
 use sirnn_backends::inst::Party;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -273,54 +273,34 @@ impl Lowering<'_> {
     fn unary(&self, cx: &mut Cx, v: Val, function: &Unary, zeros: u32) -> Build<Int> {
         let value = self.ir.value(v);
         let (ring, x) = (self.ring(v), self.reg(value.ins[0]));
-        let source = self.ir.value(value.ins[0]);
         Ok(match function {
             Unary::Sigmoid(f) => {
                 let width = ring.max(f.exp.s_out + 2);
-                cx.call_int(Sigmoid { reference: f.clone(), zeros, width }, &[x.0])?
+                cx.call_int(Sigmoid { reference: f.clone(), trailing_zeros: zeros, width }, &[x.0])?
             }
             Unary::Tanh(f) => {
                 let width = ring.max(f.exp.s_out + 2);
-                cx.call_int(Tanh { reference: f.clone(), zeros, width }, &[x.0])?
+                cx.call_int(Tanh { reference: f.clone(), trailing_zeros: zeros, width }, &[x.0])?
             }
             Unary::Exp(f) => {
-                let x = self.not_negative(cx, x, f.width - zeros)?;
-                cx.call_int(Exp { reference: f.clone(), zeros, width: ring.max(f.s_out + 2) }, &[x.0])?
+                cx.call_int(Exp { reference: f.clone(), trailing_zeros: zeros, width: ring.max(f.s_out + 2) }, &[x.0])?
             }
             Unary::Reciprocal(f) => cx.call_int(Reciprocal { reference: f.clone(), width: ring.max(f.s_out + 2) }, &[x.0])?,
             Unary::Root(f) => cx.call_int(Root { reference: f.clone(), width: ring.max(f.s_out + 2) }, &[x.0])?,
             Unary::Relu { high, shift } => {
                 let width = ring.max(signed_bits(value.lo, value.hi));
-                cx.call_int(activation::Relu { high: *high, shift: *shift, width }, &[x.0])?
+                cx.call_int(activation::Relu { six: *high, shift: *shift, width }, &[x.0])?
             }
             Unary::Table { entries, operand } => {
                 let low = cx.extend(x, operand.bits)?;
-                let half = operand.range().0;
-                // Entries are in the order of the numbers; the index counts from the smallest.
-                let index = cx.offset(low, -half);
-                let index = cx.retype(index, 0, (1 << operand.bits) - 1);
+                let index = cx.retype(low, 0, (1 << operand.bits) - 1);
                 let column = Column { width: ring, entries: entries.clone() };
                 cx.call_int(Lookup { columns: vec![column] }, &[index.0])?
             }
             Unary::DivideBy { divisor, rounding } => {
-                debug_assert!(source.hi - source.lo < i128::MAX / 2);
                 cx.call_int(DivideBy { divisor: *divisor, rounding: *rounding, width: ring }, &[x.0])?
             }
         })
-    }
-
-    /// An operand of a function that is defined from 0 on: negative numbers count as 0.
-    fn not_negative(&self, cx: &mut Cx, x: Int, width: u32) -> Build<Int> {
-        let x = if cx.ty(x).lo < 0 {
-            let width = signed_bits(0, cx.ty(x).hi);
-            cx.call_int(activation::Relu { high: None, shift: 0, width }, &[x.0])?
-        } else {
-            x
-        };
-        if cx.ty(x).hi >= 1 << width {
-            return refuse("exp", format!("an operand up to {} in {width} bits", cx.ty(x).hi));
-        }
-        Ok(x)
     }
 
     fn rows(&self, cx: &mut Cx, v: Val, rows: &Rows) -> Build<Int> {
@@ -373,12 +353,3 @@ impl Lowering<'_> {
         Ok(columns[column])
     }
 }
-
-/// Whether a value is computed in a loop.
-pub(super) fn inside(home: Home) -> bool {
-    matches!(home, Home::Loop(_))
-}
-
-/// Keeps the module of shifts in sight of readers: the extension of every value is one of them.
-#[allow(unused_imports)]
-use truncation as _;

@@ -22,11 +22,12 @@ mod rings;
 mod scalar;
 mod server;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use crate::graph::{Graph, Weights};
 use crate::program::{Build, Profile, Program, refuse};
 use crate::protocols::lookup::MAX_INDEX;
-use crate::protocols::truncation::Rounding;
 use crate::run::Inputs;
 use ir::{Def, Home, Ir, Item, State};
 use std::sync::Arc;
@@ -115,14 +116,5 @@ fn close_lasts(ir: &mut Ir) {
             let param = ir.detached(Home::Loop(l), &value.name, Def::Param { lo, hi }, vec![], value.len);
             ir.loops[l].states.push(State { init, param, next: inner });
         }
-    }
-}
-
-/// `x / divisor`, rounded.
-fn divided(x: i128, divisor: i128, rounding: Rounding) -> i128 {
-    match rounding {
-        Rounding::TowardZero => x / divisor,
-        Rounding::Floor => x.div_euclid(divisor),
-        Rounding::Nearest => (2 * x + divisor).div_euclid(2 * divisor),
     }
 }

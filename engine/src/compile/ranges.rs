@@ -124,7 +124,7 @@ fn unary(function: &Unary, (lo, hi): (i128, i128)) -> (i128, i128) {
         }
         Unary::Table { entries, .. } => hull(entries.iter().copied()),
         Unary::DivideBy { divisor, rounding } => {
-            let divide = |x: i128| super::divided(x, *divisor, *rounding);
+            let divide = |x: i128| rounding.divide(x, *divisor);
             (divide(lo), divide(hi))
         }
     }

@@ -5,7 +5,7 @@
 //! whole number where the sign matters. A few bits more where a value is dealt cost little; an extension later costs rounds.
 
 use super::ir::{Def, Ir, Item, Rows, Shift, Unary, Val};
-use crate::program::{bits_for, signed};
+use crate::program::bits_for;
 use crate::protocols::bits::signed_bits;
 
 /// Width of the ring of every value, by its number.
@@ -15,7 +15,7 @@ pub(super) type Rings = Vec<u32>;
 const MAX_RING: u32 = 64;
 
 /// Bits of a ring that determines numbers of `[lo, hi]`, with one to spare: products and extensions are then one round.
-fn slack(lo: i128, hi: i128) -> u32 {
+pub(super) fn slack(lo: i128, hi: i128) -> u32 {
     bits_for(hi - lo).max(1) + 1
 }
 
@@ -120,9 +120,4 @@ fn shifted(shift: &Shift, lo: i128, hi: i128, ring: u32) -> u32 {
         None => ring,
     };
     wrapped.saturating_sub(shift.left)
-}
-
-/// The range of a ring of `bits` bits around zero.
-pub(super) fn whole(bits: u32) -> (i128, i128) {
-    signed(bits)
 }

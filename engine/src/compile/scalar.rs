@@ -33,10 +33,9 @@ impl Unary {
             Unary::Root(f) => f.eval(x),
             Unary::Relu { high, shift } => x.clamp(0, high.unwrap_or(x.max(0))) >> shift,
             Unary::Table { entries, operand } => {
-                let at = operand.wrap(x) - operand.range().0;
-                entries[at as usize]
+                entries[(x & ((1 << operand.bits) - 1)) as usize]
             }
-            Unary::DivideBy { divisor, rounding } => super::divided(x, *divisor, *rounding),
+            Unary::DivideBy { divisor, rounding } => rounding.divide(x, *divisor),
         }
     }
 }

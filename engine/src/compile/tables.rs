@@ -53,9 +53,10 @@ impl Site {
         !self.steps.iter().any(|(def, _)| recipe(def).is_some())
     }
 
-    /// Ring of a column.
+    /// Ring of a column: every bit of it travels `2^bits` times, so that it is extended afterwards where its readers want more.
     pub(super) fn width(&self, column: usize, rings: &Rings) -> u32 {
-        rings[self.values[column].index()]
+        let (lo, hi) = self.ranges[column];
+        rings[self.values[column].index()].min(rings::slack(lo, hi))
     }
 
     /// Range in which a column is held: where its ring is narrower than its range only the low bits are asked for.
@@ -207,7 +208,8 @@ fn candidate(
     }
     let outside = |v: &Val| readers[v.index()].iter().any(|r| r.is_none_or(|r| !inside.contains(&r)));
     let columns: Vec<Val> = found.iter().copied().filter(|v| costly.contains(v) && outside(v)).collect();
-    let widths: u32 = columns.iter().map(|c| rings[c.index()]).sum();
+    let width = |c: &Val| rings[c.index()].min(rings::slack(ir.value(*c).lo, ir.value(*c).hi));
+    let widths: u32 = columns.iter().map(width).sum();
     let interactive = found.iter().filter(|v| scalar::is_interactive(&ir.value(**v).def)).count();
     if columns.is_empty() || bits == 0 || widths > MAX_ENTRY {
         return None;
