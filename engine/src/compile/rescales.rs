@@ -138,6 +138,9 @@ fn composed(ir: &Ir, v: Val, second: Shift, single: &dyn Fn(Val) -> bool) -> Opt
     Some(chain)
 }
 
+/// Rounds of a carry tree, roughly.
+const TREE: u32 = 7;
+
 /// Rounds of the longest chain of operations before a value, roughly.
 fn depth(ir: &Ir, v: Val, known: &mut Vec<Option<u32>>) -> u32 {
     if let Some(d) = known[v.index()] {
@@ -147,7 +150,7 @@ fn depth(ir: &Ir, v: Val, known: &mut Vec<Option<u32>>) -> u32 {
     let before = value.ins.iter().map(|&x| depth(ir, x, known)).max().unwrap_or(0);
     let own = match &value.def {
         Def::Linear { .. } | Def::Mul => 1,
-        Def::Shift(s) if s.drops() => 7,
+        Def::Shift(s) if s.drops() => TREE,
         Def::Unary { .. } | Def::Rows(_) => 24,
         Def::Column { .. } => 2,
         _ => 0,
@@ -173,8 +176,8 @@ fn late(ir: &Ir, v: Val, single: &dyn Fn(Val) -> bool) -> Option<Chain> {
     let (last, floor) = (0..terms.len()).filter_map(|i| down(i).map(|floor| (i, floor))).max_by_key(|&(i, _)| depth(value.ins[i]))?;
     let product = ir.value(value.ins[last]).ins[0];
     let others = (0..terms.len()).filter(|&i| i != last).map(|i| depth(value.ins[i])).max()?;
-    // The others have to be there when the product is, and worth it: constants are free anyway.
-    if others == 0 || others > depth(product) {
+    // The others have to be there when the product is, and come from a tree of their own: else nothing is saved.
+    if others < TREE || others > depth(product) {
         return None;
     }
     let moved: Vec<(bool, u32)> =
