@@ -78,9 +78,27 @@ impl Rescale {
         self.rounding.apply(x >> self.floor, self.shift.of(i)) << self.left
     }
 
+    /// Range of values before they are wrapped, of operands between `lo` and `hi`; none beyond `i128`.
+    pub fn range(&self, lo: i128, hi: i128) -> Option<(i128, i128)> {
+        let shifts: &[u32] = match &self.shift {
+            Shifts::All(shift) => std::slice::from_ref(shift),
+            Shifts::Channels(shifts) => shifts,
+        };
+        let up = |x: i128| x.checked_mul(1 << self.left);
+        let of = |x: i128| shifts.iter().map(move |&s| up(self.rounding.apply(x >> self.floor, s)));
+        let lo = of(lo).collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        let hi = of(hi).collect::<Option<Vec<_>>>()?.into_iter().max()?;
+        Some((lo, hi))
+    }
+
     /// Of element `i`, wrapped to `number`.
     pub fn of(&self, i: usize, x: i128, number: Number) -> i128 {
         number.wrap(self.value(i, x))
+    }
+
+    /// Of a row of channels, wrapped to `number`, appended to `to`.
+    pub(super) fn row<S: Copy + Into<i128>>(&self, row: &[S], number: Number, to: &mut Vec<i64>) {
+        to.extend(row.iter().enumerate().map(|(i, &x)| self.of(i, x.into(), number) as i64));
     }
 
     /// Checks shifts against the number of channels of the last axis.

@@ -386,7 +386,7 @@ fn shift(cx: &mut Cx, p: &Params, rounding: Rounding, width: u32) -> Build<()> {
     let x = operand(cx, "x", p, p.n);
     let by = match rounding {
         Rounding::Floor => Shift::down(p.shift, width),
-        Rounding::TowardZero => Shift { floor: 0, shift: p.shift, rounding, width },
+        Rounding::TowardZero | Rounding::Nearest => Shift { floor: 0, shift: p.shift, rounding, width },
     };
     cx.call(by, &[x.0]).map(drop)
 }

@@ -10,6 +10,7 @@
 //! * The last term vanishes if the result's ring has at most `w - S` bits: truncate-and-reduce. `S = 0` is extension.
 //! * `c` and `W` are taps of one carry tree ([`super::carries`]). With one slack bit (`x < 2^(w-1)`) `W` is free of comparison: it is
 //!   the OR of the shares' top bits, `W = 1 - (1-t0)(1-t1)`, one private product: extension takes one round.
+//! * To nearest is half a unit more, rounded down: an addition of a public number.
 //! * Toward zero, a negative `x` whose discarded bits are not all zero gets 1 more. Sign, carry and zero test come from the same tree; the
 //!   sign is the carry into the top bit xor both top bits. Division after a floor (`floor > 0`) tests bits `floor..S`.
 //!
@@ -30,6 +31,8 @@ pub enum Rounding {
     Floor,
     /// Toward zero: C's division.
     TowardZero,
+    /// To the nearest integer, the upper one of two: half a unit is added before rounding down.
+    Nearest,
 }
 
 impl Rounding {
@@ -37,7 +40,17 @@ impl Rounding {
     pub fn apply(self, x: i128, shift: u32) -> i128 {
         match self {
             Rounding::TowardZero if x < 0 => -(-x >> shift),
+            Rounding::Nearest if shift > 0 => (x + (1 << (shift - 1))) >> shift,
             _ => x >> shift,
+        }
+    }
+
+    /// `x / divisor`, rounded, for a positive divisor.
+    pub fn quotient(self, x: i128, divisor: i128) -> i128 {
+        match self {
+            Rounding::Floor => x.div_euclid(divisor),
+            Rounding::TowardZero => x / divisor,
+            Rounding::Nearest => (x + divisor / 2).div_euclid(divisor),
         }
     }
 }
@@ -69,12 +82,17 @@ impl Shift {
     /// The narrowest ring of an operand in `[lo, hi]` that determines the result: the low bits for a floor, the whole number
     /// where the sign matters.
     pub fn ring_for(&self, lo: i128, hi: i128) -> u32 {
-        let whole = signed_bits(lo, hi);
-        let plain = self.rounding == Rounding::Floor || self.shift == 0 || lo >= 0;
+        let whole = signed_bits(lo, hi + self.half());
+        let plain = self.rounding != Rounding::TowardZero || self.shift == 0 || lo >= 0;
         // A few bits more in the product are cheaper than the wrap of a narrower one.
         const WRAP_WORTH: u32 = 4;
         let low = self.width + self.total();
         if plain && low <= whole + WRAP_WORTH { low } else { whole }
+    }
+
+    /// What is added before rounding down.
+    fn half(&self) -> i128 {
+        if self.rounding == Rounding::Nearest && self.shift > 0 { 1 << (self.total() - 1) } else { 0 }
     }
 
     fn total(&self) -> u32 {
@@ -102,6 +120,9 @@ impl Function for Shift {
         let x = Int(ins[0]);
         let ty = cx.ty(x).clone();
         require_ring(self.name(), self.width)?;
+        if self.rounding == Rounding::Nearest {
+            return Ok(vec![self.nearest(cx, x)?.0]);
+        }
         let y = if self.rounding == Rounding::Floor || self.shift == 0 || ty.lo >= 0 {
             self.down_to(cx, x)?
         } else if let Some(up) = self.negative_up(&ty) {
@@ -122,6 +143,19 @@ impl Shift {
         let top = ty.hi + up + (-((ty.lo + up) >> total) << total);
         let fits = self.width + total <= ty.width() || bits_for(top).max(total) <= ty.width();
         (ty.hi <= 0 && fits).then_some(up)
+    }
+
+    /// Half a unit more, rounded down. The sum may need a bit more than the operand.
+    fn nearest(&self, cx: &mut Cx, x: Int) -> Build<Int> {
+        let total = self.total();
+        let down = Shift::down(total, self.width);
+        let half = self.half();
+        let Ty { lo, hi, .. } = *cx.ty(x);
+        let width = cx.width(x);
+        let bits = bits_for(hi + half + (-((lo + half) >> total) << total));
+        let x = if self.width + total > width && bits > width { cx.extend(x, bits)? } else { x };
+        let x = cx.offset(x, half);
+        cx.call_int(down, &[x.0])
     }
 
     fn down_to(&self, cx: &mut Cx, x: Int) -> Build<Int> {

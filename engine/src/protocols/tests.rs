@@ -14,7 +14,7 @@ use sirnn_backends::inst::{LinearOp, Party};
 fn shifts_exhaustively_at_small_widths() {
     for w in 1..=7u32 {
         for (lo, hi) in [signed(w), (0, (1 << w) - 1), (0, (1 << (w - 1)) - 1), (-(1 << (w - 1)), 0)] {
-            for rounding in [Rounding::Floor, Rounding::TowardZero] {
+            for rounding in [Rounding::Floor, Rounding::TowardZero, Rounding::Nearest] {
                 for floor in 0..w {
                     for shift in 0..w - floor {
                         for width in [1, w.saturating_sub(floor + shift).max(1), w, w + 3] {
@@ -49,10 +49,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn shifts_at_any_width(w in 2u32..=64, a in 0u32..64, b in 0u32..64, zero in any::<bool>(), extra in 0u32..=8, seed in any::<u64>(), values in prop::collection::vec(any::<i64>(), 70)) {
+    fn shifts_at_any_width(w in 2u32..=64, a in 0u32..64, b in 0u32..64, mode in 0usize..3, extra in 0u32..=8, seed in any::<u64>(), values in prop::collection::vec(any::<i64>(), 70)) {
         let (floor, shift) = (a % w, b % (w - a % w));
         prop_assume!(floor + shift < w);
-        let rounding = if zero { Rounding::TowardZero } else { Rounding::Floor };
+        let rounding = [Rounding::Floor, Rounding::TowardZero, Rounding::Nearest][mode];
         let width = (w - floor - shift + extra).min(64);
         let x = values.iter().map(|v| i128::from(*v) >> (64 - w)).collect();
         one(Shift { floor, shift, rounding, width }, &[(w, signed(w))], vec![x], seed.into());

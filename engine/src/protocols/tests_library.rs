@@ -483,7 +483,7 @@ fn pools() {
     ] {
         let window = Window { image, size, stride, padding };
         one(MaxPool(window), &[(8, signed(8))], vec![x.clone()], 1);
-        for rounding in [Rounding::Floor, Rounding::TowardZero] {
+        for rounding in [Rounding::Floor, Rounding::TowardZero, Rounding::Nearest] {
             one(AveragePool { window, rounding, width: 8 }, &[(8, signed(8))], vec![x.clone()], 1);
         }
         assert!(program(&[(8, signed(8), 7)], |cx, ins| cx.call(MaxPool(window), ins)).is_err());
@@ -493,7 +493,7 @@ fn pools() {
         one(Sum { terms: classes, width: 12 }, &[(8, signed(8))], vec![x[..160].to_vec()], 1);
     }
     for divisor in [1, 2, 3, 5, 6, 7, 9, 49, 100, 127, 128, 255, 1000] {
-        for rounding in [Rounding::Floor, Rounding::TowardZero] {
+        for rounding in [Rounding::Floor, Rounding::TowardZero, Rounding::Nearest] {
             for (w, range) in [(8, signed(8)), (9, signed(8)), (8, (0, 255)), (8, (-128, 0)), (8, (-5, 100))] {
                 let p = program(&[(w, range, 0)], |cx, ins| cx.call(DivideBy { divisor, rounding, width: 9 }, ins));
                 if divisor.count_ones() == 1 && p.is_err() {
@@ -544,7 +544,7 @@ fn squares() {
 
 #[test]
 fn sums_of_scaled_numbers_and_normalisations() {
-    for rounding in [Rounding::Floor, Rounding::TowardZero] {
+    for rounding in [Rounding::Floor, Rounding::TowardZero, Rounding::Nearest] {
         for (first, second, last, minus) in [(0, 0, 0, false), (3, 1, 0, false), (2, 0, 3, true), (0, 5, 1, true)] {
             let f = AddScaled { first, second, last, minus, rounding, width: 20 };
             one(f, &[(16, signed(16)), (12, signed(12))], vec![spread(120, signed(16)), spread(40, signed(12))], 2);

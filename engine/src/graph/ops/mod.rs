@@ -4,8 +4,15 @@
 //! To add one: a file with a struct that implements [`Operation`], a line in [`operations!`] below, an arm in
 //! `compile::expand`.
 
-use super::{Number, Tensor, ValueType, Weights};
+use super::{Number, Rescale, Tensor, ValueType, Weights};
 use serde::{Deserialize, Serialize};
+
+mod index_map;
+mod products;
+mod windows;
+
+pub use index_map::{IndexMap, broadcast_map};
+pub use windows::Windows;
 
 /// What an operation is told about its place in a graph.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +86,12 @@ pub trait Operation {
     /// Tensors of the server. Called after [`Operation::infer`] accepted the place.
     fn parameters(&self, _place: Place<'_>) -> Vec<ParameterSpec> {
         Vec::new()
+    }
+
+    /// For an operation that only moves elements and puts zeros: where those of each result come from. The others have
+    /// none.
+    fn gather(&self, _place: Place<'_>) -> Option<Vec<IndexMap>> {
+        None
     }
 
     /// The definition, on one item. Called after [`Operation::infer`] accepted the place, with operands of those types.
@@ -252,6 +265,11 @@ impl Op {
         self.operation().parameters(place)
     }
 
+    /// See [`Operation::gather`].
+    pub fn gather(&self, place: Place<'_>) -> Option<Vec<IndexMap>> {
+        self.operation().gather(place)
+    }
+
     /// See [`Operation::clear`].
     pub fn clear(&self, place: Place<'_>, ins: &[&Tensor], weights: &Weights) -> Vec<Tensor> {
         self.operation().clear(place, ins, weights)
@@ -275,3 +293,96 @@ pub(super) fn undeclared(place: Place<'_>) -> Result<(), String> {
         Some(_) => Err("the result has its operand's format: 'out' is not expected".into()),
     }
 }
+
+/// Bits of exact sums and products, sign included: with a rescale's half a unit, they fit `i128`.
+const EXACT_BITS: u32 = 126;
+
+/// Sizes of what an operation computes, refused where exact integers would be too large for the definition.
+fn exact(bound: Option<i128>) -> Result<i128, String> {
+    bound
+        .filter(|b| b.unsigned_abs() < 1 << (EXACT_BITS - 1))
+        .ok_or_else(|| format!("exact sums and products of more than {EXACT_BITS} bits"))
+}
+
+/// Largest absolute value.
+fn reach((lo, hi): (i128, i128)) -> i128 {
+    lo.abs().max(hi.abs())
+}
+
+/// Bound on a sum of products.
+pub(super) fn exact_products(a: (i128, i128), b: (i128, i128), terms: usize) -> Result<i128, String> {
+    exact(reach(a).checked_mul(reach(b)).and_then(|p| p.checked_mul(terms as i128)))
+}
+
+/// Range of rescaled values that are not wrapped yet.
+pub(super) fn exact_rescale(rescale: &Rescale, (lo, hi): (i128, i128)) -> Result<(i128, i128), String> {
+    let (lo, hi) = rescale.range(lo, hi).ok_or_else(|| exact(None).expect_err("no bound"))?;
+    Ok((exact(Some(lo))?, exact(Some(hi))?))
+}
+
+/// The size of the last axis; 1 for a scalar.
+pub(super) fn channels(shape: &[usize]) -> usize {
+    shape.last().copied().unwrap_or(1)
+}
+
+/// An operation that looks at one element at a time: the operand's type with the declared format.
+pub(super) fn element_wise(place: Place<'_>) -> Result<Vec<ValueType>, String> {
+    operands(place, 1)?;
+    let x = &place.ins[0];
+    Ok(vec![ValueType { shape: x.shape.clone(), number: declared(place)?, timed: x.timed }])
+}
+
+/// Refuses an axis that is not there.
+pub(super) fn check_axis(axis: usize, shape: &[usize]) -> Result<(), String> {
+    if axis < shape.len() { Ok(()) } else { Err(format!("no axis {axis} in the shape {shape:?}")) }
+}
+
+/// The shape to which operands are broadcast (numpy's rule: aligned at the last axis, sizes equal or 1).
+pub(super) fn broadcast<'a>(shapes: impl IntoIterator<Item = &'a [usize]>) -> Result<Vec<usize>, String> {
+    let mut result: Vec<usize> = Vec::new();
+    for shape in shapes {
+        let missing = shape.len().saturating_sub(result.len());
+        result.splice(0..0, std::iter::repeat_n(1, missing));
+        let skip = result.len() - shape.len();
+        let all = result.clone();
+        for (size, &other) in result[skip..].iter_mut().zip(shape) {
+            match (*size, other) {
+                (a, b) if a == b || b == 1 => {}
+                (1, b) => *size = b,
+                _ => return Err(format!("the shapes {all:?} and {shape:?} cannot be broadcast to one")),
+            }
+        }
+    }
+    Ok(result)
+}
+
+/// Type of an element-wise operation on operands that are broadcast to one shape. It is timed if whatever has a first axis of
+/// its own is.
+pub(super) fn broadcast_type(place: Place<'_>) -> Result<ValueType, String> {
+    let shape = broadcast(place.ins.iter().map(|x| &x.shape[..]))?;
+    let whole = |x: &&ValueType| x.shape.len() == shape.len() && (x.shape.first() == shape.first() || x.timed);
+    let mut with_first_axis = place.ins.iter().filter(whole).peekable();
+    let timed = with_first_axis.peek().is_some() && with_first_axis.all(|x| x.timed && x.shape[0] == shape[0]);
+    Ok(ValueType { shape, number: declared(place)?, timed })
+}
+
+/// Refuses a vector of the server that is not broadcast to an operand's shape.
+pub(super) fn check_broadcast(vector: &[usize], operand: &[usize]) -> Result<(), String> {
+    if broadcast([operand, vector])? == operand {
+        return Ok(());
+    }
+    Err(format!("a vector of shape {vector:?} cannot be broadcast to the operand's {operand:?}"))
+}
+
+/// A result, element by element.
+pub(super) fn tensor(shape: &[usize], data: impl Iterator<Item = i128>) -> Vec<Tensor> {
+    vec![Tensor::new(shape.to_vec(), data.map(|x| x as i64).collect())]
+}
+
+/// The element-wise result of one operand.
+pub(super) fn mapped(x: &Tensor, f: impl Fn(usize, i128) -> i128) -> Vec<Tensor> {
+    tensor(&x.shape, x.data.iter().enumerate().map(|(i, &x)| f(i, x.into())))
+}
+
+#[cfg(test)]
+mod testing;
