@@ -1,7 +1,7 @@
 //! The rescale that a product or a sum may carry: `wrap(R(floor(x / 2^floor), shift) << left)`.
 
 use super::{GraphError, Number};
-use crate::protocols::shift::Rounding;
+use crate::protocols::truncation::Rounding;
 use serde::{Deserialize, Serialize};
 
 /// Most bits that a rescale drops or moves.

@@ -13,7 +13,7 @@ mod abbreviation;
 use super::{ModelError, require};
 use crate::graph::infer::check_name;
 use crate::graph::{Dim, Graph, GraphError, Input, Node, Number, Output, Reveal, Typed};
-use crate::protocols::shift::Rounding;
+use crate::protocols::truncation::Rounding;
 use abbreviation::Defaults;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;

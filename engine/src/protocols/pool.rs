@@ -11,7 +11,7 @@
 //! Rounds: maxpool as [`select`](super::select); division extension 1 (with slack), shift; toward zero the sign's tree and 1.
 
 use super::select::tournament;
-use super::shift::{Rounding, Shift};
+use super::truncation::{Rounding, Shift};
 use crate::program::{Build, Cx, Function, Int, Reg, Ty, bits_for, refuse};
 
 /// Windows over images, row by row. The vector holds whole images `[height, width, channels]`; results are images `[rows, columns,
@@ -205,7 +205,7 @@ impl Function for AveragePool {
 
 impl DivideBy {
     fn of(&self, x: i128) -> i128 {
-        self.rounding.quotient(x, self.divisor)
+        self.rounding.divide(x, self.divisor)
     }
 
     /// `M` and `k` for numbers up to `most`, and the bits of the product.
@@ -240,7 +240,6 @@ impl Function for DivideBy {
         if !ty.exact() {
             return refuse(name, "the operand's range is wider than its ring");
         }
-        // To nearest is half a divisor more, rounded down.
         let half = if self.rounding == Rounding::Nearest { c / 2 } else { 0 };
         let (lo, mut hi) = (ty.lo + half, ty.hi + half);
         // What makes it non-negative, a multiple of the divisor.

@@ -94,7 +94,7 @@ mod tests {
     use crate::graph::ops::testing::{compute, infer, refused, timed};
     use crate::graph::rescale::Shifts;
     use crate::graph::{Number, Rescale};
-    use crate::protocols::shift::Rounding;
+    use crate::protocols::truncation::Rounding;
 
     const BYTE: Number = Number { bits: 8, scale: 0, unsigned: false };
 

@@ -60,7 +60,7 @@ mod tests {
     use super::*;
     use crate::graph::Number;
     use crate::graph::ops::testing::{compute, refused};
-    use crate::protocols::shift::Rounding;
+    use crate::protocols::truncation::Rounding;
 
     #[test]
     fn values() {

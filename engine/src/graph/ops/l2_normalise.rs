@@ -6,7 +6,7 @@ use super::{Operation, Place, channels, element_wise};
 use crate::fixed::math;
 use crate::graph::{Number, Tensor, ValueType, Weights};
 use crate::program::bits_for;
-use crate::protocols::shift::Rounding;
+use crate::protocols::truncation::Rounding;
 use serde::{Deserialize, Serialize};
 
 /// The normalisation.

@@ -70,7 +70,7 @@ mod tests {
     use crate::graph::Number;
     use crate::graph::ops::testing::{compute_with, infer, refused, timed};
     use crate::graph::rescale::Shifts;
-    use crate::protocols::shift::Rounding;
+    use crate::protocols::truncation::Rounding;
 
     const BYTE: Number = Number { bits: 8, scale: 0, unsigned: false };
 

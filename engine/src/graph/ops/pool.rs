@@ -2,7 +2,7 @@
 
 use super::{Operation, Place, Windows, declared, exact_products, operands, undeclared};
 use crate::graph::{Tensor, ValueType, Weights};
-use crate::protocols::shift::Rounding;
+use crate::protocols::truncation::Rounding;
 use serde::{Deserialize, Serialize};
 
 /// Largest value of each window, channel by channel. Padding never wins.
@@ -105,7 +105,7 @@ impl Operation for AvgPool {
         let windows = self.windows(&ins[0].shape).expect("accepted");
         let (taps, number) = (windows.taps() as i128, place.out.expect("declared"));
         pooled(&windows, &ins[0].data, |values| {
-            number.wrap(self.rounding.quotient(values.map(i128::from).sum(), taps)) as i64
+            number.wrap(self.rounding.divide(values.map(i128::from).sum(), taps)) as i64
         })
     }
 }

@@ -32,7 +32,7 @@ mod tests {
     use crate::graph::Number;
     use crate::graph::ops::testing::{compute, refused};
     use crate::graph::rescale::Shifts;
-    use crate::protocols::shift::Rounding;
+    use crate::protocols::truncation::Rounding;
 
     #[test]
     fn values() {

@@ -56,7 +56,7 @@ mod tests {
     use super::*;
     use crate::graph::Number;
     use crate::graph::ops::testing::{compute_with, refused};
-    use crate::protocols::shift::Rounding;
+    use crate::protocols::truncation::Rounding;
 
     const BYTE: Number = Number { bits: 8, scale: 0, unsigned: false };
 

@@ -2,7 +2,7 @@
 
 use super::{Operation, Place, channels, declared, exact_products, operands, tensor};
 use crate::graph::{Rescale, Tensor, ValueType, Weights};
-use crate::protocols::shift::Rounding;
+use crate::protocols::truncation::Rounding;
 use serde::{Deserialize, Serialize};
 
 /// `y = wrap(R(sum over axes))`.
@@ -89,7 +89,7 @@ impl Operation for Mean {
     fn clear(&self, place: Place<'_>, ins: &[&Tensor], _: &Weights) -> Vec<Tensor> {
         let (ty, terms) = summed(place, &self.axes).expect("accepted");
         let sums = sums(ins[0], &self.axes, ty.len());
-        tensor(&ty.shape, sums.into_iter().map(|sum| ty.number.wrap(self.rounding.quotient(sum, terms as i128))))
+        tensor(&ty.shape, sums.into_iter().map(|sum| ty.number.wrap(self.rounding.divide(sum, terms as i128))))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a text may leave out or say shortly, on the tables of its nodes: [`expand`] before they are read, [`shorten`] before they are written.
 
 use crate::model::ModelError;
-use crate::protocols::shift::Rounding;
+use crate::protocols::truncation::Rounding;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use toml::{Table, Value};
