@@ -8,8 +8,8 @@ use super::Request;
 use super::ir::{Def, Home, Ir, Item, Loop, Output, Rows, Shift, State, Unary, Val};
 use super::server::Recipe;
 use crate::graph::infer::{Typed, TypedBody, TypedNode, ValueId};
-use crate::graph::ops::scan::{Scan, Steps};
 use crate::graph::ops::activation::{Exp, Reciprocal, Rsqrt, Sigmoid, Sqrt, Tanh};
+use crate::graph::ops::scan::{Scan, Steps};
 use crate::graph::ops::{self, Op, Place};
 use crate::graph::rescale::Shifts;
 use crate::graph::{Number, Rescale, Reveal, ValueType};
@@ -32,8 +32,15 @@ pub(super) fn expand(graph: &Typed<'_>, request: &Request, watch: &[String]) -> 
     if request.items == 0 || request.items.saturating_mul(widest) > MAX_REGISTER {
         return refuse("model", format!("a batch of {} items of {widest} values", request.items));
     }
-    let mut expand =
-        Expand { graph, items: request.items, lengths, ir: Ir::default(), vals: HashMap::new(), home: Home::Top, name: "".into() };
+    let mut expand = Expand {
+        graph,
+        items: request.items,
+        lengths,
+        ir: Ir::default(),
+        vals: HashMap::new(),
+        home: Home::Top,
+        name: "".into(),
+    };
     for (index, input) in graph.graph.inputs.iter().enumerate() {
         let id = ValueId(index as u32);
         expand.name = input.name.as_str().into();
@@ -267,7 +274,14 @@ impl<'r> Expand<'r, '_> {
     }
 
     /// A wrap to unsigned numbers is one to signed numbers, moved by half of the range.
-    fn unsigned(&mut self, x: Val, (floor, shift, left): (u32, u32, u32), rounding: Rounding, number: Number, fits: bool) -> Val {
+    fn unsigned(
+        &mut self,
+        x: Val,
+        (floor, shift, left): (u32, u32, u32),
+        rounding: Rounding,
+        number: Number,
+        fits: bool,
+    ) -> Val {
         let moved = self.shift(x, Shift { floor, shift, left, wrap: None, fits: false, then: 0, rounding });
         let (lo, hi) = (self.ir.value(moved).lo, self.ir.value(moved).hi);
         if lo >= 0 && hi <= number.range().1 {
@@ -376,7 +390,13 @@ impl<'r> Expand<'r, '_> {
                 let mean = self.divided(sum, n, m.rounding);
                 self.rescaled(mean, &Rescale::default(), number, fits)
             }
-            Op::Sigmoid(_) | Op::Tanh(_) | Op::Exp(_) | Op::Reciprocal(_) | Op::Rsqrt(_) | Op::Sqrt(_) | Op::Table(_) => {
+            Op::Sigmoid(_)
+            | Op::Tanh(_)
+            | Op::Exp(_)
+            | Op::Reciprocal(_)
+            | Op::Rsqrt(_)
+            | Op::Sqrt(_)
+            | Op::Table(_) => {
                 let (function, domain) = function(op, node.types[0].number, self.ty(out).number)?;
                 let x = self.clamped(first, domain);
                 let y = self.unary(x, function);
@@ -442,8 +462,15 @@ impl<'r> Expand<'r, '_> {
                 };
                 self.gather_items(x, map, false)
             }
-            Op::Split(_) | Op::Reshape(_) | Op::Transpose(_) | Op::Slice(_) | Op::Concat(_) | Op::Pad(_) | Op::Gather(_)
-            | Op::Reverse(_) | Op::Patches(_) => {
+            Op::Split(_)
+            | Op::Reshape(_)
+            | Op::Transpose(_)
+            | Op::Slice(_)
+            | Op::Concat(_)
+            | Op::Pad(_)
+            | Op::Gather(_)
+            | Op::Reverse(_)
+            | Op::Patches(_) => {
                 let xs: Vec<Val> = node.ins.iter().map(|v| self.vals[v]).collect();
                 let maps = op.gather(place).expect("an operation that moves elements");
                 for (&out, map) in node.outs.iter().zip(maps) {
@@ -466,7 +493,10 @@ impl<'r> Expand<'r, '_> {
             && node.types.iter().any(|ty| ty.timed)
             && node.outs.iter().any(|&o| !self.ty(o).timed);
         if mixes {
-            return refuse(node.node.op.name(), "it mixes time steps: items of different lengths cannot be in one batch");
+            return refuse(
+                node.node.op.name(),
+                "it mixes time steps: items of different lengths cannot be in one batch",
+            );
         }
         Ok(())
     }
@@ -604,7 +634,11 @@ impl<'r> Expand<'r, '_> {
         let channels = windows.channels;
         let term = |tap: usize| {
             let of = move |window: &Vec<Option<usize>>| window[tap];
-            places.iter().map(of).flat_map(|place| (0..channels).map(move |c| place.map(|p| (p + c) as u32))).collect::<Vec<_>>()
+            places
+                .iter()
+                .map(of)
+                .flat_map(|place| (0..channels).map(move |c| place.map(|p| (p + c) as u32)))
+                .collect::<Vec<_>>()
         };
         let terms = (0..windows.taps()).map(|tap| (self.gather_all(&[x], &term(tap)), false, 0)).collect();
         let sum = self.sum(terms, 0);

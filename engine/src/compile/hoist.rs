@@ -44,7 +44,8 @@ fn hoist(ir: &mut Ir, index: usize) {
             body.push(v);
             continue;
         }
-        let ins: Vec<Val> = value.ins.iter().map(|&x| stacked.get(&x).copied().unwrap_or_else(|| repeated(ir, x, trips))).collect();
+        let ins: Vec<Val> =
+            value.ins.iter().map(|&x| stacked.get(&x).copied().unwrap_or_else(|| repeated(ir, x, trips))).collect();
         let sizes: Vec<usize> = value.ins.iter().map(|&x| ir.value(x).len).collect();
         let all = whole(ir, &value.name, &value.def, ins, &sizes, value.len, trips);
         stacked.insert(v, all);
@@ -92,8 +93,11 @@ fn whole(ir: &mut Ir, name: &Arc<str>, def: &Def, ins: Vec<Val>, sizes: &[usize]
         }
         Def::Concat => {
             let joined = ir.push(Home::Top, name, Def::Concat, ins, total);
-            let starts: Vec<usize> = sizes.iter().scan(0, |at, n| Some(std::mem::replace(at, *at + n * trips))).collect();
-            let parts = |t: usize| starts.iter().zip(sizes).flat_map(move |(start, n)| (0..*n).map(move |i| (start + t * n + i) as u32));
+            let starts: Vec<usize> =
+                sizes.iter().scan(0, |at, n| Some(std::mem::replace(at, *at + n * trips))).collect();
+            let parts = |t: usize| {
+                starts.iter().zip(sizes).flat_map(move |(start, n)| (0..*n).map(move |i| (start + t * n + i) as u32))
+            };
             let map = (0..trips).flat_map(parts).collect();
             return ir.push(Home::Top, name, Def::Gather(Arc::new(map)), vec![joined], total);
         }

@@ -76,11 +76,20 @@ pub(crate) enum Unary {
     Reciprocal(math::Div),
     Root(math::Root),
     /// `floor(min(max(x, 0), high) / 2^shift)`.
-    Relu { high: Option<i128>, shift: u32 },
+    Relu {
+        high: Option<i128>,
+        shift: u32,
+    },
     /// Rounded to the nearest entry: one per integer of the operand's format.
-    Table { entries: Arc<Vec<i128>>, operand: Number },
+    Table {
+        entries: Arc<Vec<i128>>,
+        operand: Number,
+    },
     /// `x / divisor`, rounded.
-    DivideBy { divisor: i128, rounding: Rounding },
+    DivideBy {
+        divisor: i128,
+        rounding: Rounding,
+    },
 }
 
 /// Operations that are neither element by element nor linear, on rows.

@@ -6,6 +6,7 @@ use super::server::{Brought, Recipe};
 use super::tables::Site;
 use crate::graph::Graph;
 use crate::program::{Build, Cx, Int, Own, Profile, Program, signed};
+use crate::protocols::activation;
 use crate::protocols::basic::{self, Share};
 use crate::protocols::bits::signed_bits;
 use crate::protocols::division::{DivideGeneral, Reciprocal};
@@ -19,7 +20,6 @@ use crate::protocols::product::Product;
 use crate::protocols::roots::Root;
 use crate::protocols::select::{ArgMax, Max};
 use crate::protocols::sigmoid::{Sigmoid, Tanh};
-use crate::protocols::activation;
 use sirnn_backends::inst::Party;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -100,7 +100,8 @@ impl Lowering<'_> {
                         for column in 0..site.columns.len() {
                             let name = format!("{}.table{column}", value.name);
                             let width = site.width(column, self.rings);
-                            let own = cx.input(&name, Party::P0, width, site.units << site.bits, site.held(width, column));
+                            let own =
+                                cx.input(&name, Party::P0, width, site.units << site.bits, site.held(width, column));
                             self.server.push(Brought::table(name, site.clone(), column, width, own));
                         }
                     }
@@ -117,7 +118,8 @@ impl Lowering<'_> {
             return;
         }
         let tensor = &recipe.spec.tensor;
-        let uses = self.server.iter().filter(|b| b.name == *tensor || b.name.starts_with(&format!("{tensor}#"))).count();
+        let uses =
+            self.server.iter().filter(|b| b.name == *tensor || b.name.starts_with(&format!("{tensor}#"))).count();
         let name = if uses == 0 { tensor.clone() } else { format!("{tensor}#{uses}") };
         let (lo, hi) = recipe.range();
         // In a ring that is narrower than the numbers only their low bits are asked for.
@@ -285,7 +287,9 @@ impl Lowering<'_> {
             Unary::Exp(f) => {
                 cx.call_int(Exp { reference: f.clone(), trailing_zeros: zeros, width: ring.max(f.s_out + 2) }, &[x.0])?
             }
-            Unary::Reciprocal(f) => cx.call_int(Reciprocal { reference: f.clone(), width: ring.max(f.s_out + 2) }, &[x.0])?,
+            Unary::Reciprocal(f) => {
+                cx.call_int(Reciprocal { reference: f.clone(), width: ring.max(f.s_out + 2) }, &[x.0])?
+            }
             Unary::Root(f) => cx.call_int(Root { reference: f.clone(), width: ring.max(f.s_out + 2) }, &[x.0])?,
             Unary::Relu { high, shift } => {
                 let width = ring.max(signed_bits(value.lo, value.hi));
@@ -340,7 +344,10 @@ impl Lowering<'_> {
         let x = cx.retype(x, 0, (1 << site.bits) - 1);
         let columns = if site.public() {
             let columns = (0..site.columns.len())
-                .map(|c| Column { width: site.width(c, self.rings), entries: Arc::new(site.entries(c, &Default::default())) })
+                .map(|c| Column {
+                    width: site.width(c, self.rings),
+                    entries: Arc::new(site.entries(c, &Default::default())),
+                })
                 .collect();
             cx.call(Lookup { columns }, &[x.0])?
         } else {

@@ -16,6 +16,7 @@ mod expand;
 mod hoist;
 mod ir;
 mod lower;
+mod prove;
 mod ranges;
 mod rescales;
 mod rings;
@@ -25,6 +26,8 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use prove::prove;
+
 use crate::graph::{Graph, Weights};
 use crate::program::{Build, Profile, Program, refuse};
 use crate::protocols::lookup::MAX_INDEX;
@@ -33,7 +36,7 @@ use ir::{Def, Home, Ir, Item, State};
 use std::sync::Arc;
 
 /// The public facts of one batch.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Request {
     /// Items.
     pub items: usize,
@@ -80,7 +83,10 @@ pub fn compile(graph: &Graph, request: &Request, profile: Profile, options: &Opt
     if let Some(lengths) = &request.lengths
         && (lengths.len() != request.items || lengths.iter().any(|l| !(1..=request.steps).contains(l)))
     {
-        let what = format!("{} lengths of 1 to {} steps are expected for {} items", request.items, request.steps, request.items);
+        let what = format!(
+            "{} lengths of 1 to {} steps are expected for {} items",
+            request.items, request.steps, request.items
+        );
         return refuse("model", what);
     }
     let mut ir = expand::expand(&typed, request, &options.watch)?;

@@ -104,10 +104,10 @@ fn composed(ir: &Ir, v: Val, second: Shift, single: &dyn Fn(Val) -> bool) -> Opt
     if open {
         // Nothing wraps in between.
         let joined = match (floors(&first), floors(&second)) {
-            (true, _) if second.floor == 0 || floors(&first) => {
-                Shift { floor: first.floor + second.floor, ..second }
+            (true, _) if second.floor == 0 || floors(&first) => Shift { floor: first.floor + second.floor, ..second },
+            (false, false) if second.floor == 0 => {
+                Shift { floor: first.floor, shift: first.shift + second.shift, ..second }
             }
-            (false, false) if second.floor == 0 => Shift { floor: first.floor, shift: first.shift + second.shift, ..second },
             (false, true) if second.floor == 0 => {
                 Shift { floor: first.floor, shift: first.shift, rounding: first.rounding, ..second }
             }
@@ -173,15 +173,19 @@ fn late(ir: &Ir, v: Val, single: &dyn Fn(Val) -> bool) -> Option<Chain> {
     };
     let mut known = vec![None; ir.values.len()];
     let mut depth = |x: Val| depth(ir, x, &mut known);
-    let (last, floor) = (0..terms.len()).filter_map(|i| down(i).map(|floor| (i, floor))).max_by_key(|&(i, _)| depth(value.ins[i]))?;
+    let (last, floor) =
+        (0..terms.len()).filter_map(|i| down(i).map(|floor| (i, floor))).max_by_key(|&(i, _)| depth(value.ins[i]))?;
     let product = ir.value(value.ins[last]).ins[0];
     let others = (0..terms.len()).filter(|&i| i != last).map(|i| depth(value.ins[i])).max()?;
     // The others have to be there when the product is, and come from a tree of their own: else nothing is saved.
     if others < TREE || others > depth(product) {
         return None;
     }
-    let moved: Vec<(bool, u32)> =
-        terms.iter().enumerate().map(|(i, &(minus, up))| if i == last { (false, 0) } else { (minus, up + floor) }).collect();
+    let moved: Vec<(bool, u32)> = terms
+        .iter()
+        .enumerate()
+        .map(|(i, &(minus, up))| if i == last { (false, 0) } else { (minus, up + floor) })
+        .collect();
     let bits = |x: i128| 129 - x.unsigned_abs().leading_zeros();
     if bits(value.lo).max(bits(value.hi)) + floor > 60 {
         return None;

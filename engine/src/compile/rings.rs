@@ -106,7 +106,13 @@ pub(super) fn asked(ir: &Ir, v: Val, i: usize, ring: u32) -> u32 {
         },
         Def::Concat | Def::Gather(_) => ring,
         Def::Column { site, .. } => site.bits,
-        Def::Input { .. } | Def::Public(_) | Def::Server(_) | Def::Slice | Def::Param { .. } | Def::Last | Def::Stack => ring,
+        Def::Input { .. }
+        | Def::Public(_)
+        | Def::Server(_)
+        | Def::Slice
+        | Def::Param { .. }
+        | Def::Last
+        | Def::Stack => ring,
     }
 }
 

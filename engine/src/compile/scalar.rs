@@ -32,9 +32,7 @@ impl Unary {
             Unary::Reciprocal(f) => f.eval(1, x),
             Unary::Root(f) => f.eval(x),
             Unary::Relu { high, shift } => x.clamp(0, high.unwrap_or(x.max(0))) >> shift,
-            Unary::Table { entries, operand } => {
-                entries[(x & ((1 << operand.bits) - 1)) as usize]
-            }
+            Unary::Table { entries, operand } => entries[(x & ((1 << operand.bits) - 1)) as usize],
             Unary::DivideBy { divisor, rounding } => rounding.divide(x, *divisor),
         }
     }

@@ -1,8 +1,8 @@
 //! What the server brings to a program, and how it is computed from the tensors of a model.
 
-use crate::graph::ops::ParameterSpec;
 use super::tables::Site;
 use crate::fixed::wrap;
+use crate::graph::ops::ParameterSpec;
 use crate::graph::{Rescale, Weights};
 use crate::program::Own;
 use crate::protocols::bits::signed_bits;

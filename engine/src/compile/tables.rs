@@ -233,11 +233,8 @@ fn apply(ir: &mut Ir, c: Candidate) {
     let lo = exact.then_some(index.lo);
     let number: HashMap<Val, usize> = c.steps.iter().enumerate().map(|(k, &v)| (v, k)).collect();
     let source = |x: &Val| if *x == c.index { Source::Index } else { Source::Step(number[x]) };
-    let steps: Vec<(Def, Vec<Source>)> = c
-        .steps
-        .iter()
-        .map(|&v| (ir.value(v).def.clone(), ir.value(v).ins.iter().map(source).collect()))
-        .collect();
+    let steps: Vec<(Def, Vec<Source>)> =
+        c.steps.iter().map(|&v| (ir.value(v).def.clone(), ir.value(v).ins.iter().map(source).collect())).collect();
     let period = |(def, _): &(Def, Vec<Source>)| match def {
         Def::Public(values) => values.len(),
         def => recipe(def).map_or(1, |r| r.len()),
