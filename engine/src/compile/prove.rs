@@ -7,7 +7,7 @@
 //! Sound: every interval holds every value that any input can lead to; a state's interval holds it in every step up to the last.
 
 use super::ir::{Def, Ir, Item, Unary, Val};
-use super::{Request, expand, ranges, rescales, scalar, tables};
+use super::{Request, expand, ranges, scalar, tables};
 use crate::graph::{Graph, Weights};
 use sirnn_backends::inst::LinearOp;
 use std::collections::{BTreeMap, HashMap};
