@@ -2,7 +2,7 @@
 //!
 //! [`Cx`] records nodes while protocols are *called like functions* on symbolic registers. A program is a list of
 //! [`Block`]s; each runs its nodes `trips` times, carrying state from one trip to the next. From it everything else is
-//! derived: the schedule of messages in rounds ([`crate::schedule`]), cost and correlation demand
+//! derived: the schedule of messages in rounds ([`crate::plan::schedule`]), cost and correlation demand
 //! ([`crate::plan`]), and its execution by one of two machines: [`ideal`] (both parties, no cryptography) or
 //! [`crate::run`] (one party, over a channel).
 //!

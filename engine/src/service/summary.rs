@@ -1,7 +1,7 @@
 //! What sessions cost, under the names that reports use everywhere.
 
 use super::Plans;
-use crate::session::{Report, totals};
+use crate::run::session::{Report, totals};
 use serde::Serialize;
 use sirnn_backends::Party;
 use sirnn_backends::inst::Kind;

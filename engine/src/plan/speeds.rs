@@ -3,11 +3,11 @@
 //! All numbers are nanoseconds of CPU of one party, measured with both parties in one process ([`measure`]) or, where nobody has
 //! measured, those of a recent x86 server core ([`Speeds::default`]). They never change results, bytes or rounds.
 
-use crate::ops::{self, Params};
-use crate::pair;
+use crate::plan::operations::{self, Params};
 use crate::program::{Goal, Profile, Rates};
 use crate::run::RunError;
-use crate::session::totals;
+use crate::run::pair;
+use crate::run::session::totals;
 use serde::{Deserialize, Serialize};
 use sirnn_backends::Error;
 use sirnn_backends::inst::{Kind, Party};
@@ -252,8 +252,8 @@ struct Run {
 
 fn session(op: &str, backend: &str, params: Params) -> Result<Run, SpeedsError> {
     let profile = Profile { goal: Goal::Bytes, rates: Rates::of(ot::lookup(backend)?) };
-    let plan = ops::find(op).expect("a registered operation").plan(&params, profile)?;
-    let inputs = ops::inputs(&plan.program, 1);
+    let plan = operations::find(op).expect("a registered operation").plan(&params, profile)?;
+    let inputs = operations::inputs(&plan.program, 1);
     let ([_, (_, report)], cpu) = half_cpu(|| pair::run(&plan, backend, &inputs))?;
     Ok(Run { cpu, online: report.online.as_secs_f64(), needs: totals(&plan.needs), rounds: plan.rounds() })
 }

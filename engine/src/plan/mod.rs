@@ -1,8 +1,14 @@
 //! The plan: a program with its schedule, and everything that follows from both before anything runs: frames, rounds,
 //! bytes, correlations in the order of their use, memory, and the digest that both parties compare.
 
+pub mod explain;
+pub mod operations;
+pub mod planner;
+pub mod schedule;
+pub mod speeds;
+
 use crate::program::{Op, Profile, Program, Reg};
-use crate::schedule::{self, BlockSchedule, Time, Times};
+use schedule::{BlockSchedule, Time, Times};
 use sirnn_backends::forms::linear_offline_cost;
 use sirnn_backends::inst::{Inst, Kind, LinearOp, Party};
 use sirnn_backends::ot::{self, cost::Cost, streams::Mode};

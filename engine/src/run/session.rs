@@ -3,13 +3,13 @@
 //! Two channels: one for the online phase (and the products with the weights, before it), one for the generator of correlations.
 //! Correlations are made before the online phase if they fit the memory budget, else beside it; the plan
 //! knows which, so that both parties do the same. A session can also end after its offline phase, leaving a section of a
-//! [store](crate::store) ([`Session::make`]), and another one begin with that ([`Stored`]).
+//! [store](crate::run::store) ([`Session::make`]), and another one begin with that ([`Stored`]).
 
 use crate::plan::Plan;
 use crate::program::Reg;
+use crate::run::store::{Section, write_section};
+use crate::run::trace::Trace;
 use crate::run::{self, Inputs, PartyRun, Prepared, RunError};
-use crate::store::{Section, write_section};
-use crate::trace::Trace;
 use sirnn_backends::Error;
 use sirnn_backends::inst::{Kind, Party};
 use sirnn_backends::ot::{BackendSpec, cost::Cost, streams::Mode, streams::Streams};
