@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Error, Party,
     correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Triples},
-    inst::Kind,
+    inst::CorrelationKind,
     transport::{Channel, Traffic},
     vector::Bits,
 };
@@ -45,25 +45,25 @@ pub enum Mode {
 /// Correlations made at a time: a megabyte of rows. Triples are small, and their messages wait for each other, so that
 /// their chunks are larger.
 // AGREEMENT: the order of messages.
-fn chunk_len(kind: Kind) -> u64 {
+fn chunk_len(kind: CorrelationKind) -> u64 {
     match kind {
-        Kind::Cot { .. } => 1 << 16,
-        Kind::OneOf { .. } => 1 << 15,
-        Kind::Triple { .. } => 1 << 18,
+        CorrelationKind::Cot { .. } => 1 << 16,
+        CorrelationKind::OneOf { .. } => 1 << 15,
+        CorrelationKind::Triple { .. } => 1 << 18,
     }
 }
 
 /// Memory that a chunk takes, at most.
-fn chunk_bytes(kind: Kind, n: usize) -> usize {
+fn chunk_bytes(kind: CorrelationKind, n: usize) -> usize {
     match kind {
-        Kind::Cot { .. } => 16 * n + n / 8,
-        Kind::OneOf { .. } => 18 * n,
-        Kind::Triple { cols } => (1 + 2 * usize::from(cols)) * n.div_ceil(64) * 8,
+        CorrelationKind::Cot { .. } => 16 * n + n / 8,
+        CorrelationKind::OneOf { .. } => 18 * n,
+        CorrelationKind::Triple { cols } => (1 + 2 * usize::from(cols)) * n.div_ceil(64) * 8,
     }
 }
 
 /// Sums of a list of needs, by kind; kinds that are not needed are left out.
-fn totals(needs: &[(Kind, u64)]) -> BTreeMap<Kind, u64> {
+fn totals(needs: &[(CorrelationKind, u64)]) -> BTreeMap<CorrelationKind, u64> {
     let mut totals = BTreeMap::new();
     for &(kind, n) in needs.iter().filter(|(_, n)| *n > 0) {
         *totals.entry(kind).or_insert(0) += n;
@@ -76,10 +76,14 @@ fn totals(needs: &[(Kind, u64)]) -> BTreeMap<Kind, u64> {
 const AHEAD: usize = 4;
 
 /// The chunks to make, in order.
-fn schedule(needs: &[(Kind, u64)], mode: Mode, flow: impl Fn(Kind) -> Option<Party>) -> Vec<(Kind, usize)> {
+fn schedule(
+    needs: &[(CorrelationKind, u64)],
+    mode: Mode,
+    flow: impl Fn(CorrelationKind) -> Option<Party>,
+) -> Vec<(CorrelationKind, usize)> {
     let totals = totals(needs);
-    let mut made: BTreeMap<Kind, u64> = BTreeMap::new();
-    let mut used: BTreeMap<Kind, u64> = BTreeMap::new();
+    let mut made: BTreeMap<CorrelationKind, u64> = BTreeMap::new();
+    let mut used: BTreeMap<CorrelationKind, u64> = BTreeMap::new();
     let mut chunks = Vec::new();
     for &(kind, n) in needs.iter().filter(|(_, n)| *n > 0) {
         let (used, made) = (used.entry(kind).or_default(), made.entry(kind).or_default());
@@ -113,7 +117,11 @@ fn schedule(needs: &[(Kind, u64)], mode: Mode, flow: impl Fn(Kind) -> Option<Par
 
 /// The order in which a party makes the chunks: those for which it only sends come earlier, but never before one in which
 /// both send.
-fn order(party: Party, chunks: &[(Kind, usize)], flow: impl Fn(Kind) -> Option<Party>) -> Vec<usize> {
+fn order(
+    party: Party,
+    chunks: &[(CorrelationKind, usize)],
+    flow: impl Fn(CorrelationKind) -> Option<Party>,
+) -> Vec<usize> {
     let mut first = 0;
     let mut places: Vec<(usize, bool, usize)> = Vec::with_capacity(chunks.len());
     for (i, &(kind, _)) in chunks.iter().enumerate() {
@@ -132,9 +140,9 @@ fn order(party: Party, chunks: &[(Kind, usize)], flow: impl Fn(Kind) -> Option<P
 }
 
 /// What is left of chunks in the live order when those in `drawn` were drawn, in that order.
-pub(super) fn rest(needs: &[(Kind, u64)], drawn: &[(Kind, u64)]) -> Vec<Record> {
+pub(super) fn rest(needs: &[(CorrelationKind, u64)], drawn: &[(CorrelationKind, u64)]) -> Vec<Record> {
     let drawn = totals(drawn);
-    let mut made: BTreeMap<Kind, u64> = BTreeMap::new();
+    let mut made: BTreeMap<CorrelationKind, u64> = BTreeMap::new();
     let mut records = Vec::new();
     for (kind, n) in schedule(needs, Mode::Live, |_| None) {
         let made = made.entry(kind).or_default();
@@ -148,7 +156,7 @@ pub(super) fn rest(needs: &[(Kind, u64)], drawn: &[(Kind, u64)]) -> Vec<Record> 
 }
 
 /// Exact cost of set-up and generation for a list of needs in the order in which they arise.
-pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(Kind, u64)], mode: Mode) -> Cost {
+pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(CorrelationKind, u64)], mode: Mode) -> Cost {
     let mut meter = spec.meter(&totals(needs).into_iter().collect::<Vec<_>>());
     let chunks = schedule(needs, mode, |kind| meter.flow(kind));
     let orders = Party::BOTH.map(|party| {
@@ -172,7 +180,7 @@ pub struct Report {
     /// Time the online phase waited for correlations.
     pub stalled: Duration,
     /// Correlations made or read, by kind.
-    pub generated: Vec<(Kind, u64)>,
+    pub generated: Vec<(CorrelationKind, u64)>,
     /// What went through the generator's channel, set-up not included.
     pub traffic: Traffic,
 }
@@ -182,7 +190,7 @@ pub struct Streams {
     party: Party,
     session: u128,
     delta: u128,
-    fifos: BTreeMap<Kind, Fifo>,
+    fifos: BTreeMap<CorrelationKind, Fifo>,
     shared: Arc<Shared>,
     stalled: Duration,
 }
@@ -209,7 +217,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    ready: BTreeMap<Kind, VecDeque<Batch>>,
+    ready: BTreeMap<CorrelationKind, VecDeque<Batch>>,
     /// Bytes of chunks made or being made that are not used up.
     held: usize,
     /// Why there will be no more.
@@ -218,7 +226,7 @@ struct State {
     finished: bool,
     /// No more chunks are wanted.
     abandoned: bool,
-    generated: BTreeMap<Kind, u64>,
+    generated: BTreeMap<CorrelationKind, u64>,
     report: Report,
 }
 
@@ -235,7 +243,7 @@ impl Shared {
     fn generate(
         &self,
         backend: &mut dyn Backend,
-        chunks: &[(Kind, usize)],
+        chunks: &[(CorrelationKind, usize)],
         budget: usize,
         channel: &mut dyn Channel,
     ) -> Result<(), Error> {
@@ -264,9 +272,9 @@ impl Shared {
     /// sent and received so far.
     fn fill(
         &self,
-        chunks: impl Iterator<Item = (usize, (Kind, usize))>,
+        chunks: impl Iterator<Item = (usize, (CorrelationKind, usize))>,
         budget: usize,
-        mut next: impl FnMut(usize, (Kind, usize)) -> Result<(Batch, Traffic), Error>,
+        mut next: impl FnMut(usize, (CorrelationKind, usize)) -> Result<(Batch, Traffic), Error>,
     ) -> Result<(), Error> {
         for (i, (kind, n)) in chunks {
             let bytes = chunk_bytes(kind, n);
@@ -307,7 +315,7 @@ impl Streams {
     /// Makes everything in `needs` now. Use the same list, with the same order, at both parties.
     pub fn prefilled(
         mut backend: Box<dyn Backend>,
-        needs: &[(Kind, u64)],
+        needs: &[(CorrelationKind, u64)],
         channel: &mut dyn Channel,
     ) -> Result<Self, Error> {
         let streams = Self::new(backend.as_ref(), needs);
@@ -322,7 +330,7 @@ impl Streams {
     /// do not fit). The deadline of `channel` has to cover the longest pause of the online phase.
     pub fn live(
         mut backend: Box<dyn Backend>,
-        needs: &[(Kind, u64)],
+        needs: &[(CorrelationKind, u64)],
         mut channel: Box<dyn Channel>,
         budget: usize,
     ) -> Result<Self, Error> {
@@ -341,8 +349,8 @@ impl Streams {
     /// A head that cannot be read. What is wrong with a record is the error of the draw that needs it.
     pub fn stored(
         session: Session,
-        needs: &[(Kind, u64)],
-        drawn: &[(Kind, u64)],
+        needs: &[(CorrelationKind, u64)],
+        drawn: &[(CorrelationKind, u64)],
         mut from: impl Read + Send + 'static,
         budget: usize,
     ) -> Result<Self, Error> {
@@ -367,8 +375,8 @@ impl Streams {
     ///
     /// # Errors
     /// Of the generator, or of what is written to.
-    pub fn store(&mut self, needs: &[(Kind, u64)], to: &mut dyn Write) -> Result<(), Error> {
-        let offsets = |(&kind, fifo): (&Kind, &Fifo)| (kind, fifo.offsets.clone());
+    pub fn store(&mut self, needs: &[(CorrelationKind, u64)], to: &mut dyn Write) -> Result<(), Error> {
+        let offsets = |(&kind, fifo): (&CorrelationKind, &Fifo)| (kind, fifo.offsets.clone());
         let head = store::Head { delta: self.delta, offsets: self.fifos.iter().map(offsets).collect() };
         head.write(self.party, needs, to)?;
         let drawn: Vec<_> = self.fifos.iter().map(|(&kind, fifo)| (kind, fifo.position)).collect();
@@ -379,10 +387,10 @@ impl Streams {
         Ok(())
     }
 
-    fn new(backend: &dyn Backend, needs: &[(Kind, u64)]) -> Self {
+    fn new(backend: &dyn Backend, needs: &[(CorrelationKind, u64)]) -> Self {
         let party = backend.session().party;
         Self::with(backend.session(), backend.delta(), needs, |kind| match kind {
-            Kind::OneOf { sender, bits } if sender == party => Some(Arc::new(backend.offsets(bits))),
+            CorrelationKind::OneOf { sender, bits } if sender == party => Some(Arc::new(backend.offsets(bits))),
             _ => None,
         })
     }
@@ -390,8 +398,8 @@ impl Streams {
     fn with(
         session: Session,
         delta: u128,
-        needs: &[(Kind, u64)],
-        offsets: impl Fn(Kind) -> Option<Arc<Vec<u128>>>,
+        needs: &[(CorrelationKind, u64)],
+        offsets: impl Fn(CorrelationKind) -> Option<Arc<Vec<u128>>>,
     ) -> Self {
         let id = u128::from_le_bytes(session.id);
         let fifo = |(kind, left)| {
@@ -416,7 +424,8 @@ impl Streams {
         budget: usize,
         mut work: impl FnMut(&Shared, usize) -> Result<(), Error> + Send + 'static,
     ) -> Result<(), Error> {
-        let chunk = |(&kind, fifo): (&Kind, &Fifo)| chunk_bytes(kind, fifo.left.min(chunk_len(kind)) as usize);
+        let chunk =
+            |(&kind, fifo): (&CorrelationKind, &Fifo)| chunk_bytes(kind, fifo.left.min(chunk_len(kind)) as usize);
         let largest = self.fifos.iter().map(chunk).max().unwrap_or(0);
         let budget = budget.max((self.fifos.len() + AHEAD + 2) * largest);
         let shared = self.shared.clone();
@@ -442,7 +451,7 @@ impl Streams {
     }
 
     /// `n` correlations of a kind, and what goes with them.
-    fn draw(&mut self, kind: Kind, n: usize) -> Result<(Batch, u64, &Fifo), Error> {
+    fn draw(&mut self, kind: CorrelationKind, n: usize) -> Result<(Batch, u64, &Fifo), Error> {
         let fifo = self.fifos.entry(kind).or_insert_with(|| Fifo::empty(self.session, kind));
         if fifo.left < n as u64 {
             return Err(Error::Exhausted(format!("{kind:?}")));
@@ -487,7 +496,7 @@ impl Drop for Streams {
 }
 
 /// The next chunk of a kind, waiting for it.
-fn next_chunk(shared: &Shared, kind: Kind, stalled: &mut Duration) -> Result<Batch, Error> {
+fn next_chunk(shared: &Shared, kind: CorrelationKind, stalled: &mut Duration) -> Result<Batch, Error> {
     let mut state = shared.lock();
     let mut since = None;
     loop {
@@ -504,7 +513,7 @@ fn next_chunk(shared: &Shared, kind: Kind, stalled: &mut Duration) -> Result<Bat
 }
 
 impl Fifo {
-    fn empty(session: u128, kind: Kind) -> Self {
+    fn empty(session: u128, kind: CorrelationKind) -> Self {
         Self {
             hasher: Arc::new(Hasher::new(session, domain(kind))),
             offsets: Arc::default(),
@@ -517,13 +526,13 @@ impl Fifo {
 }
 
 /// No correlations.
-fn nothing(party: Party, kind: Kind) -> Batch {
+fn nothing(party: Party, kind: CorrelationKind) -> Batch {
     match kind {
-        Kind::Cot { sender } if sender == party => Batch::CotSend(Vec::new()),
-        Kind::Cot { .. } => Batch::CotRecv(Vec::new(), Bits::zero(1, 0)),
-        Kind::OneOf { sender, .. } if sender == party => Batch::OneOfSend(Vec::new()),
-        Kind::OneOf { .. } => Batch::OneOfRecv(Vec::new(), Vec::new()),
-        Kind::Triple { cols } => {
+        CorrelationKind::Cot { sender } if sender == party => Batch::CotSend(Vec::new()),
+        CorrelationKind::Cot { .. } => Batch::CotRecv(Vec::new(), Bits::zero(1, 0)),
+        CorrelationKind::OneOf { sender, .. } if sender == party => Batch::OneOfSend(Vec::new()),
+        CorrelationKind::OneOf { .. } => Batch::OneOfRecv(Vec::new(), Vec::new()),
+        CorrelationKind::Triple { cols } => {
             let planes = |p| Bits::zero(p, 0);
             Batch::Triples(Triples { a: planes(1), b: planes(cols.into()), c: planes(cols.into()) })
         }
@@ -601,7 +610,7 @@ impl Correlations for Streams {
 
     fn cot_send(&mut self, n: usize) -> Result<CotSender, Error> {
         let delta = self.delta;
-        match self.draw(Kind::Cot { sender: self.party }, n)? {
+        match self.draw(CorrelationKind::Cot { sender: self.party }, n)? {
             (Batch::CotSend(rows), position, fifo) => {
                 Ok(CotSender { rows, delta, position, hasher: fifo.hasher.clone() })
             }
@@ -610,7 +619,7 @@ impl Correlations for Streams {
     }
 
     fn cot_recv(&mut self, n: usize) -> Result<CotReceiver, Error> {
-        match self.draw(Kind::Cot { sender: self.party.other() }, n)? {
+        match self.draw(CorrelationKind::Cot { sender: self.party.other() }, n)? {
             (Batch::CotRecv(rows, choices), position, fifo) => {
                 Ok(CotReceiver { rows, choices, position, hasher: fifo.hasher.clone() })
             }
@@ -619,7 +628,7 @@ impl Correlations for Streams {
     }
 
     fn one_of_send(&mut self, bits: u8, n: usize) -> Result<OneOfSender, Error> {
-        match self.draw(Kind::OneOf { sender: self.party, bits }, n)? {
+        match self.draw(CorrelationKind::OneOf { sender: self.party, bits }, n)? {
             (Batch::OneOfSend(rows), position, fifo) => {
                 let (offsets, hasher) = (fifo.offsets.clone(), fifo.hasher.clone());
                 Ok(OneOfSender { bits, rows, offsets, position, hasher })
@@ -629,7 +638,7 @@ impl Correlations for Streams {
     }
 
     fn one_of_recv(&mut self, bits: u8, n: usize) -> Result<OneOfReceiver, Error> {
-        match self.draw(Kind::OneOf { sender: self.party.other(), bits }, n)? {
+        match self.draw(CorrelationKind::OneOf { sender: self.party.other(), bits }, n)? {
             (Batch::OneOfRecv(rows, choices), position, fifo) => {
                 Ok(OneOfReceiver { bits, rows, choices, position, hasher: fifo.hasher.clone() })
             }
@@ -638,7 +647,7 @@ impl Correlations for Streams {
     }
 
     fn triples(&mut self, cols: u8, n: usize) -> Result<Triples, Error> {
-        match self.draw(Kind::Triple { cols }, n)? {
+        match self.draw(CorrelationKind::Triple { cols }, n)? {
             (Batch::Triples(triples), ..) => Ok(triples),
             _ => unreachable!("the stream's kind"),
         }
