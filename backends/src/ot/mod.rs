@@ -2,13 +2,16 @@
 //! output to the online phase.
 //!
 //! Reading order: `base` (random OTs by public-key operations), `softspoken` (many correlated OTs from 128 of them, IKNP
-//! included), `ferret` (nearly without communication), `kk13` (1-of-N), `extension` (every kind of correlation from these), [`streams`] (FIFOs, prefilled, live or stored),
-//! [`store`] (what the latter read), [`cost`] (what all of it costs, exactly and without running it).
+//! included), `ferret` (nearly without communication), `kk13` (1-of-N), `extension` (every kind of correlation from
+//! these), `chunks` (in what portions and order they are made), [`streams`] (FIFOs, prefilled, live or stored), [`store`]
+//! (what stored ones read), [`cost`] (what all of it costs, exactly and without running it).
 //!
 //! All protocols are secure against semi-honest parties with 128 bits. Every session has fresh base OTs, deltas and
 //! seeds, all from the operating system's generator.
 
 mod base;
+mod batch;
+mod chunks;
 pub mod cost;
 mod extension;
 mod ferret;
@@ -18,7 +21,9 @@ pub mod store;
 pub mod streams;
 mod triples;
 
-use crate::{Error, Party, correlation::Triples, inst::CorrelationKind, transport::Channel, vector::Bits};
+pub use batch::Batch;
+
+use crate::{Error, Party, inst::CorrelationKind, transport::Channel};
 use cost::{Cost, Ledger, Meter};
 use zeroize::Zeroizing;
 
@@ -33,21 +38,6 @@ pub struct Session {
     pub party: Party,
     /// The same for both parties, different for every connection: it goes into base OT and hashes.
     pub id: [u8; 16],
-}
-
-/// Freshly made correlations, this party's side.
-#[derive(Debug)]
-pub enum Batch {
-    /// Rows `q` of correlated OTs.
-    CotSend(Vec<u128>),
-    /// Rows and choices of correlated OTs.
-    CotRecv(Vec<u128>, Bits),
-    /// Rows of 1-of-N OTs.
-    OneOfSend(Vec<u128>),
-    /// Rows and choices of 1-of-N OTs.
-    OneOfRecv(Vec<u128>, Vec<u16>),
-    /// Triples.
-    Triples(Triples),
 }
 
 /// One party's end of a running generator of correlations. The peer calls the same functions in the same order.

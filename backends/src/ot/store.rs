@@ -14,7 +14,10 @@
 //! knows every length beforehand. What it reads is as secret as the correlations, and who wrote it can be told only by a hash
 //! or a key outside of this format.
 
-use super::{Batch, streams::rest};
+use super::{
+    Batch,
+    chunks::{Span, rest},
+};
 use crate::{Error, Party, correlation::Triples, inst::CorrelationKind, vector::Bits};
 use std::{
     collections::BTreeMap,
@@ -75,16 +78,8 @@ pub fn len(party: Party, needs: &[(CorrelationKind, u64)], drawn: &[(Correlation
     head as u64 + records.sum::<u64>()
 }
 
-/// Successive correlations of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) kind: CorrelationKind,
-    /// Position of the first one.
-    pub(super) position: u64,
-    pub(super) n: usize,
-}
-
-impl Record {
+/// A span as a record.
+impl Span {
     /// Length in bytes.
     fn len(&self, party: Party) -> usize {
         let (n, words) = (self.n, 8 * self.n.div_ceil(64));

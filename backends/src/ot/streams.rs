@@ -12,148 +12,29 @@
 //! Chunks can also be made ahead of time: [`Streams::store`] writes what is left of streams, [`Streams::stored`] reads
 //! it again beside the online phase, with the same budget.
 
+pub use super::chunks::Mode;
+
 use super::{
     Backend, BackendSpec, Batch, Session,
+    batch::nothing,
+    chunks::{AHEAD, chunk_bytes, chunk_len, order, rest, schedule, totals},
     cost::{Cost, Ledger, cost_of},
     extension::domain,
-    store::{self, Record},
+    store,
 };
 use crate::{
     Error, Party,
     correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Triples},
     inst::CorrelationKind,
     transport::{Channel, Traffic},
-    vector::Bits,
 };
-use sirnn_kernels::{hash::Hasher, memory};
+use sirnn_kernels::hash::Hasher;
 use std::{
     collections::{BTreeMap, VecDeque},
     io::{Read, Write},
     sync::{Arc, Condvar, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
-
-/// When correlations are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// All of them, before the online phase.
-    Prefilled,
-    /// Beside the online phase.
-    Live,
-}
-
-/// Correlations made at a time: a megabyte of rows. Triples are small, and their messages wait for each other, so that
-/// their chunks are larger.
-// AGREEMENT: the order of messages.
-fn chunk_len(kind: CorrelationKind) -> u64 {
-    match kind {
-        CorrelationKind::Cot { .. } => 1 << 16,
-        CorrelationKind::OneOf { .. } => 1 << 15,
-        CorrelationKind::Triple { .. } => 1 << 18,
-    }
-}
-
-/// Memory that a chunk takes, at most.
-fn chunk_bytes(kind: CorrelationKind, n: usize) -> usize {
-    match kind {
-        CorrelationKind::Cot { .. } => 16 * n + n / 8,
-        CorrelationKind::OneOf { .. } => 18 * n,
-        CorrelationKind::Triple { cols } => (1 + 2 * usize::from(cols)) * n.div_ceil(64) * 8,
-    }
-}
-
-/// Sums of a list of needs, by kind; kinds that are not needed are left out.
-fn totals(needs: &[(CorrelationKind, u64)]) -> BTreeMap<CorrelationKind, u64> {
-    let mut totals = BTreeMap::new();
-    for &(kind, n) in needs.iter().filter(|(_, n)| *n > 0) {
-        *totals.entry(kind).or_insert(0) += n;
-    }
-    totals
-}
-
-/// How many chunks a party may be ahead with those for which it only sends.
-// AGREEMENT: the budget at the peer reckons with it.
-const AHEAD: usize = 4;
-
-/// The chunks to make, in order.
-fn schedule(
-    needs: &[(CorrelationKind, u64)],
-    mode: Mode,
-    flow: impl Fn(CorrelationKind) -> Option<Party>,
-) -> Vec<(CorrelationKind, usize)> {
-    let totals = totals(needs);
-    let mut made: BTreeMap<CorrelationKind, u64> = BTreeMap::new();
-    let mut used: BTreeMap<CorrelationKind, u64> = BTreeMap::new();
-    let mut chunks = Vec::new();
-    for &(kind, n) in needs.iter().filter(|(_, n)| *n > 0) {
-        let (used, made) = (used.entry(kind).or_default(), made.entry(kind).or_default());
-        *used += n;
-        while *made < *used {
-            let chunk = chunk_len(kind).min(totals[&kind] - *made);
-            *made += chunk;
-            chunks.push((kind, chunk as usize));
-        }
-    }
-    if mode == Mode::Prefilled {
-        // Nothing is used before all is there: both directions evenly, then what needs both.
-        let mut one_way = [Vec::new(), Vec::new()];
-        let mut two_way = Vec::new();
-        for chunk in chunks {
-            match flow(chunk.0) {
-                Some(from) => one_way[from.index()].push(chunk),
-                None => two_way.push(chunk),
-            }
-        }
-        let [a, b] = one_way.map(|list| {
-            let n = list.len() as u64;
-            list.into_iter().enumerate().map(move |(i, chunk)| (((2 * i as u64 + 1) << 32) / n, chunk))
-        });
-        let mut even: Vec<_> = a.chain(b).collect();
-        even.sort_by_key(|(place, _)| *place);
-        chunks = even.into_iter().map(|(_, chunk)| chunk).chain(two_way).collect();
-    }
-    chunks
-}
-
-/// The order in which a party makes the chunks: those for which it only sends come earlier, but never before one in which
-/// both send.
-fn order(
-    party: Party,
-    chunks: &[(CorrelationKind, usize)],
-    flow: impl Fn(CorrelationKind) -> Option<Party>,
-) -> Vec<usize> {
-    let mut first = 0;
-    let mut places: Vec<(usize, bool, usize)> = Vec::with_capacity(chunks.len());
-    for (i, &(kind, _)) in chunks.iter().enumerate() {
-        // Places are counted double, so that there is one right behind a chunk in which both send.
-        places.push(match flow(kind) {
-            Some(from) if from == party => ((2 * i).saturating_sub(2 * AHEAD).max(first), false, i),
-            Some(_) => (2 * i, true, i),
-            None => {
-                first = 2 * i + 1;
-                (2 * i, true, i)
-            }
-        });
-    }
-    places.sort_unstable();
-    places.into_iter().map(|(.., i)| i).collect()
-}
-
-/// What is left of chunks in the live order when those in `drawn` were drawn, in that order.
-pub(super) fn rest(needs: &[(CorrelationKind, u64)], drawn: &[(CorrelationKind, u64)]) -> Vec<Record> {
-    let drawn = totals(drawn);
-    let mut made: BTreeMap<CorrelationKind, u64> = BTreeMap::new();
-    let mut records = Vec::new();
-    for (kind, n) in schedule(needs, Mode::Live, |_| None) {
-        let made = made.entry(kind).or_default();
-        let position = drawn.get(&kind).map_or(*made, |&drawn| drawn.max(*made));
-        *made += n as u64;
-        if position < *made {
-            records.push(Record { kind, position, n: (*made - position) as usize });
-        }
-    }
-    records
-}
 
 /// Exact cost of set-up and generation for a list of needs in the order in which they arise.
 pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(CorrelationKind, u64)], mode: Mode) -> Cost {
@@ -522,84 +403,6 @@ impl Fifo {
             chunk: None,
             taken: 0,
         }
-    }
-}
-
-/// No correlations.
-fn nothing(party: Party, kind: CorrelationKind) -> Batch {
-    match kind {
-        CorrelationKind::Cot { sender } if sender == party => Batch::CotSend(Vec::new()),
-        CorrelationKind::Cot { .. } => Batch::CotRecv(Vec::new(), Bits::zero(1, 0)),
-        CorrelationKind::OneOf { sender, .. } if sender == party => Batch::OneOfSend(Vec::new()),
-        CorrelationKind::OneOf { .. } => Batch::OneOfRecv(Vec::new(), Vec::new()),
-        CorrelationKind::Triple { cols } => {
-            let planes = |p| Bits::zero(p, 0);
-            Batch::Triples(Triples { a: planes(1), b: planes(cols.into()), c: planes(cols.into()) })
-        }
-    }
-}
-
-impl Batch {
-    /// Correlations in it.
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Batch::CotSend(rows) | Batch::CotRecv(rows, _) => rows.len(),
-            Batch::OneOfSend(rows) | Batch::OneOfRecv(rows, _) => rows.len(),
-            Batch::Triples(t) => t.a.len,
-        }
-    }
-
-    /// The same kind of batch with room for `n`; bits are there already, all zero.
-    fn empty(&self, n: usize) -> Self {
-        match self {
-            Batch::CotSend(_) => Batch::CotSend(memory::with_capacity(n)),
-            Batch::CotRecv(..) => Batch::CotRecv(memory::with_capacity(n), Bits::zero(1, n)),
-            Batch::OneOfSend(_) => Batch::OneOfSend(memory::with_capacity(n)),
-            Batch::OneOfRecv(..) => Batch::OneOfRecv(memory::with_capacity(n), memory::with_capacity(n)),
-            Batch::Triples(t) => {
-                let planes = |bits: &Bits| Bits::zero(bits.planes, n);
-                Batch::Triples(Triples { a: planes(&t.a), b: planes(&t.b), c: planes(&t.c) })
-            }
-        }
-    }
-
-    /// Copies `n` correlations from `from` on to the end of `out`, which has `at` of them.
-    fn copy_to(&self, from: usize, n: usize, out: &mut Batch, at: usize) {
-        let copy_planes = |bits: &Bits, out: &mut Bits| {
-            for p in 0..bits.planes {
-                copy_bits(bits.plane(p), from, n, out.plane_mut(p), at);
-            }
-        };
-        match (self, out) {
-            (Batch::CotSend(rows), Batch::CotSend(out)) => out.extend_from_slice(&rows[from..from + n]),
-            (Batch::CotRecv(rows, c), Batch::CotRecv(out, out_c)) => {
-                out.extend_from_slice(&rows[from..from + n]);
-                copy_planes(c, out_c);
-            }
-            (Batch::OneOfSend(rows), Batch::OneOfSend(out)) => out.extend_from_slice(&rows[from..from + n]),
-            (Batch::OneOfRecv(rows, c), Batch::OneOfRecv(out, out_c)) => {
-                out.extend_from_slice(&rows[from..from + n]);
-                out_c.extend_from_slice(&c[from..from + n]);
-            }
-            (Batch::Triples(t), Batch::Triples(out)) => {
-                copy_planes(&t.a, &mut out.a);
-                copy_planes(&t.b, &mut out.b);
-                copy_planes(&t.c, &mut out.c);
-            }
-            _ => unreachable!("a stream has one form of batches"),
-        }
-    }
-}
-
-/// Copies `n` bits between planes; those of `out` are zero before.
-fn copy_bits(bits: &[u64], from: usize, n: usize, out: &mut [u64], at: usize) {
-    let mut done = 0;
-    while done < n {
-        let (source, target) = (from + done, at + done);
-        let count = (64 - source % 64).min(64 - target % 64).min(n - done);
-        let field = bits[source / 64] >> (source % 64) & (u64::MAX >> (64 - count));
-        out[target / 64] |= field << (target % 64);
-        done += count;
     }
 }
 
