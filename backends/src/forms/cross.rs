@@ -91,7 +91,7 @@ impl<W: VectorWord> Product<W> for Shape {
             for ((w, (c, d)), j) in self.widths().zip(choices).zip(0..) {
                 let (section, rest) = sections.split_at(packed_len(n, w));
                 sections = rest;
-                ots.pads(j as usize * n + from, 0, pads);
+                ots.pads(j as usize * n + from, pads);
                 unpack(w, &section[packed_len(from, w)..][..packed_len(acc.len(), w)], e);
                 let plane = from / 64..(from + acc.len()).div_ceil(64);
                 cot_recv_finish(w, j, width, &d[plane.clone()], &c[plane], pads, e, acc);
@@ -143,7 +143,7 @@ impl<W: VectorWord> Other<W> {
         each(self.shape.ots(), jobs.into_iter(), scratch, |(pads0, pads1, e), (j, w, from, section, zero)| {
             let len = zero.len();
             let (pads0, pads1, e) = (&mut pads0[..len], &mut pads1[..len], &mut e[..len]);
-            ticket.pads(j * n + from, 0, pads0, pads1);
+            ticket.pads(j * n + from, pads0, pads1);
             cot_send(w, pads0, pads1, &values[j][from..][..len], e, zero);
             pack(w, e, section);
         });

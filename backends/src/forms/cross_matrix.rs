@@ -2,7 +2,7 @@
 //!
 //! The paper's CrossTerm for matrices (SIRNN IV-C): as [`cross`](super::cross), with one OT per bit `u_j` of an element of the chooser's matrix for
 //! all products of that element. The element in row `i`, column `k` multiplies row `k` of the other matrix, so each OT transfers a string of `outer` values;
-//! a pad is such a string, from one row of the correlation by the block counter of the hash. What is sent, and the shares made from it, are those of
+//! a pad is such a string: see [`LongPads`]. What is sent, and the shares made from it, are those of
 //! `cross`; the sum over `k` is local.
 //!
 //! With `flip` the row that the top bit multiplies is negated where the other party's flag of the element is set.
@@ -10,7 +10,7 @@
 //! Rounds: 1, both messages independent. Bits, per element: `bits` to the other, `outer * sum (width - j)` to the chooser; a message is one section per
 //! bit, elements in order. OT `j n + e` belongs to bit `j` of element `e`.
 //!
-//! Correct: as `cross`. Secure: also, and because the tweak of the hash makes every block of a row's pad independent.
+//! Correct and secure: as `cross`.
 
 use super::{
     Instance, Operand,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     Error,
-    correlation::{Correlations, CotReceiver, CotSender},
+    correlation::{Correlations, CotReceiver, LongPads},
     inst::section,
     vector::{Bits, Vector, VectorWord},
     with_word_type,
@@ -73,8 +73,8 @@ pub(super) fn start(
     with_word_type!(shape.width, W => Ok(if chooser {
         Box::new(Chooser::<_, W>::new(shape, correlations.cot_recv(shape.ots())?))
     } else {
-        let ticket = correlations.cot_send(shape.ots())?;
-        Box::new(Other { shape, ticket, d: Bits::default(), words: std::marker::PhantomData::<W> })
+        let pads = correlations.cot_send(shape.ots())?.long_pads();
+        Box::new(Other { shape, pads, d: Bits::default(), words: std::marker::PhantomData::<W> })
     }))
 }
 
@@ -109,6 +109,7 @@ impl<W: VectorWord> Product<W> for Shape {
     fn share(&self, ots: &CotReceiver, choices: &[(Vec<u64>, Vec<u64>)], message: &[u8]) -> Vec<W> {
         let Shape { width, inner, outer, n, .. } = *self;
         let width = u32::from(width);
+        let pads = ots.long_pads();
         let mut result = vec![W::default(); self.results()];
         let mut values = vec![W::default(); self.values()];
         let mut rest = message;
@@ -125,8 +126,7 @@ impl<W: VectorWord> Product<W> for Shape {
                 |scratch, (i, acc)| {
                     for e in i * inner..(i + 1) * inner {
                         let ot = j as usize * n + e;
-                        let position = ots.position + ot as u64;
-                        pad(&ots.hasher, position, ots.rows[ot], w, 0, &mut scratch.pad, &mut scratch.zero);
+                        pad(&pads, ot, w, 0, &mut scratch.pad, &mut scratch.zero);
                         let chosen = W::from_u64(bit(c, e).into());
                         ops::mul_scalar(w, &values[e * outer..][..outer], chosen, &mut scratch.one);
                         ops::add_into(w, &mut scratch.zero, &scratch.one);
@@ -143,7 +143,8 @@ impl<W: VectorWord> Product<W> for Shape {
 /// The party whose matrix is multiplied. It makes its pads twice, for the message and for the result: strings are long, hashes cheap.
 struct Other<W> {
     shape: Shape,
-    ticket: CotSender,
+    /// For both choices.
+    pads: [LongPads; 2],
     d: Bits,
     words: std::marker::PhantomData<W>,
 }
@@ -173,10 +174,8 @@ impl<W: VectorWord> Instance for Other<W> {
                     for (k, value) in values.chunks_exact_mut(outer.max(1)).enumerate() {
                         let e = i * inner + k;
                         let ot = j as usize * n + e;
-                        let (position, row) = (this.ticket.position + ot as u64, this.ticket.rows[ot]);
-                        pad(&this.ticket.hasher, position, row, w, 0, &mut scratch.pad, &mut scratch.zero);
-                        let other = row ^ this.ticket.delta;
-                        pad(&this.ticket.hasher, position, other, w, 0, &mut scratch.pad, &mut scratch.one);
+                        pad(&this.pads[0], ot, w, 0, &mut scratch.pad, &mut scratch.zero);
+                        pad(&this.pads[1], ot, w, 0, &mut scratch.pad, &mut scratch.one);
                         ops::mul_scalar(w, &v[k * outer..][..outer], this.factor(operands, j, e), value);
                         ops::add_into(w, value, &scratch.zero);
                         ops::sub_into(w, value, &scratch.one);
@@ -211,8 +210,7 @@ impl<W: VectorWord> Instance for Other<W> {
                 for (w, j) in this.shape.widths().zip(0u32..) {
                     for e in i * inner..(i + 1) * inner {
                         let ot = j as usize * n + e;
-                        let (position, row) = (this.ticket.position + ot as u64, this.ticket.rows[ot]);
-                        pad(&this.ticket.hasher, position, row, w, 0, &mut scratch.pad, &mut scratch.zero);
+                        pad(&this.pads[0], ot, w, 0, &mut scratch.pad, &mut scratch.zero);
                         // - r0, or v + r0.
                         let d = this.d.get(j as usize, e);
                         ops::mul_scalar(width, &scratch.zero, signed_worth(!d, j), &mut scratch.one);
