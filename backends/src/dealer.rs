@@ -7,7 +7,7 @@ use crate::{
     inst::CorrelationKind,
     vector::Bits,
 };
-use sirnn_kernels::{aes::Prg, hash::Hasher};
+use sirnn_kernels::{aes::Prg, hash::Hasher, memory::SecretVec};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// See the module's description: **not secure**.
@@ -25,7 +25,7 @@ struct Stream {
     /// Correlations handed out so far.
     drawn: usize,
     /// Secret of the sender: what to add to a row for pad `j`.
-    offsets: Arc<Vec<u128>>,
+    offsets: Arc<SecretVec<u128>>,
 }
 
 impl Stream {
@@ -51,8 +51,8 @@ impl Stream {
         position
     }
 
-    fn rows(&mut self, n: usize) -> Vec<u128> {
-        let mut rows = vec![0; n];
+    fn rows(&mut self, n: usize) -> SecretVec<u128> {
+        let mut rows = SecretVec::from(vec![0; n]);
         self.prg.fill_blocks(&mut rows);
         rows
     }
@@ -91,7 +91,7 @@ impl Correlations for InsecureDealer {
         let position = stream.draw(n);
         let rows = stream.rows(n);
         stream.bits(1, n);
-        Ok(CotSender { rows, delta: stream.offsets[1], position, hasher: stream.hasher.clone() })
+        Ok(CotSender { rows, delta: stream.offsets[1].into(), position, hasher: stream.hasher.clone() })
     }
 
     fn cot_recv(&mut self, n: usize) -> Result<CotReceiver, Error> {
@@ -117,8 +117,9 @@ impl Correlations for InsecureDealer {
         let stream = self.stream(CorrelationKind::OneOf { sender: self.party.other(), bits });
         let position = stream.draw(n);
         let mut rows = stream.rows(n);
-        let choices: Vec<u16> = stream.rows(n).iter().map(|x| *x as u16 & ((1 << bits) - 1)).collect();
-        for (row, c) in rows.iter_mut().zip(&choices) {
+        let choices: Vec<_> = stream.rows(n).iter().map(|x| *x as u16 & ((1 << bits) - 1)).collect();
+        let choices = SecretVec::from(choices);
+        for (row, c) in rows.iter_mut().zip(&*choices) {
             *row ^= stream.offsets[usize::from(*c)];
         }
         Ok(OneOfReceiver { bits, rows, choices, position, hasher: stream.hasher.clone() })

@@ -63,9 +63,23 @@ fn observe(start: *const u8) {
     std::hint::black_box(start);
 }
 
-/// A vector of secrets, wiped when dropped. It must not grow: what it leaves behind when it moves is not wiped.
+/// A vector of secrets, wiped when dropped. Not to be grown but by [`SecretVec::resize_zeroed`]: what a growing `Vec`
+/// leaves behind is not wiped.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct SecretVec<T>(Vec<T>);
+
+impl<T: Copy + Default> SecretVec<T> {
+    /// Makes it `n` elements long; new ones are zeros. If that takes other memory, the old is wiped.
+    pub fn resize_zeroed(&mut self, n: usize) {
+        if n > self.0.capacity() {
+            let mut larger = Vec::with_capacity(n);
+            larger.extend_from_slice(&self.0);
+            wipe(&mut self.0);
+            self.0 = larger;
+        }
+        self.0.resize(n, T::default());
+    }
+}
 
 impl<T> From<Vec<T>> for SecretVec<T> {
     fn from(v: Vec<T>) -> Self {
@@ -111,7 +125,10 @@ mod tests {
         // SAFETY: all of it was written by `wipe`.
         unsafe { v.set_len(1000) };
         assert!(v.iter().all(|x| *x == 0));
-        assert_eq!(format!("{:?}", SecretVec::from(vec![7u8])), "SecretVec(1)");
+        let mut v = SecretVec::from(vec![7u8]);
+        v.resize_zeroed(100);
+        assert!(v[0] == 7 && v[1..].iter().all(|x| *x == 0));
+        assert_eq!(format!("{v:?}"), "SecretVec(100)");
     }
 
     #[test]

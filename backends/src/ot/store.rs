@@ -19,11 +19,13 @@ use super::{
     chunks::{Span, rest},
 };
 use crate::{Error, Party, correlation::Triples, inst::CorrelationKind, vector::Bits};
+use sirnn_kernels::memory::SecretVec;
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
     sync::Arc,
 };
+use zeroize::Zeroizing;
 
 /// Bytes before the content of a record.
 const RECORD_HEAD: usize = 16;
@@ -31,9 +33,9 @@ const RECORD_HEAD: usize = 16;
 /// What all records have in common.
 pub(super) struct Head {
     /// See [`Backend::delta`](super::Backend::delta).
-    pub(super) delta: u128,
+    pub(super) delta: Zeroizing<u128>,
     /// See [`Backend::offsets`](super::Backend::offsets).
-    pub(super) offsets: BTreeMap<CorrelationKind, Arc<Vec<u128>>>,
+    pub(super) offsets: BTreeMap<CorrelationKind, Arc<SecretVec<u128>>>,
 }
 
 /// The kinds whose offsets a head has, with their number.
@@ -60,14 +62,14 @@ impl Head {
     }
 
     pub(super) fn read(party: Party, needs: &[(CorrelationKind, u64)], from: &mut dyn Read) -> Result<Self, Error> {
-        let mut delta = [0; 16];
-        read(from, &mut delta)?;
+        let mut delta = Zeroizing::new([0; 16]);
+        read(from, &mut *delta)?;
         let offsets = sent(party, needs).into_iter().map(|(kind, pads)| {
-            let mut offsets = vec![0u128; pads];
+            let mut offsets = SecretVec::from(vec![0u128; pads]);
             read(from, bytemuck::cast_slice_mut(offsets.as_mut_slice()))?;
             Ok((kind, Arc::new(offsets)))
         });
-        Ok(Self { offsets: offsets.collect::<Result<_, Error>>()?, delta: u128::from_le_bytes(delta) })
+        Ok(Self { offsets: offsets.collect::<Result<_, Error>>()?, delta: u128::from_le_bytes(*delta).into() })
     }
 }
 
@@ -112,9 +114,11 @@ impl Span {
             parts.iter().try_for_each(|part| write(to, part))
         };
         match batch {
-            Batch::CotSend(q) | Batch::OneOfSend(q) => all(&[bytemuck::cast_slice(q)]),
-            Batch::CotRecv(t, choices) => all(&[bytemuck::cast_slice(t), words(choices)]),
-            Batch::OneOfRecv(t, choices) => all(&[bytemuck::cast_slice(t), bytemuck::cast_slice(choices)]),
+            Batch::CotSend(q) | Batch::OneOfSend(q) => all(&[bytemuck::cast_slice(q.as_slice())]),
+            Batch::CotRecv(t, choices) => all(&[bytemuck::cast_slice(t.as_slice()), words(choices)]),
+            Batch::OneOfRecv(t, choices) => {
+                all(&[bytemuck::cast_slice(t.as_slice()), bytemuck::cast_slice(choices.as_slice())])
+            }
             Batch::Triples(Triples { a, b, c }) => all(&[words(a), words(b), words(c)]),
         }
     }
@@ -132,18 +136,18 @@ impl Span {
         }
         match kind {
             CorrelationKind::Cot { sender } => {
-                let mut rows = vec![0u128; n];
-                read(from, bytemuck::cast_slice_mut(&mut rows))?;
+                let mut rows = SecretVec::from(vec![0u128; n]);
+                read(from, bytemuck::cast_slice_mut(&mut rows[..]))?;
                 if sender == party { Ok(Batch::CotSend(rows)) } else { Ok(Batch::CotRecv(rows, planes(1, n, from)?)) }
             }
             CorrelationKind::OneOf { sender, bits } => {
-                let mut rows = vec![0u128; n];
-                read(from, bytemuck::cast_slice_mut(&mut rows))?;
+                let mut rows = SecretVec::from(vec![0u128; n]);
+                read(from, bytemuck::cast_slice_mut(&mut rows[..]))?;
                 if sender == party {
                     return Ok(Batch::OneOfSend(rows));
                 }
-                let mut choices = vec![0u16; n];
-                read(from, bytemuck::cast_slice_mut(&mut choices))?;
+                let mut choices = SecretVec::from(vec![0u16; n]);
+                read(from, bytemuck::cast_slice_mut(&mut choices[..]))?;
                 choices.iter_mut().for_each(|c| *c &= (1 << bits) - 1);
                 Ok(Batch::OneOfRecv(rows, choices))
             }
