@@ -158,15 +158,15 @@ fn from_csv(text: &str, input: &Input, most: usize, lengths: Option<&[usize]>) -
     let step: usize = fixed(input).iter().product();
     let mut rows: Vec<(usize, Vec<(&str, f64)>)> = Vec::new();
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let number = |(column, token): (usize, &str)| {
-            let token = token.trim();
+        let mut row = Vec::new();
+        for (column, token) in line.split(',').map(str::trim).enumerate() {
             let number = token.parse::<f64>().map_err(|_| {
                 let shown: String = token.chars().take(20).collect();
                 ModelError::new(format!("line {}, number {}", i + 1, column + 1), format!("{shown:?} is no number"))
             })?;
-            Ok((token, number))
-        };
-        rows.push((i + 1, line.split(',').enumerate().map(number).collect::<Result<_, ModelError>>()?));
+            row.push((token, number));
+        }
+        rows.push((i + 1, row));
     }
     let longest = rows.iter().map(|(_, row)| row.len()).max().unwrap_or(step);
     for (item, (line, row)) in rows.iter().enumerate() {

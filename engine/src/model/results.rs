@@ -149,7 +149,7 @@ impl Results {
             let (mut values, mut indices) = (Vec::new(), Vec::new());
             if output.reveal != Reveal::Class {
                 let (found, place) = find(&output.name)?;
-                require(found.len() == all.iter().sum(), &place, || "of another length than expected".into())?;
+                require(found.len() == all.iter().sum::<usize>(), &place, || "of another length than expected".into())?;
                 let mut rest = found.as_slice();
                 for &n in &all {
                     let (own, behind) = rest.split_at(n);

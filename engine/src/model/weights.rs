@@ -110,7 +110,7 @@ pub fn from_arrays(
     let tensor = |(name, spec): (&String, &crate::graph::ops::ParameterSpec)| {
         let place = format!("tensor '{name}'");
         let data = arrays.remove(name).ok_or_else(|| ModelError::new(&place, "missing"))?;
-        require(data.len() == spec.shape.iter().product(), &place, || {
+        require(data.len() == spec.shape.iter().product::<usize>(), &place, || {
             format!("{} elements, shape {:?} is expected", data.len(), spec.shape)
         })?;
         Ok((name.clone(), Tensor::new(spec.shape.clone(), data)))
