@@ -253,11 +253,11 @@ fn bad_models_are_named() {
         refuses(&run(&["run", "--model", text(model), "--input", &items]), parts);
     };
     refused(Path::new("/no/such/folder"), &["/no/such/folder/model.toml"]);
-    refused(&model("format", "model.toml", replace("format = 1", "format = 9")), &["model.toml", "format", "9"]);
+    refused(&model("format", "model.toml", replace("format = 2", "format = 9")), &["model.toml", "format", "9"]);
     refused(&model("toml", "model.toml", |_| b"steps = [".to_vec()), &["model.toml", "line 1"]);
     refused(&model("binary", "model.toml", |_| vec![0xff; 100]), &["model.toml"]);
     refused(&model("short", "weights.safetensors", |b| b[..b.len() / 2].to_vec()), &["weights.safetensors"]);
-    refused(&model("hidden", "model.toml", replace("hidden = 32", "hidden = 31")), &["weights.safetensors", "tensor"]);
+    refused(&model("narrow", "model.toml", replace("[\"steps\", 8]", "[\"steps\", 7]")), &["weights.safetensors", "tensor 'W'"]);
     let missing = model("missing", "weights.safetensors", |b| b);
     std::fs::remove_file(missing.join("weights.safetensors")).unwrap();
     refused(&missing, &["weights.safetensors", "No such file"]);
