@@ -189,7 +189,10 @@ fn revealed(d: &Description, steps: usize) -> Result<Vec<String>, Failure> {
             Dim::Steps => format!("1 to {} steps", d.graph.steps),
         });
         let shape = dims.collect::<Vec<_>>().join(", ");
-        lines.push(format!("input '{}': [{shape}], {} bits, scale {}", input.name, input.number.bits, input.number.scale));
+        lines.push(format!(
+            "input '{}': [{shape}], {} bits, scale {}",
+            input.name, input.number.bits, input.number.scale
+        ));
     }
     lines.push(format!(
         "the network: {} operations with their shapes, widths, scales and shifts (sirnn show), names of {} tensors",
@@ -197,7 +200,10 @@ fn revealed(d: &Description, steps: usize) -> Result<Vec<String>, Failure> {
         typed.parameters.len()
     ));
     if !d.graph.fits.is_empty() {
-        lines.push(format!("that the weights keep these within their width for every input: {}", d.graph.fits.join(", ")));
+        lines.push(format!(
+            "that the weights keep these within their width for every input: {}",
+            d.graph.fits.join(", ")
+        ));
     }
     lines.push("widths and shifts were fitted to the weights: they tell their magnitude, to a power of two".into());
     Ok(lines)

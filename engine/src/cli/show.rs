@@ -95,7 +95,10 @@ impl Show {
         ));
         for input in &graph.inputs {
             let (shape, number) = (shape_of(&input.shape), input.number);
-            say(format_args!("{:<width$}  {:<op$}  {shape:<20} {:>4} {:>5}", input.name, "input", number.bits, number.scale));
+            say(format_args!(
+                "{:<width$}  {:<op$}  {shape:<20} {:>4} {:>5}",
+                input.name, "input", number.bits, number.scale
+            ));
         }
         for row in &rows {
             let cost = row.cost(&costs);

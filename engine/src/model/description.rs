@@ -131,8 +131,8 @@ fn input((i, table): (usize, Table)) -> Result<Input, ModelError> {
         _ => None,
     };
     let shape: Option<Vec<Dim>> = fields.shape.iter().map(dim).collect();
-    let shape =
-        shape.ok_or_else(|| ModelError::new(&place, "a shape is a list of sizes, the first of them perhaps \"steps\""))?;
+    let shape = shape
+        .ok_or_else(|| ModelError::new(&place, "a shape is a list of sizes, the first of them perhaps \"steps\""))?;
     let number = Number { bits: fields.bits, scale: fields.scale, unsigned: fields.unsigned };
     Ok(Input { name: fields.name, shape, number })
 }

@@ -141,9 +141,7 @@ fn fixed(input: &Input) -> Vec<usize> {
 fn from_npy(bytes: &[u8], input: &Input, most: usize) -> Result<Numbers, ModelError> {
     let array = Npy::parse(bytes)?;
     let fits = |shape: &[usize]| match input.shape.first() {
-        Some(Dim::Steps) => {
-            shape.split_first().is_some_and(|(t, rest)| (1..=most).contains(t) && rest == fixed(input))
-        }
+        Some(Dim::Steps) => shape.split_first().is_some_and(|(t, rest)| (1..=most).contains(t) && rest == fixed(input)),
         _ => shape == fixed(input),
     };
     let Some((&items, shape)) = array.shape.split_first().filter(|(_, shape)| fits(shape)) else {
@@ -332,8 +330,13 @@ impl Items {
             require(n > 0 && values.len().is_multiple_of(n), &place, || {
                 format!("{} numbers, {n} per item are expected", values.len())
             })?;
-            let numbers = Numbers { items: values.len() / n, shape, values: values.iter().map(|&v| Value::Whole(v)).collect() };
-            Ok((place.clone(), numbers.items, quantise(numbers, input, lengths.as_deref()).map_err(|e| e.inside(&place))?))
+            let numbers =
+                Numbers { items: values.len() / n, shape, values: values.iter().map(|&v| Value::Whole(v)).collect() };
+            Ok((
+                place.clone(),
+                numbers.items,
+                quantise(numbers, input, lengths.as_deref()).map_err(|e| e.inside(&place))?,
+            ))
         };
         Self::join(values.iter().zip(inputs).map(column).collect::<Result<_, ModelError>>()?, lengths)
     }
@@ -371,9 +374,8 @@ impl Items {
                 let (old, own) = (column.shape[0] * step, |item: usize| lengths.as_ref().map_or(steps, |l| l[item]));
                 let values = column.values.chunks(old).enumerate();
                 let zeros = |item| std::iter::repeat_n(0, (steps - own(item)) * step);
-                column.values = values
-                    .flat_map(|(item, all)| all[..own(item) * step].iter().copied().chain(zeros(item)))
-                    .collect();
+                column.values =
+                    values.flat_map(|(item, all)| all[..own(item) * step].iter().copied().chain(zeros(item))).collect();
                 column.shape[0] = steps;
             }
             column
@@ -405,7 +407,8 @@ impl Items {
     /// The first `n` items, or all if there are fewer.
     pub fn first(&self, n: usize) -> Self {
         let n = n.min(self.items);
-        let cut = |c: &Column| Column { values: c.values[..n * c.shape.iter().product::<usize>()].to_vec(), ..c.clone() };
+        let cut =
+            |c: &Column| Column { values: c.values[..n * c.shape.iter().product::<usize>()].to_vec(), ..c.clone() };
         let lengths = self.lengths.as_ref().map(|l| l[..n].to_vec());
         Self { items: n, steps: self.steps, lengths, columns: self.columns.iter().map(cut).collect() }
     }

@@ -273,10 +273,12 @@ fn numbers_csv(outputs: &[Revealed]) -> String {
                 let _ = writeln!(csv, "{name},{item},{},{v},{}", position(i, &output.shape), output.real(v));
             }
         }
-        let (name, leading) = (quoted(&format!("{}.class", output.name)), output.shape.split_last().map_or(&[][..], |s| s.1));
+        let (name, leading) =
+            (quoted(&format!("{}.class", output.name)), output.shape.split_last().map_or(&[][..], |s| s.1));
         for (item, classes) in output.classes.iter().enumerate() {
             for (i, &class) in classes.iter().enumerate() {
-                let _ = writeln!(csv, "{name},{item},{},{class},{}", position(i, leading), quoted(&output.label(class)));
+                let _ =
+                    writeln!(csv, "{name},{item},{},{class},{}", position(i, leading), quoted(&output.label(class)));
             }
         }
     }

@@ -206,7 +206,8 @@ fn renumbered(text: &str, changes: &[(usize, u32)]) -> String {
 /// Compiles what is small enough for it.
 fn try_to_compile(d: &Description) {
     let typed = d.typed(d.graph.steps).unwrap();
-    let most = typed.values.iter().map(|v| v.ty.len()).chain(typed.parameters.values().map(|p| p.shape.iter().product()));
+    let most =
+        typed.values.iter().map(|v| v.ty.len()).chain(typed.parameters.values().map(|p| p.shape.iter().product()));
     if d.graph.steps <= 128 && most.max().unwrap_or(0) <= 1 << 14 {
         for tables in [false, true] {
             let request = Request { items: 2, steps: d.graph.steps, lengths: None };
@@ -515,9 +516,14 @@ fn several_inputs_and_outputs() {
     let lines: Vec<&str> = csv.lines().collect();
     assert_eq!(lines.len(), 1 + 10 + 5 + 4);
     assert_eq!([lines[0], lines[2]], ["output,item,position,integer,value", "y,0,0:1,-8,-8"]);
-    assert!(lines.contains(&"y,1,1:0,29,29") && lines.contains(&"y.class,1,1,0,no") && lines.contains(&"../s,0,1,-10,-10"));
+    assert!(
+        lines.contains(&"y,1,1:0,29,29") && lines.contains(&"y.class,1,1,0,no") && lines.contains(&"../s,0,1,-10,-10")
+    );
     let files = results.files(&folder.join("out.npy"));
-    assert_eq!(files.iter().map(|f| f.0.clone()).collect::<Vec<_>>(), [folder.join("out.npy"), folder.join("out.___s.npy")]);
+    assert_eq!(
+        files.iter().map(|f| f.0.clone()).collect::<Vec<_>>(),
+        [folder.join("out.npy"), folder.join("out.___s.npy")]
+    );
     let array = npy::Npy::parse(&files[0].1).unwrap();
     assert_eq!(array.shape, [2, 3, 2]);
     let reals: Vec<npy::Value> = array.values().collect();

@@ -26,6 +26,7 @@ use sirnn_backends::inst::Party;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Rounding {
     /// Toward minus infinity: an arithmetic shift.
+    #[default]
     #[serde(rename = "floor")]
     #[default]
     Floor,

@@ -219,7 +219,9 @@ impl Client {
         };
         let lengths = request.lengths.as_ref().map(|l| l.iter().map(|&n| n as u32).collect::<Vec<_>>());
         if lengths.as_ref().is_some_and(|l| l.len() > MAX_LENGTHS) {
-            return Err(ServiceError::Limit(format!("{items} items with lengths, at most {MAX_LENGTHS} in one request")));
+            return Err(ServiceError::Limit(format!(
+                "{items} items with lengths, at most {MAX_LENGTHS} in one request"
+            )));
         }
         let (count, steps) = (items as u64, request.steps as u64);
         self.control.send(&Message::Request(Request { items: count, batch: batch as u64, steps, lengths, phases }))?;

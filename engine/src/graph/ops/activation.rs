@@ -50,26 +50,26 @@ fn scale_out(out: Number) -> Result<u32, Unsupported> {
 }
 
 impl Sigmoid {
-    fn function(x: Number, out: Number) -> Result<math::Sigmoid, Unsupported> {
+    pub(crate) fn function(x: Number, out: Number) -> Result<math::Sigmoid, Unsupported> {
         math::Sigmoid::new(signed_width(x), x.scale, scale_out(out)?)
     }
 }
 
 impl Tanh {
-    fn function(x: Number, out: Number) -> Result<math::Tanh, Unsupported> {
+    pub(crate) fn function(x: Number, out: Number) -> Result<math::Tanh, Unsupported> {
         math::Tanh::new(signed_width(x), x.scale, scale_out(out)?)
     }
 }
 
 impl Exp {
-    fn function(x: Number, out: Number) -> Result<math::Exp, Unsupported> {
+    pub(crate) fn function(x: Number, out: Number) -> Result<math::Exp, Unsupported> {
         math::Exp::new(x.bits, x.scale, scale_out(out)?)
     }
 }
 
 impl Reciprocal {
     /// The function, and the domain.
-    fn function(x: Number, out: Number) -> Result<(math::Div, i128, i128), Unsupported> {
+    pub(crate) fn function(x: Number, out: Number) -> Result<(math::Div, i128, i128), Unsupported> {
         let refuse = |what| Err(Unsupported { function: "reciprocal", what });
         let Ok(scale) = u32::try_from(x.scale) else { return refuse(format!("an operand of scale {}", x.scale)) };
         if scale + 2 > signed_width(x) {
@@ -80,13 +80,13 @@ impl Reciprocal {
 }
 
 impl Rsqrt {
-    fn function(x: Number, out: Number) -> Result<math::Root, Unsupported> {
+    pub(crate) fn function(x: Number, out: Number) -> Result<math::Root, Unsupported> {
         math::Root::rsqrt(signed_width(x), x.scale, scale_out(out)?)
     }
 }
 
 impl Sqrt {
-    fn function(x: Number, out: Number) -> Result<math::Root, Unsupported> {
+    pub(crate) fn function(x: Number, out: Number) -> Result<math::Root, Unsupported> {
         math::Root::sqrt(signed_width(x), x.scale, scale_out(out)?)
     }
 }

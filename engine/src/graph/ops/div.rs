@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Div {}
 
 impl Div {
-    fn function(place: Place<'_>) -> Result<math::DivGeneral, String> {
+    pub(crate) fn function(place: Place<'_>) -> Result<math::DivGeneral, String> {
         let (a, b) = (place.ins[0].number, place.ins[1].number);
         let scale = |what: &str, scale: i32| {
             u32::try_from(scale).map_err(|_| format!("division is not defined for {what} scale {scale}"))

@@ -29,7 +29,19 @@ const TENSORS: [&str; 2] = ["weights", "bias"];
 const ROUNDING: [&str; 3] = ["mean", "avg_pool", "l2_normalise"];
 /// Operations whose results have the format of their operands.
 pub(super) const KEEP_FORMAT: [&str; 13] = [
-    "max_pool", "max", "argmax", "reshape", "transpose", "slice", "split", "concat", "pad", "gather", "reverse", "patches", "scan",
+    "max_pool",
+    "max",
+    "argmax",
+    "reshape",
+    "transpose",
+    "slice",
+    "split",
+    "concat",
+    "pad",
+    "gather",
+    "reverse",
+    "patches",
+    "scan",
 ];
 /// Fields of a state that are its format.
 const NUMBER: [&str; 3] = ["bits", "scale", "unsigned"];
