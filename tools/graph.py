@@ -82,6 +82,8 @@ def read(text):
     if graph.get("format") != FORMAT:
         raise GraphError(f"model format {graph.get('format')}, this tool reads {FORMAT}")
     rounding = graph.setdefault("rounding", "floor")
+    if rounding == "zero":
+        rounding = graph["rounding"] = "toward-zero"
     default = graph.pop("default", {})
 
     def number(table):
