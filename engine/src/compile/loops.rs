@@ -20,7 +20,9 @@ fn pair(ir: &Ir) -> Option<(usize, usize)> {
     for (k, &first) in loops.iter().enumerate() {
         let behind = depending(ir, first);
         for &second in &loops[k + 1..] {
-            let (Item::Loop(a), Item::Loop(b)) = (ir.top[first], ir.top[second]) else { unreachable!("places of loops") };
+            let (Item::Loop(a), Item::Loop(b)) = (ir.top[first], ir.top[second]) else {
+                unreachable!("places of loops")
+            };
             let (a, b) = (&ir.loops[a], &ir.loops[b]);
             let stepwise = |outer: &Val| a.stacks.iter().any(|s| s.1 == *outer);
             let sliced = b.slices.iter().all(|s| stepwise(&s.0) || !behind.contains(&s.0));
@@ -65,11 +67,10 @@ fn join(ir: &mut Ir, first: usize, second: usize) {
     let behind = depending(ir, first);
     // What the second loop needs stands before both; what depends on the first, behind.
     let between: Vec<Item> = ir.top.drain(first..=second).collect();
-    let (after, before): (Vec<Item>, Vec<Item>) =
-        between[1..between.len() - 1].iter().partition(|item| match **item {
-            Item::Value(v) => behind.contains(&v),
-            Item::Loop(l) => ir.loops[l].lasts.iter().chain(&ir.loops[l].stacks).any(|s| behind.contains(&s.1)),
-        });
+    let (after, before): (Vec<Item>, Vec<Item>) = between[1..between.len() - 1].iter().partition(|item| match **item {
+        Item::Value(v) => behind.contains(&v),
+        Item::Loop(l) => ir.loops[l].lasts.iter().chain(&ir.loops[l].stacks).any(|s| behind.contains(&s.1)),
+    });
     let joined: Vec<Item> = before.into_iter().chain([Item::Loop(a)]).chain(after).collect();
     ir.top.splice(first..first, joined);
 

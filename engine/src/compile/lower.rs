@@ -203,6 +203,7 @@ impl Lowering<'_> {
             }
             Def::Sum { terms, constant } => self.sum(cx, v, terms, *constant)?,
             Def::Shift(shift) => self.shift(cx, v, shift)?,
+            Def::Within { .. } => self.reg(operand(0)),
             Def::Unary { function, zeros } => self.unary(cx, v, function, *zeros)?,
             Def::Rows(rows) => self.rows(cx, v, rows)?,
             Def::Concat => {
