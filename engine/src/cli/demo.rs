@@ -7,7 +7,8 @@ use super::{Failure, Net, Patience, Planning};
 use clap::Args;
 use serde_json::json;
 use sirnn::model::{self, Items, Model, Results, Reveal};
-use sirnn::program::{Profile, clear};
+use sirnn::program::Profile;
+use sirnn::run::clear;
 use sirnn::service::local::say;
 use std::path::{Path, PathBuf};
 

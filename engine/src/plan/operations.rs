@@ -4,13 +4,12 @@
 
 use crate::fixed::math;
 use crate::plan::Plan;
-use crate::program::{Bit, Build, Cx, Int, Own, Profile, Program, Reg, refuse, signed};
+use crate::program::{Bit, Build, Cx, Inputs, Int, Own, Profile, Program, Reg, refuse, signed};
 use crate::protocols::normalise::L2Normalise;
 use crate::protocols::truncation::{Rounding, Shift};
 use crate::protocols::{
     activation, carries, division, exp, linear, lookup, msnzb, pool, product, reciprocal, roots, select, sigmoid,
 };
-use crate::run::Inputs;
 use sirnn_backends::inst::{Conv, LinearOp, Party};
 use sirnn_kernels::aes::Prg;
 use std::sync::Arc;

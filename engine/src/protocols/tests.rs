@@ -7,7 +7,8 @@ use super::{
 };
 use crate::fixed::math;
 use crate::plan::Plan;
-use crate::program::{Bit, Build, Cx, Goal, Int, Own, Profile, Reg, ideal::Machine, signed};
+use crate::program::{Bit, Build, Cx, Goal, Int, Own, Profile, Reg, signed};
+use crate::run::ideal::Machine;
 use proptest::prelude::*;
 use sirnn_backends::inst::{LinearOp, Party};
 

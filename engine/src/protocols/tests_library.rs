@@ -23,7 +23,8 @@ use super::{
 use crate::fixed::{math, wrap};
 use crate::plan::Plan;
 use crate::plan::operations::{self, Params};
-use crate::program::{Build, Cx, Function, Int, Own, Profile, Program, Reg, ideal::Machine, signed};
+use crate::program::{Build, Cx, Function, Int, Own, Profile, Program, Reg, signed};
+use crate::run::ideal::Machine;
 use sirnn_backends::inst::{Conv, LinearOp, Party};
 use sirnn_backends::ot::{self, streams::Mode};
 
