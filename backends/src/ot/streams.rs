@@ -62,13 +62,13 @@ fn chunk_bytes(kind: Kind, n: usize) -> usize {
     }
 }
 
-/// Sums of a list of needs, by kind; kinds that are not needed are left out.
-fn totals(needs: &[(Kind, u64)]) -> BTreeMap<Kind, u64> {
+/// Sums of a list of needs, in the order of kinds; kinds that are not needed are left out.
+pub fn totals(needs: &[(Kind, u64)]) -> Vec<(Kind, u64)> {
     let mut totals = BTreeMap::new();
     for &(kind, n) in needs.iter().filter(|(_, n)| *n > 0) {
         *totals.entry(kind).or_insert(0) += n;
     }
-    totals
+    totals.into_iter().collect()
 }
 
 /// How many chunks a party may be ahead with those for which it only sends.
@@ -77,7 +77,7 @@ const AHEAD: usize = 4;
 
 /// The chunks to make, in order.
 fn schedule(needs: &[(Kind, u64)], mode: Mode, flow: impl Fn(Kind) -> Option<Party>) -> Vec<(Kind, usize)> {
-    let totals = totals(needs);
+    let totals: BTreeMap<Kind, u64> = totals(needs).into_iter().collect();
     let mut made: BTreeMap<Kind, u64> = BTreeMap::new();
     let mut used: BTreeMap<Kind, u64> = BTreeMap::new();
     let mut chunks = Vec::new();
@@ -133,7 +133,7 @@ fn order(party: Party, chunks: &[(Kind, usize)], flow: impl Fn(Kind) -> Option<P
 
 /// What is left of chunks in the live order when those in `drawn` were drawn, in that order.
 pub(super) fn rest(needs: &[(Kind, u64)], drawn: &[(Kind, u64)]) -> Vec<Record> {
-    let drawn = totals(drawn);
+    let drawn: BTreeMap<Kind, u64> = totals(drawn).into_iter().collect();
     let mut made: BTreeMap<Kind, u64> = BTreeMap::new();
     let mut records = Vec::new();
     for (kind, n) in schedule(needs, Mode::Live, |_| None) {
@@ -149,7 +149,7 @@ pub(super) fn rest(needs: &[(Kind, u64)], drawn: &[(Kind, u64)]) -> Vec<Record> 
 
 /// Exact cost of set-up and generation for a list of needs in the order in which they arise.
 pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(Kind, u64)], mode: Mode) -> Cost {
-    let mut meter = spec.meter(&totals(needs).into_iter().collect::<Vec<_>>());
+    let mut meter = spec.meter(&totals(needs));
     let chunks = schedule(needs, mode, |kind| meter.flow(kind));
     let orders = Party::BOTH.map(|party| {
         // The set-up is step 0.

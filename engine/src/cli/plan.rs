@@ -5,13 +5,14 @@ use super::{Failure, Planning, link_name, speeds};
 use clap::Args;
 use serde_json::json;
 use sirnn::model::{self, Description, Model, Reveal, weights};
+use sirnn::plan::correlations::offline_cost;
 use sirnn::plan::planner::{self, Candidate};
-use sirnn::run::session::{offline_cost, totals};
 use sirnn::run::store::SectionHeader;
 use sirnn::service::local::say;
 use sirnn::service::memory;
 use sirnn::service::summary::kind_name;
 use sirnn_backends::Party;
+use sirnn_backends::ot::streams::totals;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

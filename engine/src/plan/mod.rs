@@ -1,6 +1,7 @@
 //! The plan: a program with its schedule, and everything that follows from both before anything runs: frames, rounds,
 //! bytes, correlations in the order of their use, memory, and the digest that both parties compare.
 
+pub mod correlations;
 mod digest;
 pub mod explain;
 pub mod operations;

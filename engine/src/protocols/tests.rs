@@ -3,7 +3,7 @@
 use super::test_support::{Inputs, all, check, check_real, inputs, one, program, program_for};
 use super::{
     basic::*, bits::*, exp::Exp, linear::*, lookup::*, matmul_shared, product::*, select::ArgMax, sigmoid::*,
-    truncation::*,
+    sign::Sign, truncation::*,
 };
 use crate::fixed::math;
 use crate::plan::Plan;

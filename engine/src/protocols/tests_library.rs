@@ -4,7 +4,6 @@ use super::test_support::{Inputs, all, check, check_real, inputs, one, program};
 use super::{
     activation::Relu,
     basic::{Reveal, Share},
-    bits::Sign,
     compare::*,
     conv::SharedConv,
     division::*,
@@ -18,6 +17,7 @@ use super::{
     roots::Root,
     select::Max,
     sigmoid::*,
+    sign::Sign,
     truncation::*,
 };
 use crate::fixed::{math, wrap};

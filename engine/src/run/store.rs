@@ -21,8 +21,8 @@
 //! file is cut down to its header, which goes on saying that it was used. Both parties keep count: a copy at one of them
 //! is refused by the other.
 
+use crate::plan::correlations::CORRELATION_BUDGET;
 use crate::plan::{LinearTask, Plan, WIRE_VERSION};
-use crate::run::session::CORRELATION_BUDGET;
 use crate::run::{Inputs, Prepared, RunError};
 use crate::service::wire::{Choice, shown};
 use serde::{Deserialize, Serialize};
