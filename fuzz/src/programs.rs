@@ -529,8 +529,8 @@ impl Generator<'_, '_> {
         match self.s.range(0, 11) {
             0 => {
                 let shift = shifts[0];
-                let six = (self.s.range(0, 1) == 1).then(|| i128::from(self.s.range(0, 7)) << self.s.range(0, 63));
-                self.call(cx, Relu { six, shift, width }, &[x])?;
+                let limit = (self.s.range(0, 1) == 1).then(|| i128::from(self.s.range(0, 7)) << self.s.range(0, 63));
+                self.call(cx, Relu { limit, shift, width }, &[x])?;
             }
             1 => {
                 let conv = convolution(self.s);

@@ -26,7 +26,7 @@ fn half_cpu<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<(T, f64), E> {
 ///
 /// # Errors
 /// A backend that does not work.
-pub fn measure(progress: &mut dyn FnMut(&str)) -> Result<Speeds, Failure> {
+pub(super) fn measure(progress: &mut dyn FnMut(&str)) -> Result<Speeds, Failure> {
     let mut backend = BTreeMap::new();
     for name in ot::names() {
         progress(name);

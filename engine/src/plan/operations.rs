@@ -395,10 +395,10 @@ fn root(cx: &mut Cx, p: &Params, reference: math::Root) -> Build<()> {
     cx.call(roots::Root { reference, width: p.out_width }, &[x.0]).map(drop)
 }
 
-fn relu(cx: &mut Cx, p: &Params, six: Option<i128>, shift: u32) -> Build<()> {
+fn relu(cx: &mut Cx, p: &Params, limit: Option<i128>, shift: u32) -> Build<()> {
     let x = operand(cx, "x", p, p.n);
-    let width = if six.is_some() { p.out_width } else { p.width };
-    cx.call(activation::Relu { six, shift, width }, &[x.0]).map(drop)
+    let width = if limit.is_some() { p.out_width } else { p.width };
+    cx.call(activation::Relu { limit, shift, width }, &[x.0]).map(drop)
 }
 
 /// Random inputs for a program of this module: sharings of values in the operands' ranges.

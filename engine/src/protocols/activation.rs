@@ -1,10 +1,10 @@
 //! ReLU and ReLU6, with the shift that may follow them.
 //!
-//! `y = floor(min(max(x, 0), six) / 2^shift)`. Whether `x < 0`, whether `x >= six` and the carry of the shift are taps of *one* tree: the comparison with
-//! `six` is the sign of `x - six`, for which the sender shows the same leaves a second view of its digits, and digits below the lowest set bit of
-//! `six` (6 at scale `s` has `s + 1` zeros) are shared altogether. Exactly one of *negative*, *kept*, *above* holds, so
+//! `y = floor(min(max(x, 0), limit) / 2^shift)`. Whether `x < 0`, whether `x >= limit` and the carry of the shift are taps of *one* tree: the comparison with
+//! `limit` is the sign of `x - limit`, for which the sender shows the same leaves a second view of its digits, and digits below the lowest set bit of
+//! `limit` (6 at scale `s` has `s + 1` zeros) are shared altogether. Exactly one of *negative*, *kept*, *above* holds, so
 //!
-//! `y = kept (x >> shift) + above (six >> shift)`, `kept = NOT (negative xor above)`
+//! `y = kept (x >> shift) + above (limit >> shift)`, `kept = NOT (negative xor above)`
 //!
 //! and both products run in one round. What is kept is not negative and bounded, so that the shift needs no wrap and the extension to the
 //! result's ring has a slack bit.
@@ -17,11 +17,11 @@ use super::truncation::high_parts;
 use crate::program::{Build, Cx, Function, Int, Reg, bits_for, refuse};
 use sirnn_backends::inst::Party;
 
-/// `floor(min(max(x, 0), six) / 2^shift)` in a ring of `width` bits; without `six` there is no upper bound.
+/// `floor(min(max(x, 0), limit) / 2^shift)` in a ring of `width` bits; without `limit` there is no upper bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Relu {
     /// The upper bound, positive.
-    pub six: Option<i128>,
+    pub limit: Option<i128>,
     /// Bits dropped afterwards, rounding down; toward zero is the same.
     pub shift: u32,
     /// Width of the result.
@@ -30,13 +30,13 @@ pub struct Relu {
 
 impl Relu {
     fn of(&self, x: i128) -> i128 {
-        x.clamp(0, self.six.unwrap_or(x.max(0))) >> self.shift
+        x.clamp(0, self.limit.unwrap_or(x.max(0))) >> self.shift
     }
 }
 
 impl Function for Relu {
     fn name(&self) -> &'static str {
-        if self.six.is_some() { "relu6" } else { "relu" }
+        if self.limit.is_some() { "relu6" } else { "relu" }
     }
     fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
         vec![ins[0].iter().map(|&x| self.of(x)).collect()]
@@ -54,23 +54,23 @@ impl Function for Relu {
         if self.shift >= 64 {
             return refuse(name, format!("a shift by {} (0..64)", self.shift));
         }
-        if self.six.is_some_and(|six| six <= 0 || six >= 1 << 63) {
-            return refuse(name, format!("an upper bound of {} (1..2^63)", self.six.expect("just seen")));
+        if self.limit.is_some_and(|limit| limit <= 0 || limit >= 1 << 63) {
+            return refuse(name, format!("an upper bound of {} (1..2^63)", self.limit.expect("just seen")));
         }
-        let bound = ty.hi.min(self.six.unwrap_or(ty.hi));
+        let bound = ty.hi.min(self.limit.unwrap_or(ty.hi));
         if bound <= 0 || bound >> self.shift == 0 {
             let zero = cx.public(self.width, vec![0; ty.len]);
             return Ok(vec![zero.0]);
         }
-        let six = self.six.filter(|&six| six < ty.hi);
+        let limit = self.limit.filter(|&limit| limit < ty.hi);
         let below = ty.lo < 0;
-        if !below && six.is_none() {
+        if !below && limit.is_none() {
             let y = cx.call_int(super::truncation::Shift::down(self.shift, self.width), &[x.0])?;
             return Ok(vec![y.0]);
         }
-        // The ring in which signs are taken: where x - six fits too, if there is room.
+        // The ring in which signs are taken: where x - limit fits too, if there is room.
         let k = signed_bits(ty.lo, ty.hi);
-        let roomy = six.map_or(k, |six| signed_bits(ty.lo - six, ty.hi).max(k));
+        let roomy = limit.map_or(k, |limit| signed_bits(ty.lo - limit, ty.hi).max(k));
         let clean = roomy <= ty.width();
         let k = if clean { roomy } else { k };
         if k > 64 {
@@ -82,7 +82,7 @@ impl Function for Relu {
         let numbers: Vec<_> = (self.shift > 0).then_some((Want::Carry(self.shift), r)).into_iter().collect();
         let mut wants = Vec::new();
         wants.extend((below && k > 1).then_some(Want::Carry(k - 1)));
-        wants.extend(six.map(|six| Want::CarryPlus { add: -six, to: k - 1 }));
+        wants.extend(limit.map(|limit| Want::CarryPlus { add: -limit, to: k - 1 }));
         let (taps, carry) = carries_as(cx, shares[0], shares[1], &wants, &numbers)?;
         let mut taps = taps.into_iter();
         let mut sign = |cx: &mut Cx, add: i128| {
@@ -92,11 +92,11 @@ impl Function for Relu {
             if k == 1 { tops } else { cx.xor(tops, taps.next().expect("asked for")) }
         };
         let negative = below.then(|| sign(cx, 0));
-        let above = six.map(|six| {
-            let under = sign(cx, -six);
+        let above = limit.map(|limit| {
+            let under = sign(cx, -limit);
             let above = cx.not(under);
             match negative {
-                // Where x is far below zero, x - six wraps.
+                // Where x is far below zero, x - limit wraps.
                 Some(negative) if !clean => {
                     let positive = cx.not(negative);
                     cx.and(positive, above)
@@ -115,9 +115,9 @@ impl Function for Relu {
             value = cx.add(value, carry);
         }
         let mut y = cx.mux(kept, value);
-        if let (Some(above), Some(six)) = (above, six) {
+        if let (Some(above), Some(limit)) = (above, limit) {
             let one = cx.b2a(above, r);
-            let most = cx.scale(one, six >> self.shift);
+            let most = cx.scale(one, limit >> self.shift);
             y = cx.add(y, most);
         }
         let y = cx.retype(y, 0, bound >> self.shift);

@@ -4,7 +4,7 @@
 use super::shares::{combine, encode, mask, words};
 use super::{clear, local};
 use crate::program::{Call, Holder, LocalOp, Node, Op, Program, Reg, Ty};
-use sirnn_backends::inst::{FlagKind, Inst, LinearOp, Party, Ring, Table};
+use sirnn_backends::inst::{FlagKind, Inst, Party, Ring, Table};
 use sirnn_backends::vector::Vector;
 use sirnn_kernels::aes::Prg;
 use std::{collections::HashMap, sync::Arc};
@@ -274,39 +274,9 @@ pub fn execute(inst: &Inst, ins: &[Vec<u64>]) -> Vec<Vec<u64>> {
         Inst::Linear { op, weight_bits, width } => {
             let sign = 64 - u32::from(*weight_bits);
             let w: Vec<u64> = ins[0].iter().map(|w| ((w << sign) as i64 >> sign) as u64).collect();
-            let x = &ins[1];
             let m = mask((*width).into());
-            vec![match *op {
-                LinearOp::MatMul { inner, outer } => {
-                    let (inner, outer) = (inner as usize, outer as usize);
-                    let mut y = vec![0u64; x.len() / inner * outer];
-                    for (row, out) in x.chunks(inner).zip(y.chunks_mut(outer)) {
-                        for (xk, wk) in row.iter().zip(w.chunks(outer)) {
-                            for (o, wkj) in out.iter_mut().zip(wk) {
-                                *o = o.wrapping_add(xk.wrapping_mul(*wkj));
-                            }
-                        }
-                    }
-                    y.iter().map(|v| v & m).collect()
-                }
-                LinearOp::Conv(conv) => {
-                    let (patch, filters) = (conv.patch(), conv.filters as usize);
-                    let outer = filters / conv.groups as usize;
-                    let value = |i: usize| {
-                        let (row, filter) = (i / filters, i % filters);
-                        let (group, j) = (filter / outer, filter % outer);
-                        let term = |k: usize| {
-                            let x = conv.source(row, group * patch + k).map_or(0, |at| x[at]);
-                            x.wrapping_mul(w[(group * patch + k) * outer + j])
-                        };
-                        (0..patch).map(term).fold(0, u64::wrapping_add) & m
-                    };
-                    (0..LinearOp::Conv(conv).output_len(x.len())).map(value).collect()
-                }
-                LinearOp::Scale { period } => {
-                    x.iter().enumerate().map(|(i, x)| x.wrapping_mul(w[i % period as usize]) & m).collect()
-                }
-            }]
+            let y = op.apply(&w, &ins[1], 0u64, |sum, w, x| sum.wrapping_add(w.wrapping_mul(x)));
+            vec![y.into_iter().map(|v| v & m).collect()]
         }
         Inst::Open { .. } => vec![ins[0].clone()],
     }
