@@ -14,7 +14,7 @@
 use super::bits::signed_bits;
 use super::carries::{Want, carries_as};
 use super::truncation::high_parts;
-use crate::program::{Build, Cx, Function, Int, Reg, bits_for, refuse};
+use crate::program::{Bit, Build, Cx, Function, Int, Own, Reg, Ty, bits_for, refuse};
 use sirnn_backends::inst::Party;
 
 /// `floor(min(max(x, 0), limit) / 2^shift)` in a ring of `width` bits; without `limit` there is no upper bound.
@@ -32,6 +32,71 @@ impl Relu {
     fn of(&self, x: i128) -> i128 {
         x.clamp(0, self.limit.unwrap_or(x.max(0))) >> self.shift
     }
+
+    /// Refuses operands and parameters that make no sense.
+    fn check(&self, ty: &Ty) -> Build<()> {
+        if !ty.exact() || signed_bits(ty.lo, ty.hi) > ty.width() + u32::from(ty.lo >= 0) {
+            return refuse(
+                self.name(),
+                format!("the sign of {}..={} is not known in {} bits", ty.lo, ty.hi, ty.width()),
+            );
+        }
+        if self.width == 0 || self.width > 64 {
+            return refuse(self.name(), format!("no ring of {} bits", self.width));
+        }
+        if self.shift >= 64 {
+            return refuse(self.name(), format!("a shift by {} (0..64)", self.shift));
+        }
+        if self.limit.is_some_and(|limit| limit <= 0 || limit >= 1 << 63) {
+            return refuse(self.name(), format!("an upper bound of {} (1..2^63)", self.limit.expect("just seen")));
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of each element.
+struct Selection {
+    /// It stays as it is.
+    kept: Bit,
+    /// It becomes the limit.
+    above: Option<Bit>,
+}
+
+/// Compares a number of `bits` bits with 0, if it may be `below`, and with the limit, by the carries into its top bit that were tapped for
+/// each. `clean` says that the number less the limit has a place in as many bits.
+fn select(
+    cx: &mut Cx,
+    shares: [Own; 2],
+    taps: Vec<Bit>,
+    bits: u32,
+    (below, limit): (bool, Option<i128>),
+    clean: bool,
+) -> Selection {
+    let mut taps = taps.into_iter();
+    let mut sign = |cx: &mut Cx, add: i128| {
+        let moved = cx.own_offset(shares[0], add);
+        let tops = [moved, shares[1]].map(|v| cx.planes(v, bits - 1, 1)).map(|v| cx.share_bits(v));
+        let tops = cx.xor(tops[0], tops[1]);
+        if bits == 1 { tops } else { cx.xor(tops, taps.next().expect("asked for")) }
+    };
+    let negative = below.then(|| sign(cx, 0));
+    let above = limit.map(|limit| {
+        let under = sign(cx, -limit);
+        let above = cx.not(under);
+        match negative {
+            // Where x is far below zero, x - limit wraps.
+            Some(negative) if !clean => {
+                let positive = cx.not(negative);
+                cx.and(positive, above)
+            }
+            _ => above,
+        }
+    });
+    let dropped = match (negative, above) {
+        (Some(a), Some(b)) => cx.xor(a, b),
+        (a, b) => a.or(b).expect("one of both"),
+    };
+    Selection { kept: cx.not(dropped), above }
 }
 
 impl Function for Relu {
@@ -45,18 +110,7 @@ impl Function for Relu {
         let name = self.name();
         let x = Int(ins[0]);
         let ty = cx.ty(x).clone();
-        if !ty.exact() || signed_bits(ty.lo, ty.hi) > ty.width() + u32::from(ty.lo >= 0) {
-            return refuse(name, format!("the sign of {}..={} is not known in {} bits", ty.lo, ty.hi, ty.width()));
-        }
-        if self.width == 0 || self.width > 64 {
-            return refuse(name, format!("no ring of {} bits", self.width));
-        }
-        if self.shift >= 64 {
-            return refuse(name, format!("a shift by {} (0..64)", self.shift));
-        }
-        if self.limit.is_some_and(|limit| limit <= 0 || limit >= 1 << 63) {
-            return refuse(name, format!("an upper bound of {} (1..2^63)", self.limit.expect("just seen")));
-        }
+        self.check(&ty)?;
         let bound = ty.hi.min(self.limit.unwrap_or(ty.hi));
         if bound <= 0 || bound >> self.shift == 0 {
             let zero = cx.public(self.width, vec![0; ty.len]);
@@ -84,31 +138,7 @@ impl Function for Relu {
         wants.extend((below && k > 1).then_some(Want::Carry(k - 1)));
         wants.extend(limit.map(|limit| Want::CarryPlus { add: -limit, to: k - 1 }));
         let (taps, carry) = carries_as(cx, shares[0], shares[1], &wants, &numbers)?;
-        let mut taps = taps.into_iter();
-        let mut sign = |cx: &mut Cx, add: i128| {
-            let moved = cx.own_offset(shares[0], add);
-            let tops = [moved, shares[1]].map(|v| cx.planes(v, k - 1, 1)).map(|v| cx.share_bits(v));
-            let tops = cx.xor(tops[0], tops[1]);
-            if k == 1 { tops } else { cx.xor(tops, taps.next().expect("asked for")) }
-        };
-        let negative = below.then(|| sign(cx, 0));
-        let above = limit.map(|limit| {
-            let under = sign(cx, -limit);
-            let above = cx.not(under);
-            match negative {
-                // Where x is far below zero, x - limit wraps.
-                Some(negative) if !clean => {
-                    let positive = cx.not(negative);
-                    cx.and(positive, above)
-                }
-                _ => above,
-            }
-        });
-        let dropped = match (negative, above) {
-            (Some(a), Some(b)) => cx.xor(a, b),
-            (a, b) => a.or(b).expect("one of both"),
-        };
-        let kept = cx.not(dropped);
+        let Selection { kept, above } = select(cx, shares, taps, k, (below, limit), clean);
 
         let mut value = high_parts(cx, x, self.shift, r);
         if let [carry] = carry[..] {

@@ -92,8 +92,8 @@ fn figures() {
         0.0,
     );
     show("relu 16", &[(16, signed(16))], &|cx, ins| cx.call(Relu { limit: None, shift: 0, width: 16 }, ins), 251.0);
-    let relu6 = Some(6 << 26);
-    show("relu6 32 >> 15", &[(32, signed(32))], &|cx, ins| cx.call(Relu { relu6, shift: 15, width: 16 }, ins), 1058.0);
+    let limit = Some(6 << 26);
+    show("relu6 32 >> 15", &[(32, signed(32))], &|cx, ins| cx.call(Relu { limit, shift: 15, width: 16 }, ins), 1058.0);
     let div = math::Div::new(12, 12, 12).unwrap();
     let den = (13, (4096, 8191));
     show(
@@ -440,10 +440,10 @@ fn sigmoid_and_tanh_of_wide_numbers() {
 #[test]
 fn relu_and_relu6() {
     for (w, range) in [(7, signed(7)), (8, signed(7)), (7, (-20, 63)), (7, (0, 90)), (7, (-64, -3)), (9, (-3, 60))] {
-        for relu6 in [None, Some(24), Some(1), Some(63), Some(6), Some(100)] {
+        for limit in [None, Some(24), Some(1), Some(63), Some(6), Some(100)] {
             for shift in [0, 1, 3, 5, 6] {
                 for width in [1, 4, 7, 12] {
-                    one(Low1(Relu { relu6, shift, width }), &[(w, range)], vec![all(range.0, range.1)], 1);
+                    one(Low1(Relu { limit, shift, width }), &[(w, range)], vec![all(range.0, range.1)], 1);
                 }
             }
         }
