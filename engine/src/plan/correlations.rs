@@ -1,7 +1,7 @@
 //! The correlations of a plan: how much memory they take, and when they are made.
 
 use super::Plan;
-use sirnn_backends::inst::Kind;
+use sirnn_backends::inst::CorrelationKind;
 use sirnn_backends::ot::{BackendSpec, cost::Cost, streams::Mode};
 
 /// Correlations that may be held before the online phase starts, or at any time while it runs: bytes per party.
@@ -9,11 +9,11 @@ use sirnn_backends::ot::{BackendSpec, cost::Cost, streams::Mode};
 pub const CORRELATION_BUDGET: u64 = 384 << 20;
 
 /// Bytes that `needs` take when they are all held at once.
-pub fn correlation_bytes(needs: &[(Kind, u64)]) -> u64 {
-    let one = |kind: Kind| match kind {
-        Kind::Cot { .. } => 17,
-        Kind::OneOf { .. } => 18,
-        Kind::Triple { cols } => u64::from(1 + 2 * cols).div_ceil(8),
+pub fn correlation_bytes(needs: &[(CorrelationKind, u64)]) -> u64 {
+    let one = |kind: CorrelationKind| match kind {
+        CorrelationKind::Cot { .. } => 17,
+        CorrelationKind::OneOf { .. } => 18,
+        CorrelationKind::Triple { cols } => u64::from(1 + 2 * cols).div_ceil(8),
     };
     needs.iter().map(|&(kind, n)| one(kind) * n).sum()
 }

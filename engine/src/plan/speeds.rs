@@ -4,7 +4,7 @@
 //! measured, those of a recent x86 server core ([`Speeds::default`]). They never change results, bytes or rounds.
 
 use serde::{Deserialize, Serialize};
-use sirnn_backends::inst::Kind;
+use sirnn_backends::inst::CorrelationKind;
 use sirnn_backends::ot::BackendSpec;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,11 +25,11 @@ pub struct Costs {
 
 impl Costs {
     /// For `n` of a kind, where a 1-of-N OT has `each(bits)` bits or pads.
-    fn of(&self, &(kind, n): &(Kind, u64), each: fn(u8) -> f64) -> f64 {
+    fn of(&self, &(kind, n): &(CorrelationKind, u64), each: fn(u8) -> f64) -> f64 {
         let one = match kind {
-            Kind::Cot { .. } => self.cot,
-            Kind::Triple { cols } => self.triple * f64::from(cols),
-            Kind::OneOf { bits, .. } => self.one_of + self.one_of_each * each(bits),
+            CorrelationKind::Cot { .. } => self.cot,
+            CorrelationKind::Triple { cols } => self.triple * f64::from(cols),
+            CorrelationKind::OneOf { bits, .. } => self.one_of + self.one_of_each * each(bits),
         };
         one * n as f64
     }
@@ -58,12 +58,12 @@ pub struct Backend {
 
 impl Backend {
     /// Seconds to make these correlations, set-up excluded.
-    pub fn making(&self, needs: &[(Kind, u64)]) -> f64 {
+    pub fn making(&self, needs: &[(CorrelationKind, u64)]) -> f64 {
         needs.iter().map(|need| self.make.of(need, f64::from)).sum::<f64>() * 1e-9
     }
 
     /// Seconds of online work that these correlations stand for.
-    pub fn spending(&self, needs: &[(Kind, u64)]) -> f64 {
+    pub fn spending(&self, needs: &[(CorrelationKind, u64)]) -> f64 {
         needs.iter().map(|need| self.spend.of(need, pads)).sum::<f64>() * 1e-9
     }
 }

@@ -12,7 +12,7 @@ use crate::run::store::{Section, write_section};
 use crate::run::trace::Trace;
 use crate::run::{self, Inputs, PartyRun, Prepared, RunError};
 use sirnn_backends::Error;
-use sirnn_backends::inst::{Kind, Party};
+use sirnn_backends::inst::{CorrelationKind, Party};
 use sirnn_backends::ot::streams::{Mode, Streams, totals};
 use sirnn_backends::ot::{BackendSpec, os_random};
 use sirnn_backends::transport::{Channel, Traffic};
@@ -59,9 +59,9 @@ pub struct Report {
     /// What set-up and offline phase sent and received.
     pub offline_traffic: Traffic,
     /// Correlations drawn, other than for a store.
-    pub used: Vec<(Kind, u64)>,
+    pub used: Vec<(CorrelationKind, u64)>,
     /// Correlations made.
-    pub generated: Vec<(Kind, u64)>,
+    pub generated: Vec<(CorrelationKind, u64)>,
 }
 
 /// Outputs by name.
