@@ -5,8 +5,9 @@ use crate::graph::builder::{Body, Builder, output, series};
 use crate::graph::ops::scan::Steps;
 use crate::graph::ops::{Parameter, activation, add, bias, matmul, mul, scale};
 use crate::graph::{Number, Rescale, Reveal, Tensor, Weights, evaluate};
-use crate::program::{Goal, Profile, Rates, ideal};
+use crate::program::{Goal, Profile, Rates};
 use crate::protocols::truncation::Rounding;
+use crate::run::ideal;
 
 fn google30(rounding: Rounding) -> Graph {
     let n8 = |scale| Number::new(8, scale);
@@ -132,7 +133,7 @@ fn google30_as_a_graph() {
                 assert_eq!(scores, expected, "{name} {tables}");
                 let plan = crate::plan::Plan::new(compiled.program, profile);
                 let bytes = plan.online_bytes();
-                let off = crate::run::session::offline_cost(&plan, sirnn_backends::ot::lookup("ferret").unwrap());
+                let off = crate::plan::correlations::offline_cost(&plan, sirnn_backends::ot::lookup("ferret").unwrap());
                 eprintln!(
                     "{name} tables {tables} {goal:?}: {} rounds, online {:.2} MB, all {:.2} MB",
                     plan.rounds(),
