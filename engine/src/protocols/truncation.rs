@@ -28,7 +28,6 @@ pub enum Rounding {
     /// Toward minus infinity: an arithmetic shift.
     #[default]
     #[serde(rename = "floor")]
-    #[default]
     Floor,
     /// Toward zero: C's division. Files of format 1 call it `"toward-zero"`.
     #[serde(rename = "zero", alias = "toward-zero")]
