@@ -1,7 +1,7 @@
 //! `sirnn infer`: the party that owns the inputs.
 
 use super::ask::{Question, ask};
-use super::output::{check_writable, cost};
+use super::output::{check_writable, cost, write_file};
 use super::{Failure, Net, Patience, resolve};
 use clap::Args;
 use sirnn::model::Description;
@@ -58,7 +58,7 @@ impl Infer {
         };
         let question = Question { input: &self.input, first: None, batch: self.batch, store: self.store.as_deref() };
         let answer = ask(&addresses, options, &question)?;
-        answer.results.write(&self.output, &answer.description)?;
+        write_file(&self.output, answer.results.to_csv(&answer.description).as_bytes())?;
         if self.json {
             say(answer.report);
         } else {

@@ -11,13 +11,7 @@ use super::description::Description;
 use super::{ModelError, require};
 use crate::fixed::wrap;
 use crate::program::signed;
-use std::{
-    collections::HashMap,
-    fmt::Write as _,
-    io::{Read, Write as _},
-    ops::Range,
-    path::Path,
-};
+use std::{collections::HashMap, fmt::Write as _, io::Read, ops::Range, path::Path};
 
 /// Bytes of a file of items.
 const MAX_FILE: u64 = 1 << 32;
@@ -328,23 +322,5 @@ impl Results {
             csv.push('\n');
         }
         csv
-    }
-
-    /// Writes the table. The file is complete or is not there: it is written beside its place and renamed.
-    ///
-    /// # Errors
-    /// Names the file.
-    pub fn write(&self, path: &Path, description: &Description) -> Result<(), ModelError> {
-        let fail = |e: std::io::Error| ModelError::new(path.display().to_string(), e.to_string());
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}.part", std::process::id()));
-        let part = path.with_file_name(name);
-        let written = std::fs::File::create(&part)
-            .and_then(|mut file| file.write_all(self.to_csv(description).as_bytes()).and_then(|()| file.sync_all()))
-            .and_then(|()| std::fs::rename(&part, path));
-        written.map_err(|e| {
-            let _ = std::fs::remove_file(&part);
-            fail(e)
-        })
     }
 }

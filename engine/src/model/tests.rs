@@ -322,12 +322,4 @@ fn results_are_complete_or_not_there() {
         0,yes,0,5,-3,0.00244140625,-0.00146484375\n\
         1,\"no, \"\"never\"\"\",1,2,4096,0.0009765625,2\n";
     assert_eq!(results.to_csv(&d), want);
-    let directory = std::env::temp_dir().join(format!("sirnn-results-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let path = directory.join("out.csv");
-    results.write(&path, &d).unwrap();
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), want);
-    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 1);
-    assert!(results.write(&directory.join("no/where.csv"), &d).is_err());
-    std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -4,6 +4,7 @@
 //! read the peer's, hand its sections to their instances. Both parties do everything in the same order (trip, then node), so sections need no
 //! labels: a frame is a header and the planned bytes.
 
+pub mod files;
 pub mod pair;
 pub mod session;
 pub mod store;

@@ -11,7 +11,7 @@ use crate::run::Inputs;
 use crate::run::store::{Store, Writer, fingerprint};
 use sirnn_backends::ot::BackendSpec;
 use sirnn_backends::transport::Link;
-use sirnn_backends::{Error, Party};
+use sirnn_backends::{Error, Party, random};
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -229,8 +229,7 @@ impl Shared {
     }
 
     fn session(&self, mut control: Control) -> Result<Summary, ServiceError> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|e| Error::Io(std::io::Error::other(e.to_string())))?;
+        let id = random::bytes()?;
         let (agreed, doors) = match self.agree(&mut control, id) {
             Ok(agreed) => agreed,
             Err(e) => {
