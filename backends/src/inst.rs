@@ -276,7 +276,7 @@ pub enum Inst {
     /// `xor_index > 0`), the receiver's same two, then the private table's columns if there is one.
     /// Result: per column a sharing of the entry at `(s + r mod 2^index) + 2^index * (s' xor r')`.
     Lookup {
-        /// Who masks the table.
+        /// The party that masks the table.
         sender: Party,
         /// Bits of the additively shared part of the index, `0..=12`.
         index: u8,
@@ -292,7 +292,7 @@ pub enum Inst {
     /// Operands: `views` private digits of the sender, one of the receiver, all `Add(digit)`.
     /// Result: the flags, shared `Xor(flags.len())`.
     Leaf {
-        /// Who masks the flags.
+        /// The party that masks the flags.
         sender: Party,
         /// Bits of a digit, `1..=8`.
         digit: u8,
@@ -313,7 +313,7 @@ pub enum Inst {
     },
     /// Operand: shared value. Result: the value, private to `to`.
     Open {
-        /// Who learns it.
+        /// The party that learns it.
         to: Party,
         /// The value's ring.
         ring: Ring,
@@ -347,12 +347,12 @@ pub struct Ready {
 pub enum CorrelationKind {
     /// Correlated OT: the sender has `q` (and its global delta), the receiver a bit `c` and `q xor c delta`.
     Cot {
-        /// Who knows delta.
+        /// The party that knows delta.
         sender: Party,
     },
     /// Random 1-of-`2^bits` OT.
     OneOf {
-        /// Who knows all pads.
+        /// The party that knows all pads.
         sender: Party,
         /// log2 of the number of pads, `1..=12`.
         bits: u8,

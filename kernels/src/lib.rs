@@ -8,7 +8,7 @@
 //! | module | kernels |
 //! |---|---|
 //! | [`aes`] | AES-128 on many blocks, counter-mode generator |
-//! | [`hash`] | tweakable correlation-robust hash of OT rows |
+//! | [`hash`] | hash that turns OT rows into pads |
 //! | [`transpose`] | 128-column bit matrix to rows |
 //! | [`tree`] | GGM trees and sparse sums of silent OT |
 //! | [`pack`] | dense `w`-bit sections, the wire format |

@@ -178,7 +178,7 @@ fn planes_from_words<W: VectorWord>(planes: u8, words: &[W]) -> Bits {
 /// Values from which on jobs run in parallel: below, handing them out costs more than it gains. LOCAL.
 const PARALLEL: usize = 1 << 15;
 
-/// Does all jobs, `values` values (or hashes) in all, each with some worker's scratch space.
+/// Does all jobs, `values` values (or hashes) altogether, each with some worker's scratch space.
 fn each<J: Send, S>(
     values: usize,
     jobs: impl Iterator<Item = J>,

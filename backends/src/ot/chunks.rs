@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub enum Mode {
     /// All of them, before the online phase.
     Prefilled,
-    /// Beside the online phase.
+    /// While the online phase runs.
     Live,
 }
 

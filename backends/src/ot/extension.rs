@@ -14,12 +14,13 @@ use super::{
     cost::{Ledger, Meter},
     ferret, kk13,
     lpn::Lpn,
-    os_block, softspoken, triples,
+    softspoken, triples,
 };
 use crate::{
     Error, Party,
     correlation::{Triples, combinations},
     inst::{CorrelationKind, section},
+    random,
     transport::Channel,
     vector::Bits,
 };
@@ -39,7 +40,7 @@ enum Route {
     TriplesFromCots { cols: u8 },
 }
 
-/// Who masks the payload when triples are made with KK13.
+/// The party that masks the payload when triples are made with KK13.
 const TRIPLE_SENDER: Party = Party::P0;
 
 impl Route {
@@ -144,7 +145,7 @@ impl Extension {
         let (me, peer) = (session.party, session.party.other());
         let mut secrets = Zeroizing::new(vec![0u128; uses.blocks(me)]);
         for s in secrets.iter_mut() {
-            *s = os_block()?;
+            *s = *random::block()?;
         }
         if source == Source::Ferret && uses.cots[me.index()] > 0 {
             // Its rows carry the choice in the lowest bit.
@@ -189,7 +190,7 @@ impl Extension {
             kk13_recv,
             triple_hashers: TRIPLE_DOMAINS.map(|d| Hasher::new(id, d)),
             triple_positions: [0; 2],
-            random: Prg::new(os_block()?),
+            random: Prg::new(*random::block()?),
             scratch: Default::default(),
         })
     }

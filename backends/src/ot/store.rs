@@ -11,8 +11,8 @@
 //! ```
 //! Choices are there for the receiver only. Bits are in words of 8 bytes, numbers little endian. Positions matter: they are
 //! the tweaks of the hash. Which records there are, and how long all of it is ([`len`]), follows from the needs: a reader
-//! knows every length beforehand. What it reads is as secret as the correlations, and who wrote it can be told only by a hash
-//! or a key outside of this format.
+//! knows every length beforehand. The content is as secret as the correlations. This format does not say who wrote it; that takes
+//! a hash or a key around it.
 
 use super::{
     Batch,

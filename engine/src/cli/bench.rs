@@ -8,9 +8,9 @@ use sirnn::plan::operations::{self, OPERATIONS, Operation, Params};
 use sirnn::program::{Goal, Profile, Rates};
 use sirnn::run::session::Session;
 use sirnn::service::{Summary, local};
-use sirnn_backends::Party;
-use sirnn_backends::ot::{self, BackendSpec, os_random};
+use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::{Channel, TcpChannel, connect_with_retry};
+use sirnn_backends::{Party, random};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::time::Duration;
@@ -143,7 +143,7 @@ impl Bench {
     }
 
     fn measure(&self, op: &Operation, backend: &dyn BackendSpec) -> Result<(), Failure> {
-        let id = u128::from_le_bytes(os_random()?);
+        let id = u128::from_le_bytes(random::bytes()?);
         let mut command = Command::new(std::env::current_exe()?);
         command.args(std::env::args_os().skip(1)).args(["--host", &format!("{id:x}")]);
         let server = local::Process::start(&mut command)?;

@@ -5,6 +5,7 @@
 //! labels: a frame is a header and the planned bytes.
 
 pub mod clear;
+pub mod files;
 pub mod ideal;
 pub mod local;
 pub mod pair;

@@ -11,12 +11,12 @@ use crate::program::Reg;
 use crate::run::store::{Section, write_section};
 use crate::run::trace::Trace;
 use crate::run::{self, Inputs, PartyRun, Prepared, RunError};
-use sirnn_backends::Error;
 use sirnn_backends::inst::{CorrelationKind, Party};
+use sirnn_backends::ot::BackendSpec;
 use sirnn_backends::ot::streams::{Mode, Streams, totals};
-use sirnn_backends::ot::{BackendSpec, os_random};
 use sirnn_backends::transport::{Channel, Traffic};
 use sirnn_backends::vector::Vector;
+use sirnn_backends::{Error, random};
 use sirnn_kernels::aes::Prg;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -254,7 +254,7 @@ impl Offline<'_> {
 
 /// A generator of masks, seeded by the operating system.
 fn prg() -> Result<Prg, Error> {
-    Ok(Prg::new(u128::from_le_bytes(os_random()?)))
+    Ok(Prg::new(*random::block()?))
 }
 
 fn check(phase: &str, party: Party, planned: [u64; 2], measured: Traffic) -> Result<(), RunError> {

@@ -10,9 +10,9 @@ use crate::model::{Description, Model};
 use crate::plan::planner::{self, MAX_LANES, Policy, Task};
 use crate::plan::speeds::Speeds;
 use crate::run::store::{Store, Writer, fingerprint};
-use sirnn_backends::ot::{BackendSpec, os_random};
+use sirnn_backends::ot::BackendSpec;
 use sirnn_backends::transport::Link;
-use sirnn_backends::{Error, Party};
+use sirnn_backends::{Error, Party, random};
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -230,7 +230,7 @@ impl Shared {
     }
 
     fn session(&self, mut control: Control) -> Result<Summary, ServiceError> {
-        let id = os_random()?;
+        let id = random::bytes()?;
         let (agreed, doors) = match self.agree(&mut control, id) {
             Ok(agreed) => agreed,
             Err(e) => {

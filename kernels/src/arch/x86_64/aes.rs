@@ -368,7 +368,7 @@ macro_rules! kernels {
             }
         }
 
-        /// One block for each key: keys are expanded beside it.
+        /// One block for each key: keys are expanded along with it.
         #[target_feature(enable = $features)]
         fn hash_one(key: u128, position: u64, rows: &[u128], offset: u128, out: &mut [u128]) {
             let (key, offset) = (bcast(key), bcast(offset));
