@@ -93,6 +93,27 @@ impl AesKey {
         }
     }
 
+    /// See [`crate::onehot::hash_nodes`].
+    pub(crate) fn circular(&self, nodes: &[u128], out: &mut [u128]) {
+        match &self.schedule {
+            Schedule::Portable(aes) => {
+                let sigma = |x: u128| (x << 64) ^ ((x >> 64) << 64) ^ (x >> 64);
+                out.iter_mut().zip(nodes).for_each(|(o, x)| *o = sigma(*x));
+                portable_encrypt(aes, out);
+                out.iter_mut().zip(nodes).for_each(|(o, x)| *o ^= sigma(*x));
+            }
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the key was made for this level, so the CPU has its features.
+            Schedule::Rounds(keys) => unsafe {
+                match self.level {
+                    Level::Avx512 => x86::avx512::circular(keys, nodes, out),
+                    Level::Vaes256 => x86::vaes256::circular(keys, nodes, out),
+                    _ => x86::aesni::circular(keys, nodes, out),
+                }
+            },
+        }
+    }
+
     /// The round keys, where there are kernels that want them.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn rounds(&self) -> Option<&[u128; 11]> {

@@ -254,6 +254,31 @@ macro_rules! kernels {
             }
         }
 
+        /// See [`crate::onehot::hash_nodes`].
+        #[target_feature(enable = $features)]
+        pub(crate) fn circular(keys: &RoundKeys, nodes: &[u128], out: &mut [u128]) {
+            let k = round_keys(keys);
+            let n = nodes.len();
+            batches!(out, i => {
+                let mut tail = [0; B];
+                let x = if let Some(x) = nodes[i..].first_chunk::<B>() {
+                    x
+                } else {
+                    tail[..n - i].copy_from_slice(&nodes[i..]);
+                    &tail
+                };
+                let mut x = load_all(x);
+                for w in 0..W {
+                    x[w] = sigma(x[w]);
+                }
+                let mut y = pi(&k, x);
+                for w in 0..W {
+                    y[w] = xor(y[w], x[w]);
+                }
+                y
+            });
+        }
+
         /// `out[i] = H(t + i, rows[i] ^ offset)`
         #[target_feature(enable = $features)]
         pub(crate) fn hash_one(args: &HashArgs<'_>, rows: &[u128], offset: u128, out: &mut [u128]) {
