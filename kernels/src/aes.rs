@@ -94,7 +94,7 @@ impl AesKey {
     }
 
     /// See [`crate::onehot::hash_nodes`].
-    pub(crate) fn circular(&self, nodes: &[u128], out: &mut [u128]) {
+    pub(crate) fn hash_nodes(&self, nodes: &[u128], out: &mut [u128]) {
         match &self.schedule {
             Schedule::Portable(aes) => {
                 let sigma = |x: u128| (x << 64) ^ ((x >> 64) << 64) ^ (x >> 64);
@@ -106,9 +106,47 @@ impl AesKey {
             // SAFETY: the key was made for this level, so the CPU has its features.
             Schedule::Rounds(keys) => unsafe {
                 match self.level {
-                    Level::Avx512 => x86::avx512::circular(keys, nodes, out),
-                    Level::Vaes256 => x86::vaes256::circular(keys, nodes, out),
-                    _ => x86::aesni::circular(keys, nodes, out),
+                    Level::Avx512 => x86::avx512::hash_nodes(keys, nodes, out),
+                    Level::Vaes256 => x86::vaes256::hash_nodes(keys, nodes, out),
+                    _ => x86::aesni::hash_nodes(keys, nodes, out),
+                }
+            },
+        }
+    }
+
+    /// See [`crate::onehot::leaves`].
+    pub(crate) fn leaves(&self, nodes: &[u128], c: u128, out: &mut [u128]) {
+        match &self.schedule {
+            Schedule::Portable(_) => {
+                self.hash_nodes(nodes, out);
+                crate::onehot::correct_leaves_at(self.level, nodes, nodes.len(), &[c], out);
+            }
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the key was made for this level, so the CPU has its features.
+            Schedule::Rounds(keys) => unsafe {
+                match self.level {
+                    Level::Avx512 => x86::avx512::leaves(keys, nodes, c, out),
+                    Level::Vaes256 => x86::vaes256::leaves(keys, nodes, c, out),
+                    _ => x86::aesni::leaves(keys, nodes, c, out),
+                }
+            },
+        }
+    }
+
+    /// See [`crate::onehot::half_level`].
+    pub(crate) fn half_level(&self, nodes: &[u128], c: u128, left: &mut [u128], right: &mut [u128]) {
+        match &self.schedule {
+            Schedule::Portable(_) => {
+                self.leaves(nodes, c, left);
+                right.iter_mut().zip(nodes).zip(left).for_each(|((r, s), l)| *r = s ^ *l);
+            }
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the key was made for this level, so the CPU has its features.
+            Schedule::Rounds(keys) => unsafe {
+                match self.level {
+                    Level::Avx512 => x86::avx512::half_level(keys, nodes, c, left, right),
+                    Level::Vaes256 => x86::vaes256::half_level(keys, nodes, c, left, right),
+                    _ => x86::aesni::half_level(keys, nodes, c, left, right),
                 }
             },
         }

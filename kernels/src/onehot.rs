@@ -2,23 +2,49 @@
 //!
 //! A vector of `2^d` bits is kept as words, entry `v` at bit `v % 64` of word `v / 64`. It is made in three parts: short
 //! vectors bit by bit ([`string_message`], [`string_step`]), trees in which the parties' nodes are equal everywhere but on one path,
-//! where they differ by a constant ([`hash_nodes`], [`sums`], [`half_level`]), and leaves of up to 128 bits
-//! ([`correct_leaves`], [`join_leaves`]). Bit 1 of a node is its control bit: it differs between the parties exactly on the path.
+//! where they differ by a constant ([`hash_nodes`], [`sums`], [`half_levels`]), and leaves of up to 128 bits
+//! ([`correct_leaves`], [`join_leaves`]). Who knows all corrections grows a tree with [`half_level`] and [`leaves`]. Bit 1 of a node is its control bit: it differs between the parties exactly on the path.
 //! The bit that a level of the tree adds to a node's number is the most significant one so far.
 
-use crate::{aes::AesKey, bits::plane_len};
+#[cfg(target_arch = "x86_64")]
+use crate::x86::onehot as x86;
+use crate::{
+    aes::AesKey,
+    bits::plane_len,
+    level::{Level, level},
+    ring::RingWord,
+};
 
 /// `out[i] = H(nodes[i])`, `H(x) = pi(s(x)) ^ s(x)` with `s(a, b) = (a ^ b, a)`: circular correlation robust if `pi` is a
 /// random permutation (Guo, Katz, Wang, Yu, IEEE S&P 2020, section 7.2). Without `s` it would not be.
 pub fn hash_nodes(pi: &AesKey, nodes: &[u128], out: &mut [u128]) {
     assert_eq!(nodes.len(), out.len());
-    pi.circular(nodes, out);
+    pi.hash_nodes(nodes, out);
+}
+
+/// A level of a half-tree (Guo, Yang, Wang, Zhang, Xie, Liu, Zhang, EUROCRYPT 2023): the children `H(s) ^ t c` and `H(s) ^ t c ^ s` of
+/// every node `s` with control bit `t`, for the level's correction `c`.
+pub fn half_level(pi: &AesKey, nodes: &[u128], c: u128, left: &mut [u128], right: &mut [u128]) {
+    assert_eq!([left.len(), right.len()], [nodes.len(); 2]);
+    pi.half_level(nodes, c, left, right);
+}
+
+/// The leaves `H(s) ^ t c` of nodes `s` with control bits `t`, for the correction `c`.
+pub fn leaves(pi: &AesKey, nodes: &[u128], c: u128, out: &mut [u128]) {
+    assert_eq!(nodes.len(), out.len());
+    pi.leaves(nodes, c, out);
+}
+
+/// In lanes, so that loops over them vectorise.
+#[inline(always)]
+fn lanes(x: u128) -> [u32; 4] {
+    bytemuck::must_cast(x)
 }
 
 /// All ones if bit 1 is set.
 #[inline(always)]
-fn control(node: u128) -> u64 {
-    0u64.wrapping_sub(node as u64 >> 1 & 1)
+fn control(node: [u32; 4]) -> u32 {
+    0u32.wrapping_sub(node[if cfg!(target_endian = "little") { 0 } else { 3 }] >> 1 & 1)
 }
 
 levels! {
@@ -68,33 +94,39 @@ levels! {
         }
     }
 
-    /// A level of the half-trees (Guo, Yang, Wang, Zhang, Xie, Liu, Zhang, EUROCRYPT 2023) of several instances of `per` nodes each: the
-    /// children `H(s) ^ t c` and `H(s) ^ t c ^ s` of a node `s` with control bit `t`, the former of all nodes of an instance before
-    /// the latter. `hashes` are the `H(s)`, `corrections` the `c`, one per instance.
-    pub fn half_level, half_level_at(
+    /// [`half_level`] with the hashes `H(s)` given, for several instances of `per` nodes each, with a correction each.
+    pub fn half_levels, half_levels_at(
         nodes: &[u128], hashes: &[u128], per: usize, corrections: &[u128], children: &mut [u128],
     ) {
         let instances = nodes.chunks_exact(per).zip(hashes.chunks_exact(per)).zip(corrections);
-        for (((s, h), c), children) in instances.zip(children.chunks_exact_mut(2 * per)) {
+        for (((nodes, hashes), c), children) in instances.zip(children.chunks_exact_mut(2 * per)) {
             let (left, right) = children.split_at_mut(per);
-            let c = [*c as u64, (*c >> 64) as u64];
-            for i in 0..per {
-                let t = control(s[i]);
-                let [low, high] = [s[i] as u64, (s[i] >> 64) as u64];
-                let [a, b] = [h[i] as u64 ^ t & c[0], (h[i] >> 64) as u64 ^ t & c[1]];
-                left[i] = u128::from(a) | u128::from(b) << 64;
-                right[i] = u128::from(a ^ low) | u128::from(b ^ high) << 64;
+            let c = lanes(*c);
+            for ((s, h), (left, right)) in nodes.iter().zip(hashes).zip(left.iter_mut().zip(right)) {
+                let (s, mut x) = (lanes(*s), lanes(*h));
+                let t = control(s);
+                for i in 0..4 {
+                    x[i] ^= c[i] & t;
+                }
+                *left = bytemuck::must_cast(x);
+                for i in 0..4 {
+                    x[i] ^= s[i];
+                }
+                *right = bytemuck::must_cast(x);
             }
         }
     }
 
-    /// The shares of the leaves: `leaves[i] = H(s) ^ t c` for a node `s`, with `H(s)` in `leaves[i]` before.
+    /// [`leaves`] with the hashes `H(s)` given in their places, for several instances of `per` leaves each, with a correction each.
     pub fn correct_leaves, correct_leaves_at(nodes: &[u128], per: usize, corrections: &[u128], leaves: &mut [u128]) {
-        for ((s, c), leaves) in nodes.chunks_exact(per).zip(corrections).zip(leaves.chunks_exact_mut(per)) {
-            let c = [*c as u64, (*c >> 64) as u64];
-            for (leaf, s) in leaves.iter_mut().zip(s) {
-                let t = control(*s);
-                *leaf ^= u128::from(t & c[0]) | u128::from(t & c[1]) << 64;
+        for ((nodes, c), leaves) in nodes.chunks_exact(per).zip(corrections).zip(leaves.chunks_exact_mut(per)) {
+            let c = lanes(*c);
+            for (leaf, s) in leaves.iter_mut().zip(nodes) {
+                let (t, mut x) = (control(lanes(*s)), lanes(*leaf));
+                for i in 0..4 {
+                    x[i] ^= c[i] & t;
+                }
+                *leaf = bytemuck::must_cast(x);
             }
         }
     }
@@ -108,8 +140,8 @@ levels! {
         }
     }
 
-    /// Moves every entry of a vector of `2^d` bits `by` places up, modulo `2^d`. `by` is public. `twice` is scratch: room for two vectors.
-    pub fn rotate, rotate_at(vector: &[u64], d: u32, by: usize, twice: &mut [u64], out: &mut [u64]) {
+    /// Moves every entry of a vector of `2^d` bits `by` places up, modulo `2^d`. `by` is public.
+    pub fn rotate, rotate_at(vector: &[u64], d: u32, by: usize, out: &mut [u64]) {
         let n = vector.len();
         assert_eq!(n, plane_len(1 << d));
         assert!(by < 1 << d && out.len() == n);
@@ -120,15 +152,17 @@ levels! {
         }
         let from = (64 * n - by) % (64 * n);
         let (first, shift) = (from / 64, (from % 64) as u32);
-        let twice = &mut twice[..2 * n];
-        twice[..n].copy_from_slice(vector);
-        twice[n..].copy_from_slice(vector);
-        let (low, high) = (&twice[first..first + n], &twice[first + 1..]);
-        for i in 0..n - 1 {
-            out[i] = low[i] >> shift | high[i] << 1 << (63 - shift);
+        let word = |low: u64, high: u64| low >> shift | high << 1 << (63 - shift);
+        // The words from `first` on, then those before it.
+        let (until_end, others) = out.split_at_mut(n - first);
+        for (i, o) in others.iter_mut().enumerate() {
+            *o = word(vector[i], vector[i + 1]);
         }
-        let after = vector[first];
-        out[n - 1] = low[n - 1] >> shift | after << 1 << (63 - shift);
+        let (last, until_last) = until_end.split_last_mut().expect("a word at least");
+        for (o, w) in until_last.iter_mut().zip(vector[first..].windows(2)) {
+            *o = word(w[0], w[1]);
+        }
+        *last = word(vector[n - 1], vector[0]);
     }
 
     /// `out` bit `p` = parity of the entries of plane `p` at which the vector has a one. Planes are as long as the vector, one after the other.
@@ -148,32 +182,31 @@ levels! {
             *out |= u64::from(all.count_ones() & 1) << p;
         }
     }
+}
 
-    /// `out` = the sum, modulo the word, of the table's entries at which the vector has a one.
-    pub fn pick_add, pick_add_at <W>(vector: &[u64], table: &[W], out: &mut W) {
-        *out = W::zero();
-        // As many bits of the vector as a word has are compared with the bits of constants, which has lanes of the word's width.
-        const LANES: usize = 64;
-        if table.len() < LANES {
-            for (i, t) in table.iter().enumerate() {
-                *out = out.wadd(*t & W::splat(vector[0] >> i & 1 == 1));
-            }
-            return;
-        }
-        let (tables, _) = table.as_chunks::<LANES>();
-        let mut acc = [W::zero(); LANES];
-        for (e, t) in vector.iter().zip(tables) {
-            let lanes = W::BITS.min(64) as usize;
-            for part in 0..LANES / lanes {
-                let bits = W::from_u64(e >> (part * lanes));
-                for i in 0..lanes {
-                    let taken = W::splat(bits & (W::one() << i as u32) != W::zero());
-                    acc[part * lanes + i] = acc[part * lanes + i].wadd(t[part * lanes + i] & taken);
-                }
-            }
-        }
-        *out = acc.iter().fold(W::zero(), |a, x| a.wadd(*x));
+/// The sum, modulo the word, of the table's entries at which the vector has a one.
+pub fn pick_add<W: RingWord>(vector: &[u64], table: &[W]) -> W {
+    pick_add_at(level(), vector, table)
+}
+
+#[doc(hidden)]
+pub fn pick_add_at<W: RingWord>(level: Level, vector: &[u64], table: &[W]) -> W {
+    assert_eq!(vector.len(), plane_len(table.len()));
+    match level.checked() {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Aesni | Level::Vaes256 if table.len() >= 64 => unsafe { x86::pick_add_avx2(vector, table) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx512 if table.len() >= 64 => unsafe { x86::pick_add(vector, table) },
+        _ => pick_add_portable(vector, table),
     }
+}
+
+fn pick_add_portable<W: RingWord>(vector: &[u64], table: &[W]) -> W {
+    table.chunks(64).zip(vector).fold(W::zero(), |sum, (t, e)| {
+        t.iter().enumerate().fold(sum, |sum, (i, t)| sum.wadd(*t & W::splat(e >> i & 1 == 1)))
+    })
 }
 
 /// Entries 1 .. 2^m of a vector, moved to bit 0.
@@ -186,7 +219,7 @@ fn string_mask(m: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Level, aes::Prg, level::available, ring::RingWord};
+    use crate::{aes::Prg, level::available};
 
     fn words(seed: u128, n: usize) -> Vec<u64> {
         let mut x = vec![0; n];
@@ -289,10 +322,14 @@ mod tests {
                     hashes.iter().for_each(|h| sums_at(l, h, per, &mut corrections));
                     let children = [0, 1].map(|p: usize| {
                         let mut out = vec![0; 2 * nodes[p].len()];
-                        half_level_at(l, &nodes[p], &hashes[p], per, &corrections, &mut out);
+                        half_levels_at(l, &nodes[p], &hashes[p], per, &corrections, &mut out);
                         out
                     });
                     for i in 0..instances {
+                        let range = per * i..per * (i + 1);
+                        let (mut left, mut right) = (vec![0; per], vec![0; per]);
+                        half_level(&pi, &nodes[1][range], corrections[i], &mut left, &mut right);
+                        assert_eq!([left, right].concat(), children[1][2 * per * i..2 * per * (i + 1)]);
                         for v in 0..2 * per {
                             let difference = children[0][2 * per * i + v] ^ children[1][2 * per * i + v];
                             let on = v == places[i] + if bit { per } else { 0 };
@@ -309,6 +346,9 @@ mod tests {
                     let vectors = [0, 1].map(|p: usize| {
                         let mut leaves = hashes[p].clone();
                         correct_leaves_at(l, &nodes[p], per, &corrections, &mut leaves);
+                        let mut at_once = vec![0; per];
+                        super::leaves(&pi, &nodes[p][..per], corrections[0], &mut at_once);
+                        assert_eq!(at_once, leaves[..per]);
                         let mut out = vec![!0; words * instances];
                         join_leaves_at(l, &leaves, per, j, &mut out);
                         assert!(mask == u128::MAX || leaves.iter().all(|x| x & mask <= mask));
@@ -333,10 +373,10 @@ mod tests {
                 let n = 1usize << d;
                 let vector: Vec<u64> =
                     words(d.into(), plane_len(n)).iter().map(|w| if d < 6 { w & ((1 << n) - 1) } else { *w }).collect();
-                let (mut out, mut twice) = (vec![0; vector.len()], vec![0; 2 * vector.len()]);
+                let mut out = vec![0; vector.len()];
                 let bit = |x: &[u64], i: usize| x[i / 64] >> (i % 64) & 1;
                 for by in (0..n).step_by(if d > 7 { 61 } else { 1 }) {
-                    rotate_at(l, &vector, d, by, &mut twice, &mut out);
+                    rotate_at(l, &vector, d, by, &mut out);
                     for i in 0..n {
                         assert_eq!(bit(&out, (i + by) % n), bit(&vector, i), "{l:?} {d} {by} {i}");
                     }
@@ -353,9 +393,7 @@ mod tests {
             Prg::new(77).fill_words(W::BITS, &mut table);
             let taken = |i: usize| vector[i / 64] >> (i % 64) & 1 == 1;
             let want = (0..1 << d).filter(|i| taken(*i)).fold(W::zero(), |a, i| a.wadd(table[i]));
-            let mut got = W::max_value();
-            pick_add_at(l, vector, &table, &mut got);
-            assert_eq!(got, want, "{l:?} {d} {}", W::BITS);
+            assert_eq!(pick_add_at(l, vector, &table), want, "{l:?} {d} {}", W::BITS);
         }
         for l in available() {
             for d in [1, 3, 5, 6, 7, 8, 11] {
