@@ -6,7 +6,7 @@ use rustix::time::{ClockId, clock_gettime};
 use sirnn_backends::{
     Party,
     correlation::{CotReceiver, CotSender, OneOfReceiver, OneOfSender},
-    inst::Kind,
+    inst::CorrelationKind,
     ot::{self, Batch},
     transport::{Channel, TcpChannel, connect_with_retry},
 };
@@ -37,11 +37,11 @@ fn main() {
 fn measure(name: &str, what: &str, n: usize) {
     let sender = Party::P0;
     let (kind, chunk) = match what {
-        "cot" | "rot" => (Kind::Cot { sender }, 1 << 16),
-        "oneof4" => (Kind::OneOf { sender, bits: 4 }, 1 << 15),
-        "oneof8" => (Kind::OneOf { sender, bits: 8 }, 1 << 15),
-        "triple1" => (Kind::Triple { cols: 1 }, 1 << 18),
-        "triple2" => (Kind::Triple { cols: 2 }, 1 << 18),
+        "cot" | "rot" => (CorrelationKind::Cot { sender }, 1 << 16),
+        "oneof4" => (CorrelationKind::OneOf { sender, bits: 4 }, 1 << 15),
+        "oneof8" => (CorrelationKind::OneOf { sender, bits: 8 }, 1 << 15),
+        "triple1" => (CorrelationKind::Triple { cols: 1 }, 1 << 18),
+        "triple2" => (CorrelationKind::Triple { cols: 2 }, 1 << 18),
         _ => panic!("unknown kind {what}"),
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -3,10 +3,10 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use sirnn::model::{Description, Extra, Items, Model, Weights, build_with};
-use sirnn::ops::{OPERATIONS, Params, inputs};
-use sirnn::pair;
 use sirnn::plan::Plan;
+use sirnn::plan::operations::{OPERATIONS, Params, inputs};
 use sirnn::program::{Goal, Profile, Rates};
+use sirnn::run::pair;
 use sirnn_backends::ot;
 use sirnn_benches::configure;
 use std::collections::HashMap;

@@ -10,6 +10,7 @@
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 use sirnn::model::{Description, Model, Weights};
+use sirnn::plan::speeds::Speeds;
 use sirnn::protocols::shift::Rounding;
 use sirnn::run::Inputs;
 use sirnn::service::client::{self, Client};
@@ -17,7 +18,6 @@ use sirnn::service::local::{Process, complete, cpu_seconds, host_one, peak_memor
 use sirnn::service::server::{self, Limits};
 use sirnn::service::wire::Objective;
 use sirnn::service::{Bounds, Connection, Server};
-use sirnn::speeds::Speeds;
 use sirnn_backends::ot;
 use sirnn_backends::transport::Link;
 use std::error::Error;

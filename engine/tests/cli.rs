@@ -815,7 +815,7 @@ fn stores_for_something_else_are_refused() {
 fn a_store_is_used_as_soon_as_the_session_begins() {
     let folder = folder("begun");
     let ([server, client], _) = stores(&folder, "a", &[], &["--items", "3"]);
-    let (header, used) = sirnn::store::peek(&server).unwrap();
+    let (header, used) = sirnn::run::store::peek(&server).unwrap();
     assert!(!used);
     let mut host = Server::start(&["--store", text(&server), "--deadline", "5"]);
     let request = |host: &Server| {
@@ -836,16 +836,16 @@ fn a_store_is_used_as_soon_as_the_session_begins() {
     drop(control);
     host.complains("in use");
     host.complains("closed the connection");
-    assert!(!sirnn::store::peek(&server).unwrap().1);
+    assert!(!sirnn::run::store::peek(&server).unwrap().1);
     // Afterwards it is gone.
     let (mut control, plans) = request(&host);
     control.send(&plans).unwrap();
     drop(control);
     host.complains("client");
-    assert!(sirnn::store::peek(&server).unwrap().1);
+    assert!(sirnn::run::store::peek(&server).unwrap().1);
     assert!(std::fs::metadata(&server).unwrap().len() < 4096);
     refuses(&host.infer(&output, &["--store", text(&client)]), &["the peer refused", "already used"]);
-    assert!(!sirnn::store::peek(&client).unwrap().1, "nothing of the client's store was used");
+    assert!(!sirnn::run::store::peek(&client).unwrap().1, "nothing of the client's store was used");
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! One suite for all: every operation of the library on every OT backend computes what the ideal machine computes, which checks each
 //! call against its definition, and costs what was planned.
 
-use sirnn::ops::{OPERATIONS, Params, inputs};
-use sirnn::pair;
+use sirnn::plan::operations::{OPERATIONS, Params, inputs};
 use sirnn::program::{Goal, Profile, Rates, ideal::Machine};
+use sirnn::run::pair;
 use sirnn_backends::ot;
 
 #[test]

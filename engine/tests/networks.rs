@@ -4,10 +4,10 @@ use proptest::prelude::*;
 use sirnn::fixed::{math, wrap};
 use sirnn::model::description::{Factor, Layer};
 use sirnn::model::{Description, Extra, Items, Model, Results, Reveal, Weights, build, build_with};
-use sirnn::pair;
 use sirnn::plan::Plan;
 use sirnn::program::{Goal, Profile, clear, ideal::Machine};
 use sirnn::protocols::shift::Rounding;
+use sirnn::run::pair;
 use std::{collections::HashMap, path::PathBuf};
 
 const GOOGLE30: &str = include_str!("../examples/google30.toml");

@@ -5,7 +5,7 @@ use sirnn::program::{Build, Cx, Function, Int, Own, Profile, clear, ideal::Machi
 use sirnn::protocols::basic::{Add, Constant, Gather, Reveal, Share, Wrap};
 use sirnn::protocols::product::ScaledProduct;
 use sirnn::protocols::shift::Shift;
-use sirnn::{pair, run::Inputs};
+use sirnn::run::{Inputs, pair};
 use sirnn_backends::inst::Party;
 
 const STEPS: usize = 9;

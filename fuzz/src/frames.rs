@@ -5,7 +5,7 @@ use crate::programs;
 use crate::show;
 use crate::source::Source;
 use sirnn::plan::Plan;
-use sirnn::session::Session;
+use sirnn::run::session::Session;
 use sirnn_backends::inst::Party;
 use sirnn_backends::transport::{Channel, MemChannel, Traffic};
 use sirnn_backends::{Error, ot};

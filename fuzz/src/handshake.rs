@@ -13,7 +13,7 @@ use sirnn::run::Inputs;
 use sirnn::service::server::{Event, Limits};
 use sirnn::service::wire::{Choice, Control, Message, Objective, Offer, Phases, Purpose, Request, hello};
 use sirnn::service::{Bounds, Client, Connection, Part, Server, client, connection_id, server};
-use sirnn::speeds::Speeds;
+use sirnn::plan::speeds::Speeds;
 use sirnn_backends::inst::Party;
 use sirnn_backends::ot;
 use sirnn_backends::transport::Link;

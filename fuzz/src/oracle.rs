@@ -1,11 +1,11 @@
 //! What a program computes, by every machine there is.
 
 use crate::show;
-use sirnn::pair;
+use sirnn::run::pair;
 use sirnn::plan::Plan;
 use sirnn::program::{Profile, Program, clear, ideal::Machine};
 use sirnn::run::{self, Inputs, PartyRun, RunError};
-use sirnn::session::totals;
+use sirnn::run::session::totals;
 use sirnn_backends::dealer::InsecureDealer;
 use sirnn_backends::inst::Party;
 use sirnn_backends::transport::{Channel, MemChannel, Traffic};

@@ -6,10 +6,9 @@
 //! ([`correct_leaves`], [`join_leaves`]). Who knows all corrections grows a tree with [`half_level`] and [`leaves`]. Bit 1 of a node is its control bit: it differs between the parties exactly on the path.
 //! The bit that a level of the tree adds to a node's number is the most significant one so far.
 
-#[cfg(target_arch = "x86_64")]
-use crate::x86::onehot as x86;
 use crate::{
     aes::AesKey,
+    arch::native,
     bits::plane_len,
     level::{Level, level},
     ring::RingWord,
@@ -19,20 +18,20 @@ use crate::{
 /// random permutation (Guo, Katz, Wang, Yu, IEEE S&P 2020, section 7.2). Without `s` it would not be.
 pub fn hash_nodes(pi: &AesKey, nodes: &[u128], out: &mut [u128]) {
     assert_eq!(nodes.len(), out.len());
-    pi.hash_nodes(nodes, out);
+    pi.key.hash_nodes(nodes, out);
 }
 
 /// A level of a half-tree (Guo, Yang, Wang, Zhang, Xie, Liu, Zhang, EUROCRYPT 2023): the children `H(s) ^ t c` and `H(s) ^ t c ^ s` of
 /// every node `s` with control bit `t`, for the level's correction `c`.
 pub fn half_level(pi: &AesKey, nodes: &[u128], c: u128, left: &mut [u128], right: &mut [u128]) {
     assert_eq!([left.len(), right.len()], [nodes.len(); 2]);
-    pi.half_level(nodes, c, left, right);
+    pi.key.half_level(nodes, c, left, right);
 }
 
 /// The leaves `H(s) ^ t c` of nodes `s` with control bits `t`, for the correction `c`.
 pub fn leaves(pi: &AesKey, nodes: &[u128], c: u128, out: &mut [u128]) {
     assert_eq!(nodes.len(), out.len());
-    pi.leaves(nodes, c, out);
+    pi.key.leaves(nodes, c, out);
 }
 
 /// In lanes, so that loops over them vectorise.
@@ -192,21 +191,7 @@ pub fn pick_add<W: RingWord>(vector: &[u64], table: &[W]) -> W {
 #[doc(hidden)]
 pub fn pick_add_at<W: RingWord>(level: Level, vector: &[u64], table: &[W]) -> W {
     assert_eq!(vector.len(), plane_len(table.len()));
-    match level.checked() {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: `checked` has made sure that the CPU has the level's features.
-        Level::Aesni | Level::Vaes256 if table.len() >= 64 => unsafe { x86::pick_add_avx2(vector, table) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        Level::Avx512 if table.len() >= 64 => unsafe { x86::pick_add(vector, table) },
-        _ => pick_add_portable(vector, table),
-    }
-}
-
-fn pick_add_portable<W: RingWord>(vector: &[u64], table: &[W]) -> W {
-    table.chunks(64).zip(vector).fold(W::zero(), |sum, (t, e)| {
-        t.iter().enumerate().fold(sum, |sum, (i, t)| sum.wadd(*t & W::splat(e >> i & 1 == 1)))
-    })
+    native::onehot::pick_add(level, vector, table)
 }
 
 /// Entries 1 .. 2^m of a vector, moved to bit 0.

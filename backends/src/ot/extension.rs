@@ -17,7 +17,7 @@ use super::{
 use crate::{
     Error, Party,
     correlation::{Triples, combinations},
-    inst::{Kind, section},
+    inst::{CorrelationKind, section},
     transport::Channel,
     vector::Bits,
 };
@@ -37,18 +37,18 @@ enum Route {
 const TRIPLE_SENDER: Party = Party::P0;
 
 impl Route {
-    fn of(source: Source, kind: Kind) -> Self {
+    fn of(source: Source, kind: CorrelationKind) -> Self {
         let kk13 = source == Source::Iknp;
         match kind {
-            Kind::Cot { sender } => Route::Cot { sender },
+            CorrelationKind::Cot { sender } => Route::Cot { sender },
             // 1-of-2 is a COT in either case; combined it has the shorter row.
-            Kind::OneOf { sender, bits: bits @ 2..=8 } if kk13 => Route::Kk13 { sender, bits },
-            Kind::OneOf { sender, bits } => {
+            CorrelationKind::OneOf { sender, bits: bits @ 2..=8 } if kk13 => Route::Kk13 { sender, bits },
+            CorrelationKind::OneOf { sender, bits } => {
                 assert!((1..=12).contains(&bits), "1-of-2^{bits} OT");
                 Route::CombinedCots { sender, bits }
             }
-            Kind::Triple { cols: 1 } if kk13 => Route::TriplesFromKk13,
-            Kind::Triple { cols } => {
+            CorrelationKind::Triple { cols: 1 } if kk13 => Route::TriplesFromKk13,
+            CorrelationKind::Triple { cols } => {
                 assert!(cols > 0, "triples without columns");
                 Route::TriplesFromCots { cols }
             }
@@ -77,7 +77,7 @@ struct Uses {
 }
 
 impl Uses {
-    fn of(source: Source, demand: &[(Kind, u64)]) -> Self {
+    fn of(source: Source, demand: &[(CorrelationKind, u64)]) -> Self {
         let mut uses = Self::default();
         for &(kind, n) in demand.iter().filter(|(_, n)| *n > 0) {
             match Route::of(source, kind) {
@@ -98,12 +98,12 @@ impl Uses {
 }
 
 /// Domain bytes of the hashes: one for each use, direction and number of pads, so that tweaks never repeat.
-pub(super) fn domain(kind: Kind) -> u8 {
+pub(super) fn domain(kind: CorrelationKind) -> u8 {
     match kind {
-        Kind::Cot { sender } => sender.index() as u8,
-        Kind::OneOf { sender, bits } => 2 * bits + sender.index() as u8 + 2,
+        CorrelationKind::Cot { sender } => sender.index() as u8,
+        CorrelationKind::OneOf { sender, bits } => 2 * bits + sender.index() as u8 + 2,
         // Triples are hashed in here: see TRIPLE_DOMAINS.
-        Kind::Triple { .. } => 0x80,
+        CorrelationKind::Triple { .. } => 0x80,
     }
 }
 
@@ -131,7 +131,7 @@ impl Extension {
     pub(super) fn connect(
         source: Source,
         session: Session,
-        demand: &[(Kind, u64)],
+        demand: &[(CorrelationKind, u64)],
         channel: &mut dyn Channel,
     ) -> Result<Self, Error> {
         let uses = Uses::of(source, demand);
@@ -295,17 +295,17 @@ impl Backend for Extension {
     }
 
     fn offsets(&self, bits: u8) -> Vec<u128> {
-        match Route::of(self.source, Kind::OneOf { sender: self.session.party, bits }) {
+        match Route::of(self.source, CorrelationKind::OneOf { sender: self.session.party, bits }) {
             Route::Kk13 { .. } => self.kk13_send.as_ref().map_or(Vec::new(), |s| s.offsets(bits)),
             _ => combinations(std::iter::successors(Some(self.delta()), |d| Some(times_x(*d))).take(bits.into())),
         }
     }
 
-    fn flow(&self, kind: Kind) -> Option<Party> {
+    fn flow(&self, kind: CorrelationKind) -> Option<Party> {
         Route::of(self.source, kind).flow(self.source)
     }
 
-    fn generate(&mut self, kind: Kind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
+    fn generate(&mut self, kind: CorrelationKind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
         match Route::of(self.source, kind) {
             Route::Cot { sender } => {
                 let mut rows = memory::zeroed(n.next_multiple_of(GRANULE));
@@ -351,7 +351,7 @@ pub(super) struct ExtensionMeter {
 }
 
 impl ExtensionMeter {
-    pub(super) fn new(source: Source, demand: &[(Kind, u64)]) -> Self {
+    pub(super) fn new(source: Source, demand: &[(CorrelationKind, u64)]) -> Self {
         let uses = Uses::of(source, demand);
         let progress = uses.cots.map(|n| ferret::Progress::new(ferret::Lpn::for_demand(n)));
         Self { source, uses, progress }
@@ -370,7 +370,7 @@ impl ExtensionMeter {
 }
 
 impl Meter for ExtensionMeter {
-    fn flow(&self, kind: Kind) -> Option<Party> {
+    fn flow(&self, kind: CorrelationKind) -> Option<Party> {
         Route::of(self.source, kind).flow(self.source)
     }
 
@@ -390,7 +390,7 @@ impl Meter for ExtensionMeter {
         ledger.exchange([from_receiver[1], from_receiver[0]]);
     }
 
-    fn generate(&mut self, kind: Kind, n: usize, ledger: &mut Ledger) {
+    fn generate(&mut self, kind: CorrelationKind, n: usize, ledger: &mut Ledger) {
         let many = n as u64;
         match Route::of(self.source, kind) {
             Route::Cot { sender } => ledger.exchange(self.cots(sender, many)),

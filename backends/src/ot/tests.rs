@@ -4,7 +4,7 @@
 use super::{BackendSpec, lookup, names, test_session};
 use crate::{
     Error, Party,
-    inst::Kind,
+    inst::CorrelationKind,
     transport::{Channel, MemChannel, Traffic},
 };
 use sirnn_kernels::aes::Prg;
@@ -51,13 +51,13 @@ impl Channel for Tap {
 fn trace(spec: &dyn BackendSpec) -> String {
     let sender = Party::P0;
     let demand = [
-        (Kind::Cot { sender }, 1000),
-        (Kind::Cot { sender: Party::P1 }, 70_000),
-        (Kind::OneOf { sender, bits: 4 }, 300),
-        (Kind::OneOf { sender, bits: 8 }, 129),
-        (Kind::OneOf { sender, bits: 10 }, 5),
-        (Kind::Triple { cols: 1 }, 500),
-        (Kind::Triple { cols: 2 }, 500),
+        (CorrelationKind::Cot { sender }, 1000),
+        (CorrelationKind::Cot { sender: Party::P1 }, 70_000),
+        (CorrelationKind::OneOf { sender, bits: 4 }, 300),
+        (CorrelationKind::OneOf { sender, bits: 8 }, 129),
+        (CorrelationKind::OneOf { sender, bits: 10 }, 5),
+        (CorrelationKind::Triple { cols: 1 }, 500),
+        (CorrelationKind::Triple { cols: 2 }, 500),
     ];
     let run = |party: Party, channel: MemChannel| {
         RANDOM.set(Some(Prg::new(party as u128 + 1)));

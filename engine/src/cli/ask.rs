@@ -4,10 +4,10 @@ use super::Failure;
 use super::output::Bar;
 use serde_json::{Value, json};
 use sirnn::model::{Description, Items, Results};
+use sirnn::run::store::Store;
 use sirnn::service::ServiceError;
 use sirnn::service::client::{Client, Options};
 use sirnn::service::local::{cpu_seconds, peak_memory};
-use sirnn::store::Store;
 use std::net::SocketAddr;
 use std::path::Path;
 

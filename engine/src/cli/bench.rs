@@ -3,10 +3,10 @@
 use super::{Failure, Optimize, output};
 use clap::Args;
 use serde_json::json;
-use sirnn::ops::{self, OPERATIONS, Operation, Params};
+use sirnn::plan::operations::{self, OPERATIONS, Operation, Params};
 use sirnn::program::{Goal, Profile, Rates};
+use sirnn::run::session::{self, Session};
 use sirnn::service::{Summary, local};
-use sirnn::session::{self, Session};
 use sirnn_backends::Party;
 use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::{Channel, TcpChannel, connect_with_retry};
@@ -82,7 +82,8 @@ impl Bench {
             return Ok(());
         }
         let name = self.op.as_deref().unwrap_or_default();
-        let op = ops::find(name).ok_or_else(|| format!("no operation '{name}'; sirnn bench --list shows all"))?;
+        let op =
+            operations::find(name).ok_or_else(|| format!("no operation '{name}'; sirnn bench --list shows all"))?;
         let backend = ot::lookup(self.ot)?;
         match &self.host {
             Some(id) => self.serve(op, backend, u128::from_str_radix(id, 16)?),
@@ -120,7 +121,7 @@ impl Bench {
             let params = Params { width, out_width, scale_in, scale_out, shift, digit, slack, n: n as usize };
             let plan = op.plan(&params, self.profile(backend))?;
             // Both parties know both shares: these values are nobody's secret.
-            let inputs = ops::inputs(&plan.program, 1);
+            let inputs = operations::inputs(&plan.program, 1);
             let [mut online, offline] = connect()?;
             let id = (id ^ i as u128).to_le_bytes();
             let offline: Box<dyn Channel> = Box::new(offline);

@@ -2,7 +2,7 @@
 //! the authors' library sends.
 
 use super::{Failure, bench};
-use sirnn::ops::{self, Params};
+use sirnn::plan::operations::{self, Params};
 use std::fmt::Write;
 
 /// A line of the table.
@@ -231,7 +231,7 @@ pub(super) fn markdown() -> Result<String, Failure> {
          |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for line in LINES {
-        let Some(op) = ops::find(line.op) else { continue };
+        let Some(op) = operations::find(line.op) else { continue };
         let mut total = Vec::new();
         let (mut offline, mut online, mut rounds) = (0.0, 0.0, 0);
         for n in [1, 100, 65_536] {

@@ -4,8 +4,8 @@ use super::output::write_file;
 use super::{Failure, speeds_file};
 use clap::Args;
 use serde_json::json;
+use sirnn::plan::speeds;
 use sirnn::service::local::say;
-use sirnn::speeds;
 use sirnn_kernels::aes::Prg;
 use sirnn_kernels::{
     Level, available, bits, detected, hash::Hasher, level, matmul, ops, override_note, pack, transpose,

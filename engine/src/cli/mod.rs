@@ -16,11 +16,11 @@ mod table;
 
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use sirnn::planner::{MAX_LANES, Policy};
+use sirnn::plan::planner::{MAX_LANES, Policy};
+use sirnn::plan::speeds::Speeds;
 use sirnn::service::server::{self, Limits, Stores};
 use sirnn::service::wire::Objective;
 use sirnn::service::{Bounds, Connection};
-use sirnn::speeds::Speeds;
 use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::Link;
 use std::net::{SocketAddr, ToSocketAddrs};

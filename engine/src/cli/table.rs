@@ -162,7 +162,7 @@ fn between_two(
     cx.output("y", Own(y));
     let plan = Plan::new(cx.finish(), profile);
     let inputs = Inputs::from([("x".to_string(), xs)]);
-    let [_, (mut outputs, report)] = sirnn::pair::run(&plan, ot, &inputs)?;
+    let [_, (mut outputs, report)] = sirnn::run::pair::run(&plan, ot, &inputs)?;
     let mut summary = Summary::default();
     summary.add(n, Party::P1, &report);
     Ok((outputs.remove("y").unwrap_or_default(), summary))

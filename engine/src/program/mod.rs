@@ -2,7 +2,7 @@
 //!
 //! [`Cx`] records nodes while protocols are *called like functions* on symbolic registers. A program is a list of
 //! [`Block`]s; each runs its nodes `trips` times, carrying state from one trip to the next. From it everything else is
-//! derived: the schedule of messages in rounds ([`crate::schedule`]), cost and correlation demand
+//! derived: the schedule of messages in rounds ([`crate::plan::schedule`]), cost and correlation demand
 //! ([`crate::plan`]), and its execution by one of two machines: [`ideal`] (both parties, no cryptography) or
 //! [`crate::run`] (one party, over a channel).
 //!
@@ -15,7 +15,7 @@ pub mod ideal;
 pub mod local;
 
 pub use local::LocalOp;
-use sirnn_backends::inst::{Inst, Kind, Party, Ring};
+use sirnn_backends::inst::{CorrelationKind, Inst, Party, Ring};
 use sirnn_backends::ot::BackendSpec;
 use std::{
     collections::{HashMap, HashSet},
@@ -319,13 +319,13 @@ impl Rates {
         let sender = Party::P0;
         let mut one_of = [0.0; 13];
         for (bits, rate) in one_of.iter_mut().enumerate().skip(1) {
-            *rate = backend.bytes_per(Kind::OneOf { sender, bits: bits as u8 });
+            *rate = backend.bytes_per(CorrelationKind::OneOf { sender, bits: bits as u8 });
         }
         Self {
-            cot: backend.bytes_per(Kind::Cot { sender }),
+            cot: backend.bytes_per(CorrelationKind::Cot { sender }),
             one_of,
-            triple: backend.bytes_per(Kind::Triple { cols: 1 }),
-            triples: backend.bytes_per(Kind::Triple { cols: 2 }),
+            triple: backend.bytes_per(CorrelationKind::Triple { cols: 1 }),
+            triples: backend.bytes_per(CorrelationKind::Triple { cols: 2 }),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! What the tests of protocols share: sharing operands, running on the ideal machine and on real oblivious transfer.
 
 use super::basic::Reveal;
-use crate::pair;
 use crate::plan::Plan;
 use crate::program::{Build, Cx, Function, Goal, Holder, Own, Profile, Program, Reg, clear, ideal::Machine};
+use crate::run::pair;
 use sirnn_backends::inst::Party;
 use std::collections::HashMap;
 

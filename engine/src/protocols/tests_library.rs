@@ -21,8 +21,8 @@ use super::{
     sigmoid::*,
 };
 use crate::fixed::{math, wrap};
-use crate::ops::{self, Params};
 use crate::plan::Plan;
+use crate::plan::operations::{self, Params};
 use crate::program::{Build, Cx, Function, Int, Own, Profile, Program, Reg, ideal::Machine, signed};
 use sirnn_backends::inst::{Conv, LinearOp, Party};
 use sirnn_backends::ot::{self, streams::Mode};
@@ -125,7 +125,7 @@ fn figures() {
     let sigmoid = Sigmoid { reference: math::Sigmoid::new(32, 20, 20).unwrap(), stride: 0, width: 22 };
     show("sigmoid 32 20 20", &[(32, signed(32))], &|cx, ins| cx.call(sigmoid.clone(), ins), 0.0);
     for (name, params, bytes, rounds) in rows {
-        let plan = ops::find(name).unwrap().plan(&params, Profile::default()).unwrap();
+        let plan = operations::find(name).unwrap().plan(&params, Profile::default()).unwrap();
         let (r, b) = cost(&plan, params.n);
         let Params { width, out_width, shift, slack, .. } = params;
         println!(

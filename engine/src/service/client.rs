@@ -4,7 +4,7 @@ use super::wire::{Choice, Control, Message, Offer, Phases, Purpose, Request, sho
 use super::{Agreed, Bounds, Connection, Plans, ServiceError, Summary, Work, connection_id, in_lanes};
 use crate::model::Description;
 use crate::run::Inputs;
-use crate::store::{Store, Writer, fingerprint};
+use crate::run::store::{Store, Writer, fingerprint};
 use serde_json::Value;
 use sirnn_backends::Party;
 use sirnn_backends::transport::connect_with_retry;

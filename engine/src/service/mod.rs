@@ -13,7 +13,7 @@
 //! Batches are computed one after the other, or several at the same time, each in a lane with connections of its own: while one waits for
 //! the network another computes. This connection is the online one of the first lane; all others join by an id.
 //!
-//! A request may be for the offline phase alone; then both parties keep [stores](crate::store), made one batch after the other, and in
+//! A request may be for the offline phase alone; then both parties keep [stores](crate::run::store), made one batch after the other, and in
 //! the end tell each other that they have them. Or it has a store's id and is for the online phase alone; then the server's choice is that of the
 //! store, and there are no connections for making correlations.
 //!
@@ -38,13 +38,13 @@ pub use server::Server;
 pub use summary::Summary;
 
 use crate::model::{self, Description, Extra, ModelError};
+use crate::plan::planner::MAX_LANES;
 use crate::plan::{Plan, WIRE_VERSION};
-use crate::planner::MAX_LANES;
 use crate::program::{BuildError, Profile, Rates};
+use crate::run::session::{self, CORRELATION_BUDGET, Report, Session, Stored};
+use crate::run::store::{Header, SectionHeader, Store, StoreError, Writer};
+use crate::run::trace::Trace;
 use crate::run::{Inputs, RunError};
-use crate::session::{self, CORRELATION_BUDGET, Report, Session, Stored};
-use crate::store::{Header, SectionHeader, Store, StoreError, Writer};
-use crate::trace::Trace;
 use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::{Channel, Link, SimulatedLink, TcpChannel};
 use sirnn_backends::{Error, Party};
@@ -99,7 +99,7 @@ pub struct Connection {
     pub deadline: Duration,
     /// Simulated link for what this party sends in sessions. The peer has to simulate its own direction.
     pub link: Option<Link>,
-    /// Where to put the events of each session's trace ([`crate::trace`]).
+    /// Where to put the events of each session's trace ([`crate::run::trace`]).
     pub trace: Option<&'static Mutex<Vec<serde_json::Value>>>,
 }
 

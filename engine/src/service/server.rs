@@ -5,10 +5,10 @@ use super::{
     Agreed, Bounds, Connection, Part, Plans, ServiceError, Summary, Work, bytes, connection_id, in_lanes, memory,
 };
 use crate::model::{Description, Model};
-use crate::planner::{self, MAX_LANES, Policy};
+use crate::plan::planner::{self, MAX_LANES, Policy};
+use crate::plan::speeds::Speeds;
 use crate::run::Inputs;
-use crate::speeds::Speeds;
-use crate::store::{Store, Writer, fingerprint};
+use crate::run::store::{Store, Writer, fingerprint};
 use sirnn_backends::ot::BackendSpec;
 use sirnn_backends::transport::Link;
 use sirnn_backends::{Error, Party};
@@ -48,7 +48,7 @@ pub enum Stores {
     Use(PathBuf),
 }
 
-/// How a model is served. What is left open is chosen for every request ([`crate::planner`]).
+/// How a model is served. What is left open is chosen for every request ([`crate::plan::planner`]).
 #[derive(Clone)]
 pub struct Options {
     /// Where correlations come from.
@@ -74,7 +74,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The policy of [`crate::planner`].
+    /// The policy of [`crate::plan::planner`].
     pub fn policy(&self) -> Policy {
         let Self { backend, fuse, lanes, objective, link, .. } = *self;
         Policy { goal: objective.into(), link, backend, fuse, lanes }

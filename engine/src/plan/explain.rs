@@ -1,8 +1,8 @@
 //! A plan that explains itself: the critical path of a block, what runs beside it, and the cost of every scope.
 
 use crate::plan::Plan;
+use crate::plan::schedule::{Time, Times};
 use crate::program::{Holder, Op, Reg};
-use crate::schedule::{Time, Times};
 use sirnn_backends::inst::{Inst, Party};
 use std::collections::BTreeMap;
 use std::fmt::Write;

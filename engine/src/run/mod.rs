@@ -4,10 +4,15 @@
 //! read the peer's, hand its sections to their instances. Both parties do everything in the same order (trip, then node), so sections need no
 //! labels: a frame is a header and the planned bytes.
 
+pub mod pair;
+pub mod session;
+pub mod store;
+pub mod trace;
+
+use crate::plan::schedule::{Times, executes};
 use crate::plan::{FRAME_HEADER, LinearTask, Plan, trips_at};
 use crate::program::{Holder, Op, Reg, clear, ideal, local};
-use crate::schedule::{Times, executes};
-use crate::trace::Trace;
+use crate::run::trace::Trace;
 use sirnn_backends::correlation::Correlations;
 use sirnn_backends::forms::{self, Instance, LinearShare, Operand};
 use sirnn_backends::inst::{Message, Party};

@@ -1,8 +1,8 @@
 //! Both parties of a session in one process, over memory: for tests, benchmarks and fuzzing with a real backend.
 
 use crate::plan::Plan;
+use crate::run::session::{Report, Session};
 use crate::run::{Inputs, RunError};
-use crate::session::{Report, Session};
 use sirnn_backends::inst::Party;
 use sirnn_backends::ot;
 use sirnn_backends::transport::MemChannel;

@@ -3,15 +3,15 @@
 //! Two channels: one for the online phase (and the products with the weights, before it), one for the generator of correlations.
 //! Correlations are made before the online phase if they fit the memory budget, else beside it; the plan
 //! knows which, so that both parties do the same. A session can also end after its offline phase, leaving a section of a
-//! [store](crate::store) ([`Session::make`]), and another one begin with that ([`Stored`]).
+//! [store](crate::run::store) ([`Session::make`]), and another one begin with that ([`Stored`]).
 
 use crate::plan::Plan;
 use crate::program::Reg;
+use crate::run::store::{Section, write_section};
+use crate::run::trace::Trace;
 use crate::run::{self, Inputs, PartyRun, Prepared, RunError};
-use crate::store::{Section, write_section};
-use crate::trace::Trace;
 use sirnn_backends::Error;
-use sirnn_backends::inst::{Kind, Party};
+use sirnn_backends::inst::{CorrelationKind, Party};
 use sirnn_backends::ot::{BackendSpec, cost::Cost, streams::Mode, streams::Streams};
 use sirnn_backends::transport::{Channel, Traffic};
 use sirnn_backends::vector::Vector;
@@ -61,17 +61,17 @@ pub struct Report {
     /// What set-up and offline phase sent and received.
     pub offline_traffic: Traffic,
     /// Correlations drawn, other than for a store.
-    pub used: Vec<(Kind, u64)>,
+    pub used: Vec<(CorrelationKind, u64)>,
     /// Correlations made.
-    pub generated: Vec<(Kind, u64)>,
+    pub generated: Vec<(CorrelationKind, u64)>,
 }
 
 /// Bytes that `needs` take when they are all held at once.
-pub fn correlation_bytes(needs: &[(Kind, u64)]) -> u64 {
-    let one = |kind: Kind| match kind {
-        Kind::Cot { .. } => 17,
-        Kind::OneOf { .. } => 18,
-        Kind::Triple { cols } => u64::from(1 + 2 * cols).div_ceil(8),
+pub fn correlation_bytes(needs: &[(CorrelationKind, u64)]) -> u64 {
+    let one = |kind: CorrelationKind| match kind {
+        CorrelationKind::Cot { .. } => 17,
+        CorrelationKind::OneOf { .. } => 18,
+        CorrelationKind::Triple { cols } => u64::from(1 + 2 * cols).div_ceil(8),
     };
     needs.iter().map(|&(kind, n)| one(kind) * n).sum()
 }
@@ -294,7 +294,7 @@ fn check(phase: &str, party: Party, planned: [u64; 2], measured: Traffic) -> Res
 }
 
 /// Sums of a list of needs by kind.
-pub fn totals(needs: &[(Kind, u64)]) -> Vec<(Kind, u64)> {
+pub fn totals(needs: &[(CorrelationKind, u64)]) -> Vec<(CorrelationKind, u64)> {
     let mut sums = BTreeMap::new();
     for &(kind, n) in needs {
         *sums.entry(kind).or_insert(0) += n;

@@ -22,9 +22,9 @@
 //! is refused by the other.
 
 use crate::plan::{LinearTask, Plan, WIRE_VERSION};
+use crate::run::session::CORRELATION_BUDGET;
 use crate::run::{Inputs, Prepared, RunError};
 use crate::service::wire::{Choice, shown};
-use crate::session::CORRELATION_BUDGET;
 use serde::{Deserialize, Serialize};
 use sirnn_backends::forms::LinearShare;
 use sirnn_backends::ot::{self, streams::Streams};

@@ -439,7 +439,7 @@ fn sum_range(program: &Program, share: Reg) -> Option<(i128, i128)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pair;
+    use crate::run::pair;
 
     #[test]
     fn every_operation_runs_as_planned() {

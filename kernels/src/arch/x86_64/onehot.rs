@@ -1,11 +1,23 @@
 //! Sums of table entries that a bit vector takes.
 
 use super::*;
-use crate::ring::RingWord;
+use crate::{arch::portable, ring::RingWord};
 
-/// See [`crate::onehot::pick_add`]; the table has a multiple of 64 entries.
+/// See [`crate::onehot::pick_add`].
+pub(crate) fn pick_add<W: RingWord>(level: Level, vector: &[u64], table: &[W]) -> W {
+    match level.checked() {
+        _ if table.len() < 64 => portable::onehot::pick_add(level, vector, table),
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Aesni | Level::Vaes256 => unsafe { pick_add_avx2(vector, table) },
+        // SAFETY: as above.
+        Level::Avx512 => unsafe { pick_add_avx512(vector, table) },
+        _ => portable::onehot::pick_add(level, vector, table),
+    }
+}
+
+/// The table has a multiple of 64 entries.
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(crate) fn pick_add<W: RingWord>(vector: &[u64], table: &[W]) -> W {
+fn pick_add_avx512<W: RingWord>(vector: &[u64], table: &[W]) -> W {
     let size = size_of::<W>();
     let per = 64 / size;
     let mut acc = [_mm512_setzero_si512(); 4];
@@ -26,7 +38,7 @@ pub(crate) fn pick_add<W: RingWord>(vector: &[u64], table: &[W]) -> W {
 
 /// The same without masks: the bits of a lane's entry are compared with a constant.
 #[target_feature(enable = "avx2")]
-pub(crate) fn pick_add_avx2<W: RingWord>(vector: &[u64], table: &[W]) -> W {
+fn pick_add_avx2<W: RingWord>(vector: &[u64], table: &[W]) -> W {
     let size = size_of::<W>();
     let per = 32 / size;
     // The bits of a register's entries go to all lanes, except that byte lanes take theirs from the byte that has it.

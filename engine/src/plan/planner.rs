@@ -2,13 +2,13 @@
 //! the best for the goal.
 //!
 //! Bytes and rounds are exact. Time is an estimate: transfers at the link's bandwidth, a one-way latency per round, and
-//! CPU at the speeds of this machine ([`crate::speeds`]), each party with a core of its own.
+//! CPU at the speeds of this machine ([`crate::plan::speeds`]), each party with a core of its own.
 
 use crate::model::{self, Description, Extra};
 use crate::plan::Plan;
+use crate::plan::speeds::Speeds;
 use crate::program::{Build, Goal, Profile, Rates};
-use crate::session::{mode, offline_cost};
-use crate::speeds::Speeds;
+use crate::run::session::{mode, offline_cost};
 use serde::Serialize;
 use sirnn_backends::ot::{self, BackendSpec, cost::Cost, streams::Mode};
 use sirnn_backends::transport::Link;
