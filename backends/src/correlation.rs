@@ -4,7 +4,7 @@
 //! tweak or key of the hash, so that no row is ever hashed twice under one of these. A drawn ticket is moved into the instance
 //! that uses it: using it twice does not compile.
 
-use crate::{Party, vector::Bits};
+use crate::{Party, onehot::{OneHots, Shape}, vector::Bits};
 use sirnn_kernels::hash::Hasher;
 use std::sync::Arc;
 
@@ -134,4 +134,6 @@ pub trait Correlations: Send {
     fn one_of_recv(&mut self, bits: u8, n: usize) -> Result<OneOfReceiver, crate::Error>;
     /// `n` bit triples of `cols` columns.
     fn triples(&mut self, cols: u8, n: usize) -> Result<Triples, crate::Error>;
+    /// `n` one-hot vectors.
+    fn one_hots(&mut self, shape: Shape, n: usize) -> Result<OneHots, crate::Error>;
 }

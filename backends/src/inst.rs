@@ -15,6 +15,7 @@
 //! | [`Inst::Linear`] | matrix owned by P0 times shared vector | 1, one way | `l` per input element |
 //! | [`Inst::Open`] | a party learns a shared value | 1, one way | `w` |
 
+use crate::onehot::Shape;
 use std::sync::Arc;
 
 /// The two parties. `P0` is the server (owns the model), `P1` the client (owns the inputs).
@@ -332,6 +333,8 @@ pub enum CorrelationKind {
         /// Columns.
         cols: u8,
     },
+    /// A random mask shared additively, and the one-hot vector of it shared by XOR.
+    OneHot(Shape),
 }
 
 /// Bytes of `n` values of `bits` bits as a dense little-endian section padded to 8 bytes.

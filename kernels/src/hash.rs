@@ -9,7 +9,7 @@
 //! 2019/1168): ideal-cipher work is then spent against few targets, instead of against the whole stream. The session
 //! part of the key separates instances of the protocol.
 //!
-//! The tweak: bits 0..64 position in the stream, 64..96 block, 120..128 domain.
+//! The tweak: bits 0..64 position in the stream, 64..96 block, 112..120 part of the domain, 120..128 domain.
 //!
 //! Where a row has many pads and is hashed once, every row has a key of its own instead of a tweak: `F(t, x) =
 //! pi_t(x) ^ x` with `pi_t` AES-128 under `session ^ t`, the multi-instance hash of eprint 2019/1168 without the linear map
@@ -19,6 +19,7 @@
 //! many rows there are. That is less than for `H`, for half of its work.
 
 use crate::{
+    aes::AesKey,
     arch::native::aes::{Key, hash_keyed},
     level::{Level, level},
 };
@@ -37,7 +38,8 @@ const PARALLEL: usize = 1 << 14;
 pub struct Hasher {
     level: Level,
     key: u128,
-    domain: u8,
+    /// Domain and part.
+    domain: u16,
 }
 
 impl std::fmt::Debug for Hasher {
@@ -49,6 +51,9 @@ impl std::fmt::Debug for Hasher {
 /// Bit of the keys of `F`, which no key of `H` has.
 const KEYED: u128 = 1 << 96;
 
+/// Bit of the keys of trees, which no key of `H` or `F` has.
+const TREES: u128 = 1 << 97;
+
 impl Hasher {
     /// `session` is public and fresh per session; `domain` separates the streams of one session.
     pub fn new(session: u128, domain: u8) -> Self {
@@ -57,11 +62,23 @@ impl Hasher {
 
     #[doc(hidden)]
     pub fn new_at(level: Level, session: u128, domain: u8) -> Self {
-        Self { level: level.checked(), key: session ^ (u128::from(domain) << 120), domain }
+        let domain = u16::from(domain) << 8;
+        Self { level: level.checked(), key: session ^ (u128::from(domain) << 112), domain }
+    }
+
+    /// One of 256 parts of a domain. Part 0 is the domain itself.
+    pub fn part(self, part: u8) -> Self {
+        let part = u16::from(part);
+        Self { key: self.key ^ (u128::from(part) << 112), domain: self.domain ^ part, ..self }
+    }
+
+    /// The key of the trees of a group: see [`crate::onehot::hash_nodes`].
+    pub fn tree_key(&self, group: u64) -> AesKey {
+        AesKey::new_at(self.level, self.key ^ TREES ^ u128::from(group))
     }
 
     fn tweak(&self, position: u64, block: u32) -> u128 {
-        u128::from(position) | u128::from(block) << 64 | u128::from(self.domain) << 120
+        u128::from(position) | u128::from(block) << 64 | u128::from(self.domain) << 112
     }
 
     fn cipher(&self, group: u64) -> Key {

@@ -110,14 +110,14 @@ fn expect_len(bytes: &[u8], len: usize) -> Result<(), Error> {
 }
 
 /// Writes words as little-endian bytes.
-fn write_words(out: &mut [u8], words: impl Iterator<Item = u64>) {
+pub(crate) fn write_words(out: &mut [u8], words: impl Iterator<Item = u64>) {
     for (bytes, word) in out.chunks_exact_mut(8).zip(words) {
         bytes.copy_from_slice(&word.to_le_bytes());
     }
 }
 
 /// Reads bit planes of `n` bits each.
-fn read_planes(bytes: &[u8], planes: usize, n: usize) -> Bits {
+pub(crate) fn read_planes(bytes: &[u8], planes: usize, n: usize) -> Bits {
     let words = bytes.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b));
     let mut bits = Bits { planes, len: n, words: words.collect() };
     bits.clear_tail();
@@ -125,7 +125,7 @@ fn read_planes(bytes: &[u8], planes: usize, n: usize) -> Bits {
 }
 
 /// Bits `from..from + len` of a bit vector, as a plane.
-fn bit_range(words: &[u64], from: usize, len: usize) -> Vec<u64> {
+pub(crate) fn bit_range(words: &[u64], from: usize, len: usize) -> Vec<u64> {
     let (first, shift) = (from / 64, from % 64);
     let word = |k: usize| words.get(first + k).copied().unwrap_or(0);
     let mut range: Vec<u64> = match shift {

@@ -16,6 +16,7 @@ pub mod cost;
 mod extension;
 mod ferret;
 mod kk13;
+mod onehot;
 mod softspoken;
 pub mod store;
 pub mod streams;
