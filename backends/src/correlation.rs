@@ -4,7 +4,11 @@
 //! tweak or key of the hash, so that no row is ever hashed twice under one of these. A drawn ticket is moved into the instance
 //! that uses it: using it twice does not compile.
 
-use crate::{Party, onehot::{OneHots, Shape}, vector::Bits};
+use crate::{
+    Party,
+    onehot::{OneHots, Shape},
+    vector::Bits,
+};
 use sirnn_kernels::hash::Hasher;
 use std::sync::Arc;
 

@@ -12,6 +12,7 @@ pub mod forms;
 pub mod inst;
 pub mod onehot;
 pub mod ot;
+pub mod table;
 pub mod transport;
 pub mod vector;
 

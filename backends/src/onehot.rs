@@ -169,9 +169,15 @@ pub struct OneHots {
 }
 
 impl OneHots {
-    pub(crate) fn new(party: Party, session: u128, shape: Shape, position: u64, batch: OneHotBatch, delta: u128) -> Self {
-        let signs =
-            [party, party.other()].map(|sender| Arc::new(shape.hasher(session, Purpose::Sign { sender })));
+    pub(crate) fn new(
+        party: Party,
+        session: u128,
+        shape: Shape,
+        position: u64,
+        batch: OneHotBatch,
+        delta: u128,
+    ) -> Self {
+        let signs = [party, party.other()].map(|sender| Arc::new(shape.hasher(session, Purpose::Sign { sender })));
         Self { shape, position, batch, delta, trees: shape.hasher(session, Purpose::Trees), signs }
     }
 

@@ -89,7 +89,8 @@ fn shapes() -> Vec<Shape> {
 
 #[test]
 fn every_flavour_makes_them() {
-    let draws: Vec<(Shape, usize)> = shapes().into_iter().flat_map(|shape| [(shape, 1), (shape, 70), (shape, 3)]).collect();
+    let draws: Vec<(Shape, usize)> =
+        shapes().into_iter().flat_map(|shape| [(shape, 1), (shape, 70), (shape, 3)]).collect();
     let needs: Vec<_> = draws.iter().map(|&(shape, n)| (CorrelationKind::OneHot(shape), n as u64)).collect();
     for name in ot::names() {
         let spec = ot::lookup(name).unwrap();

@@ -22,13 +22,14 @@ mod leaf;
 mod linear;
 mod lookup;
 mod open;
+mod opened;
 
 pub use linear::{LinearShare, linear_offline, linear_offline_cost};
 
 use crate::{
     Error, Party,
     correlation::Correlations,
-    inst::Inst,
+    inst::{Inst, LookupForm, Table},
     vector::{Bits, Vector, VectorWord},
     with_word_type, with_words,
 };
@@ -74,7 +75,16 @@ pub fn start(
             let shape = cross_matrix::Shape { bits: *bits, width: *width, flip: *flip, rows, inner, outer, n };
             cross_matrix::start(*chooser == party, shape, correlations)
         }
-        Inst::Lookup { sender, index, xor_index, units, table, columns } => {
+        Inst::Lookup { form: LookupForm::Opened { top }, index, table, columns, .. } => {
+            let Table::Public(table) = table else { unreachable!("only public tables are picked from") };
+            let vectors = LookupForm::vectors(*top, *index, columns);
+            opened::start(
+                party,
+                opened::Shape { vectors, table: table.clone(), columns: columns.clone(), n },
+                correlations,
+            )
+        }
+        Inst::Lookup { form: LookupForm::OneOf { sender }, index, xor_index, units, table, columns } => {
             let (table, columns) = (table.clone(), columns.clone());
             let shape = lookup::Shape { index: *index, xor_index: *xor_index, units: *units, table, columns, n };
             if *sender == party {

@@ -19,8 +19,8 @@ use crate::{
     Error, Party,
     correlation::{Triples, combinations},
     inst::{CorrelationKind, section},
-    transport::Channel,
     onehot::{OneHotBatch, Shape},
+    transport::Channel,
     vector::Bits,
 };
 use sirnn_kernels::{aes::Prg, hash::Hasher, memory};

@@ -100,9 +100,7 @@ fn mask_widths(shape: Shape) -> impl Iterator<Item = u32> {
 /// The messages of [`generate`].
 pub(super) fn meter(shape: Shape, n: usize, ledger: &mut Ledger) {
     for parts in exchanges(shape) {
-        ledger.exchange(
-            Party::BOTH.map(|from| parts.iter().map(|part| part.bytes(shape, from, n) as u64).sum()),
-        );
+        ledger.exchange(Party::BOTH.map(|from| parts.iter().map(|part| part.bytes(shape, from, n) as u64).sum()));
     }
 }
 

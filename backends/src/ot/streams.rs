@@ -460,9 +460,7 @@ impl Correlations for Streams {
     fn one_hots(&mut self, shape: Shape, n: usize) -> Result<OneHots, Error> {
         let (party, session, delta) = (self.party, self.session, self.delta);
         match self.draw(CorrelationKind::OneHot(shape), n)? {
-            (Batch::OneHots(_, batch), position, _) => {
-                Ok(OneHots::new(party, session, shape, position, batch, delta))
-            }
+            (Batch::OneHots(_, batch), position, _) => Ok(OneHots::new(party, session, shape, position, batch, delta)),
             _ => unreachable!("the stream's kind"),
         }
     }
