@@ -126,14 +126,14 @@ impl Pads {
                 let ticket = CotSender { rows, delta: self.delta, position, hasher };
                 let [zero, one] = &mut self.out;
                 for from in (0..n).step_by(4096) {
-                    ticket.pads(from, 0, &mut zero[..4096], &mut one[..4096]);
+                    ticket.pads(from, &mut zero[..4096], &mut one[..4096]);
                 }
             }
             Batch::CotRecv(rows, choices) => {
                 let n = rows.len();
                 let ticket = CotReceiver { rows, choices, position, hasher };
                 for from in (0..n).step_by(4096) {
-                    ticket.pads(from, 0, &mut self.out[0][..4096]);
+                    ticket.pads(from, &mut self.out[0][..4096]);
                 }
             }
             Batch::OneOfSend(rows) => {

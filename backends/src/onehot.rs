@@ -65,6 +65,23 @@ impl Shape {
         usize::from(self.bits) + self.further() + usize::from(self.sign)
     }
 
+    /// Bits that are sent, both ways, for a ticket, besides its correlated OTs.
+    pub fn bits_sent(self) -> usize {
+        let strings = |k: u8| 2 * ((1 << k) - 1 - usize::from(k));
+        let d = usize::from(self.bits);
+        strings(self.leaf())
+            + strings(self.top)
+            + 2 * (self.further() + usize::from(self.sign))
+            + 256 * usize::from(self.levels())
+            + (2usize << self.leaf())
+            + d * (d - 1) / 2
+    }
+
+    /// Bytes that a ticket takes in memory.
+    pub fn bytes(self) -> usize {
+        2 + 16 * self.blocks() + if self.sign { 33 } else { 0 }
+    }
+
     /// Leaves of a vector.
     pub(crate) fn leaves(self) -> usize {
         1 << (self.bits - self.leaf())
@@ -198,14 +215,13 @@ impl OneHots {
     pub fn sign_pads_sent(&self, from: usize, column: u32, zero: &mut [u128], one: &mut [u128]) {
         let rows = &self.batch.sent[from..from + zero.len()];
         let position = self.position + from as u64;
-        self.signs[0].hash_offsets(position, column, rows, &[0], zero);
-        self.signs[0].hash_offsets(position, column, rows, &[self.delta], one);
+        self.signs[0].pad_pairs(position, column, rows, self.delta, zero, one);
     }
 
     /// The peer's pads for this party's shares of the signs.
     pub fn sign_pads_received(&self, from: usize, column: u32, out: &mut [u128]) {
         let rows = &self.batch.received[from..from + out.len()];
-        self.signs[1].hash_offsets(self.position + from as u64, column, rows, &[0], out);
+        self.signs[1].pads(self.position + from as u64, column, rows, &[0], out);
     }
 }
 

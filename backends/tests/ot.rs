@@ -204,8 +204,8 @@ fn check(n: usize, a: &Drawn, b: &Drawn) -> u64 {
         (Drawn::CotSend(s), Drawn::CotRecv(r)) | (Drawn::CotRecv(r), Drawn::CotSend(s)) => {
             check_cot(n, &s.rows, s.delta, &r.rows, &r.choices);
             let [mut zero, mut one, mut mine] = [(); 3].map(|()| vec![0; n]);
-            s.pads(0, 3, &mut zero, &mut one);
-            r.pads(0, 3, &mut mine);
+            s.pads(0, &mut zero, &mut one);
+            r.pads(0, &mut mine);
             for i in 0..n {
                 assert_eq!(mine[i], if r.choices.get(0, i) { one[i] } else { zero[i] });
                 assert_ne!(zero[i], one[i]);

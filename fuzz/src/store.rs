@@ -128,7 +128,7 @@ fn records(s: &mut Source) {
         let drawn = match kind {
             CorrelationKind::Cot { sender } if sender == party => streams.cot_send(n).map(|c| c.rows.len()),
             CorrelationKind::Cot { .. } => streams.cot_recv(n).map(|c| {
-                c.pads(0, 0, &mut vec![0; n]);
+                c.pads(0, &mut vec![0; n]);
                 c.choices.len
             }),
             CorrelationKind::OneOf { sender, bits } if sender == party => streams.one_of_send(bits, n).map(|o| {

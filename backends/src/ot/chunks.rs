@@ -34,9 +34,7 @@ pub(super) fn chunk_bytes(kind: CorrelationKind, n: usize) -> usize {
         CorrelationKind::Cot { .. } => 16 * n + n / 8,
         CorrelationKind::OneOf { .. } => 18 * n,
         CorrelationKind::Triple { cols } => (1 + 2 * usize::from(cols)) * n.div_ceil(64) * 8,
-        CorrelationKind::OneHot(shape) => {
-            n * (2 + 16 * (shape.blocks() + 2 * usize::from(shape.sign))) + usize::from(shape.sign) * n.div_ceil(64) * 8
-        }
+        CorrelationKind::OneHot(shape) => n * shape.bytes(),
     }
 }
 

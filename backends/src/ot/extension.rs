@@ -13,7 +13,9 @@
 use super::{
     Backend, Batch, CotRecv, CotSend, GRANULE, Session, Source, base,
     cost::{Ledger, Meter},
-    ferret, kk13, onehot, os_block, softspoken, triples,
+    ferret, kk13,
+    lpn::Lpn,
+    onehot, os_block, softspoken, triples,
 };
 use crate::{
     Error, Party,
@@ -172,7 +174,7 @@ impl Extension {
             let receiver = softspoken::Receiver::new(source.group(), mine, channel)?;
             cot_recv = Some(match source {
                 Source::Ferret => {
-                    let lpn = ferret::Lpn::for_demand(uses.cots[peer.index()]);
+                    let lpn = Lpn::for_demand(uses.cots[peer.index()]);
                     Box::new(ferret::Receiver::new(lpn, &session, receiver, channel)?)
                 }
                 _ => Box::new(receiver),
@@ -184,7 +186,7 @@ impl Extension {
             let sender = softspoken::Sender::new(source.group(), *delta, mine, channel)?;
             cot_send = Some(match source {
                 Source::Ferret => {
-                    let lpn = ferret::Lpn::for_demand(uses.cots[me.index()]);
+                    let lpn = Lpn::for_demand(uses.cots[me.index()]);
                     Box::new(ferret::Sender::new(lpn, &session, sender, channel)?)
                 }
                 _ => Box::new(sender),
@@ -397,7 +399,7 @@ pub(super) struct ExtensionMeter {
 impl ExtensionMeter {
     pub(super) fn new(source: Source, demand: &[(CorrelationKind, u64)]) -> Self {
         let uses = Uses::of(source, demand);
-        let progress = uses.cots.map(|n| ferret::Progress::new(ferret::Lpn::for_demand(n)));
+        let progress = uses.cots.map(|n| ferret::Progress::new(Lpn::for_demand(n)));
         Self { source, uses, progress }
     }
 
@@ -426,7 +428,7 @@ impl Meter for ExtensionMeter {
         let from_receiver = self.uses.cots.map(|n| match self.source {
             _ if n == 0 => 0,
             Source::Ferret => {
-                let base = ferret::Lpn::for_demand(n).base() as u64;
+                let base = Lpn::for_demand(n).base() as u64;
                 softspoken::setup_message(group) + softspoken::message(group, base)
             }
             _ => softspoken::setup_message(group),

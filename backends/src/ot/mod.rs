@@ -2,7 +2,7 @@
 //! output to the online phase.
 //!
 //! Reading order: `base` (random OTs by public-key operations), `softspoken` (many correlated OTs from 128 of them, IKNP
-//! included), `ferret` (nearly without communication), `kk13` (1-of-N), `extension` (every kind of correlation from
+//! included), `ferret` (nearly without communication, with the parameters in `lpn`), `kk13` (1-of-N), `extension` (every kind of correlation from
 //! these), `chunks` (in what portions and order they are made), [`streams`] (FIFOs, prefilled, live or stored), [`store`]
 //! (what stored ones read), [`cost`] (what all of it costs, exactly and without running it).
 //!
@@ -16,6 +16,7 @@ pub mod cost;
 mod extension;
 mod ferret;
 mod kk13;
+mod lpn;
 mod onehot;
 mod softspoken;
 pub mod store;

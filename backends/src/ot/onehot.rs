@@ -244,8 +244,7 @@ impl<'a> Making<'a> {
         let rows = self.rows(usize::from(i));
         let position = self.row_position(i);
         let [zero, one, _] = &mut self.pads;
-        self.strings[0].hash_offsets(position, 0, &self.cots.sent[rows.clone()], &[0], zero);
-        self.strings[0].hash_offsets(position, 0, &self.cots.sent[rows.clone()], &[self.cots.delta], one);
+        self.strings[0].pad_pairs(position, 0, &self.cots.sent[rows.clone()], self.cots.delta, zero, one);
         if self.multiplied(i, false) {
             let bit = self.bit(i);
             let [zero, one, _] = &self.pads;
@@ -261,7 +260,7 @@ impl<'a> Making<'a> {
     fn pads_received(&mut self, i: u8) {
         let rows = self.rows(usize::from(i));
         let position = self.row_position(i);
-        self.strings[1].hash_offsets(position, 0, &self.cots.received[rows.clone()], &[0], &mut self.pads[2]);
+        self.strings[1].pads(position, 0, &self.cots.received[rows.clone()], &[0], &mut self.pads[2]);
         if self.multiplied(i, true) {
             let pads = &self.pads[2];
             self.products[rows].iter_mut().zip(pads).for_each(|(p, pad)| *p = (*pad >> 64) as u16);

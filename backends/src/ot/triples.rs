@@ -40,9 +40,8 @@ pub(super) fn from_cots(
         for first in (0..cols).step_by(WORD) {
             let (block, half) = ((first / 128) as u32, first % 128);
             if half == 0 {
-                hashers[0].hash_offsets(position, block, sent, &[0], &mut zero[..rows]);
-                hashers[0].hash_offsets(position, block, sent, &[delta], &mut one[..rows]);
-                hashers[1].hash_offsets(position, block, chosen, &[0], &mut mine[..rows]);
+                hashers[0].pad_pairs(position, block, sent, delta, &mut zero[..rows], &mut one[..rows]);
+                hashers[1].pads(position, block, chosen, &[0], &mut mine[..rows]);
             }
             for i in 0..rows {
                 b_words[i] = ((zero[i] ^ one[i]) >> half) as u64;
@@ -93,7 +92,7 @@ pub(super) fn send(
         for (tile, rows) in rows.chunks(HASHED).enumerate() {
             let from = from + tile * HASHED;
             let pads = &mut pads[..16 * rows.len()];
-            hasher.hash_keyed(at + from as u64, rows, &offsets, pads);
+            hasher.pads(at + from as u64, 0, rows, &offsets, pads);
             for (p, pads) in (from..).zip(pads.chunks_exact(16)) {
                 let mask = pads.iter().rev().fold(0u32, |w, &pad| w << 2 | pad as u32 & 3);
                 let word = mask ^ products(pair(&t.a, p), pair(&t.b, p));
@@ -127,7 +126,7 @@ pub(super) fn receive(
         let rows = &mut rows[..choices.len()];
         ots.extend(OT_BITS, rows, choices, channel)?;
         let used = rows.len().min(pairs - from);
-        hasher.hash_keyed(at + from as u64, &rows[..used], &[0], &mut pads[..used]);
+        hasher.pads(at + from as u64, 0, &rows[..used], &[0], &mut pads[..used]);
         for (p, (&j, pad)) in (from..).zip(choices.iter().zip(&pads[..used])) {
             let j = u32::from(j);
             xor_pair(&mut t.a, p, j & 1 | j >> 1 & 2);

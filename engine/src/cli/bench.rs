@@ -4,7 +4,7 @@ use super::{Failure, Optimize, output};
 use clap::Args;
 use serde_json::json;
 use sirnn::plan::operations::{self, OPERATIONS, Operation, Params};
-use sirnn::program::{Goal, Profile, Rates};
+use sirnn::program::{Goal, Profile};
 use sirnn::run::session::{self, Session};
 use sirnn::service::{Summary, local};
 use sirnn_backends::Party;
@@ -95,9 +95,10 @@ impl Bench {
         let goal = match self.optimize {
             Optimize::Rounds => Goal::Rounds,
             Optimize::Bytes => Goal::Bytes,
+            Optimize::Online => Goal::Online,
             Optimize::Time => Goal::Time { bits_per_second: 3e9, latency: 4e-4 },
         };
-        Profile { goal, rates: Rates::of(backend) }
+        Profile::of(goal, backend)
     }
 
     /// Sizes of the runs.
@@ -178,7 +179,7 @@ impl Bench {
 /// Offline and online bytes per instance, and rounds, of a planned operation with IKNP and KK13.
 pub(super) fn planned(op: &Operation, params: &Params) -> Result<(f64, f64, usize), Failure> {
     let backend = ot::lookup("iknp")?;
-    let plan = op.plan(params, Profile { goal: Goal::Bytes, rates: Rates::of(backend) })?;
+    let plan = op.plan(params, Profile::of(Goal::Bytes, backend))?;
     let n = params.n as f64;
     let sum = |[a, b]: [u64; 2]| (a + b) as f64 / n;
     Ok((sum(session::offline_cost(&plan, backend).bytes_from), sum(plan.online_bytes()), plan.rounds()))

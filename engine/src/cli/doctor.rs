@@ -119,7 +119,7 @@ fn fingerprint(level: Level) -> blake3::Hash {
     Prg::new_at(level, 1).fill_blocks(&mut rows);
     put(&mut hasher, &rows);
     let mut out = vec![0; 2 * rows.len()];
-    Hasher::new_at(level, 2, 3).hash_offsets(5, 0, &rows, &[0, 7], &mut out);
+    Hasher::new_at(level, 2, 3).pads(5, 0, &rows, &[0, 7], &mut out);
     put(&mut hasher, &out);
     transpose::transpose128_at(level, &rows, rows.len() / 128, &mut out[..rows.len()]);
     put(&mut hasher, &out);

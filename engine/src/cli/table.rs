@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use sirnn::fixed::{Unsupported, math, wrap};
 use sirnn::plan::Plan;
-use sirnn::program::{Cx, Function, Own, Profile, Rates, signed};
+use sirnn::program::{Cx, Function, Own, Profile, signed};
 use sirnn::protocols::basic::{Reveal, Share, Wrap};
 use sirnn::protocols::{exp, roots, sigmoid};
 use sirnn::run::Inputs;
@@ -115,8 +115,7 @@ impl Table {
         } else {
             // One operation for few values: where correlations come from hardly matters.
             let ot = self.planning.ot.0.unwrap_or("iknp");
-            let profile =
-                Profile { goal: self.planning.objective().into(), rates: Rates::of(sirnn_backends::ot::lookup(ot)?) };
+            let profile = Profile::of(self.planning.objective().into(), sirnn_backends::ot::lookup(ot)?);
             between_two(&entry, (self.width, self.out_width), ot, profile, xs)?
         };
         let bytes = match self.out_width {

@@ -19,7 +19,7 @@ use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, bits_for, r
 use crate::protocols::lookup::MAX_INDEX;
 use crate::protocols::product::Product;
 use crate::protocols::shift::Rounding;
-use sirnn_backends::inst::{Inst, Party, Ring, Table};
+use sirnn_backends::inst::{Inst, LookupForm, Party, Ring, Table};
 
 /// Table entries times steps up to which the state is followed: seconds.
 const MAX_PROOF: u64 = 1 << 31;
@@ -198,7 +198,7 @@ impl Function for FusedCell {
         let shares = Party::BOTH.map(|p| cx.view(c, p));
         let columns = self.columns().map(|w| Ring::Add(w as u8));
         let inst = Inst::Lookup {
-            sender: Party::P0,
+            form: LookupForm::OneOf { sender: Party::P0 },
             index: self.index as u8,
             xor_index: 0,
             units: self.units,

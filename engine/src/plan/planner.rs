@@ -7,7 +7,7 @@
 use crate::model::{self, Description, Extra};
 use crate::plan::Plan;
 use crate::plan::speeds::Speeds;
-use crate::program::{Build, Goal, Profile, Rates};
+use crate::program::{Build, Goal, Profile};
 use crate::run::session::{mode, offline_cost};
 use serde::Serialize;
 use sirnn_backends::ot::{self, BackendSpec, cost::Cost, streams::Mode};
@@ -15,6 +15,8 @@ use sirnn_backends::transport::Link;
 
 /// Most lanes of a request.
 pub const MAX_LANES: usize = 8;
+/// How many times the fewest rounds may be spent for half of the bytes, where rounds count.
+const FEW_MORE: f64 = 1.01;
 /// What a further lane has to save to be opened.
 const WORTH: f64 = 0.9;
 
@@ -107,7 +109,7 @@ impl Candidate {
         policy: &Policy,
         speeds: &Speeds,
     ) -> Build<Self> {
-        let profile = Profile { goal: policy.goal, rates: Rates::of(backend) };
+        let profile = Profile::of(policy.goal, backend);
         let plan = Plan::new(model::build_with(description, batch, profile, extra)?, profile);
         let before = offline_cost(&plan, backend);
         let one = phases(&plan, backend, &before, policy.link, speeds);
@@ -130,12 +132,13 @@ impl Candidate {
     }
 
     /// What is compared, the first number first; less is better.
-    fn score(&self, goal: Goal) -> [f64; 2] {
+    fn score(&self, goal: Goal) -> [f64; 3] {
         let e = &self.estimate;
         match goal {
-            Goal::Rounds => [e.rounds as f64, e.bytes as f64],
-            Goal::Bytes => [e.bytes as f64, e.rounds as f64],
-            Goal::Time { .. } => [e.seconds, e.bytes as f64],
+            Goal::Rounds => [e.rounds as f64, e.bytes as f64, 0.0],
+            Goal::Bytes => [e.bytes as f64, e.rounds as f64, 0.0],
+            Goal::Online => [(e.bytes - e.bytes_offline) as f64, e.rounds as f64, e.bytes as f64],
+            Goal::Time { .. } => [e.seconds, e.bytes as f64, 0.0],
         }
     }
 }
@@ -169,6 +172,15 @@ pub fn candidates(
         }
     }
     all.sort_by(|a, b| a.score(policy.goal).partial_cmp(&b.score(policy.goal)).expect("estimates are numbers"));
+    if policy.goal == Goal::Rounds {
+        // A few more rounds are worth half of the bytes.
+        let Estimate { rounds, bytes, .. } = all[0].estimate;
+        let worth =
+            |c: &Candidate| c.estimate.rounds as f64 <= FEW_MORE * rounds as f64 && 2 * c.estimate.bytes <= bytes;
+        if let Some(i) = all.iter().position(worth) {
+            all[..=i].rotate_right(1);
+        }
+    }
     Ok(all)
 }
 

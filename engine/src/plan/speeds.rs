@@ -4,13 +4,14 @@
 //! measured, those of a recent x86 server core ([`Speeds::default`]). They never change results, bytes or rounds.
 
 use crate::plan::operations::{self, Params};
-use crate::program::{Goal, Profile, Rates};
+use crate::program::{Goal, Profile};
 use crate::run::RunError;
 use crate::run::pair;
 use crate::run::session::totals;
 use serde::{Deserialize, Serialize};
 use sirnn_backends::Error;
 use sirnn_backends::inst::{CorrelationKind, Party};
+use sirnn_backends::onehot::Shape;
 use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::MemChannel;
 use std::collections::BTreeMap;
@@ -28,6 +29,9 @@ pub struct Costs {
     pub one_of_each: f64,
     /// A bit triple.
     pub triple: f64,
+    /// A block of 128 bits of a one-hot vector, besides its correlated OTs when it is made.
+    #[serde(default)]
+    pub one_hot: f64,
 }
 
 impl Costs {
@@ -37,12 +41,13 @@ impl Costs {
             CorrelationKind::Cot { .. } => self.cot,
             CorrelationKind::Triple { cols } => self.triple * f64::from(cols),
             CorrelationKind::OneOf { bits, .. } => self.one_of + self.one_of_each * each(bits),
+            CorrelationKind::OneHot(shape) => self.one_hot * shape.vector_blocks() as f64,
         };
         one * n as f64
     }
 
-    fn all(&self) -> [f64; 4] {
-        [self.cot, self.one_of, self.one_of_each, self.triple]
+    fn all(&self) -> [f64; 5] {
+        [self.cot, self.one_of, self.one_of_each, self.triple, self.one_hot]
     }
 }
 
@@ -66,7 +71,12 @@ pub struct Backend {
 impl Backend {
     /// Seconds to make these correlations, set-up excluded.
     pub fn making(&self, needs: &[(CorrelationKind, u64)]) -> f64 {
-        needs.iter().map(|need| self.make.of(need, f64::from)).sum::<f64>() * 1e-9
+        // One-hot vectors are made from correlated OTs, of which each party makes a part as sender and a part as receiver.
+        let cots = |&(kind, n): &(CorrelationKind, u64)| match kind {
+            CorrelationKind::OneHot(shape) => 2.0 * self.make.cot * (n as usize * shape.cots()) as f64,
+            _ => 0.0,
+        };
+        needs.iter().map(|need| self.make.of(need, f64::from) + cots(need)).sum::<f64>() * 1e-9
     }
 
     /// Seconds of online work that these correlations stand for.
@@ -187,11 +197,15 @@ fn measure_backend(spec: &dyn BackendSpec) -> Result<Backend, SpeedsError> {
     let [of_16, of_256] = [4, 8].map(|bits| each(CorrelationKind::OneOf { sender, bits }, 18));
     let (of_16, of_256) = (of_16?, of_256?);
     let bit = ((of_256 - of_16) / 4.0).max(0.0);
+    let cot = each(CorrelationKind::Cot { sender }, 21)?;
+    let vectors = Shape { bits: 16, top: 4, sign: true };
+    let vector = each(CorrelationKind::OneHot(vectors), 12)? - 2.0 * cot * vectors.cots() as f64;
     let make = Costs {
-        cot: each(CorrelationKind::Cot { sender }, 21)?,
+        cot,
         one_of: (of_16 - 4.0 * bit).max(0.0),
         one_of_each: bit,
         triple: each(CorrelationKind::Triple { cols: 1 }, 21)?,
+        one_hot: (vector / vectors.vector_blocks() as f64).max(0.0),
     };
     let mut measured = Backend { setup: setup * 1e9, make, spend: Costs { triple: TRIPLE, ..Costs::default() } };
 
@@ -217,6 +231,11 @@ fn measure_backend(spec: &dyn BackendSpec) -> Result<Backend, SpeedsError> {
     let pad = ((lookups * c - leaves * a) / (b * c - d * a)).clamp(0.0, lookups / b.max(1.0));
     measured.spend.one_of_each = if pad.is_finite() { pad } else { 0.0 };
     measured.spend.one_of = ((lookups - b * measured.spend.one_of_each) / a.max(1.0)).max(0.0);
+    let long = Params { digit: 16, n: 1 << 12, ..Params::default() };
+    let (picks, vectors) = rest(&measured, "lut", long, |k| matches!(k, CorrelationKind::OneHot(_)))?;
+    let unit = Costs { one_hot: 1.0, ..Costs::default() };
+    let blocks: f64 = vectors.iter().map(|need| unit.of(need, pads)).sum();
+    measured.spend.one_hot = picks / blocks.max(1.0);
     let (products, cots) = rest(&measured, "mul", many, |k| matches!(k, CorrelationKind::Cot { .. }))?;
     measured.spend.cot = products / count(&cots)[0].max(1.0);
     Ok(measured)
@@ -251,7 +270,7 @@ struct Run {
 }
 
 fn session(op: &str, backend: &str, params: Params) -> Result<Run, SpeedsError> {
-    let profile = Profile { goal: Goal::Bytes, rates: Rates::of(ot::lookup(backend)?) };
+    let profile = Profile::of(Goal::Bytes, ot::lookup(backend)?);
     let plan = operations::find(op).expect("a registered operation").plan(&params, profile)?;
     let inputs = operations::inputs(&plan.program, 1);
     let ([_, (_, report)], cpu) = half_cpu(|| pair::run(&plan, backend, &inputs))?;

@@ -16,6 +16,7 @@ pub mod local;
 
 pub use local::LocalOp;
 use sirnn_backends::inst::{CorrelationKind, Inst, Party, Ring};
+use sirnn_backends::onehot::Shape;
 use sirnn_backends::ot::BackendSpec;
 use std::{
     collections::{HashMap, HashSet},
@@ -270,6 +271,8 @@ pub enum Goal {
     Rounds,
     /// Fewest bytes, then rounds.
     Bytes,
+    /// Fewest bytes in the online phase, then rounds: for who makes correlations ahead of time.
+    Online,
     /// Least time on a link: bits per second, and seconds that a round costs.
     Time {
         /// Bandwidth of one direction.
@@ -290,7 +293,23 @@ pub struct Rates {
     pub triple: f64,
     /// A bit triple with several columns.
     pub triples: f64,
+    /// A one-hot vector of `2^d` bits, for `d` = 2..=16.
+    pub one_hot: [OneHotRate; 17],
 }
+
+/// How a one-hot vector is best made, and for how many bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct OneHotRate {
+    /// See [`Shape::top`].
+    pub top: u8,
+    /// Bytes, both ways.
+    pub bytes: f64,
+}
+
+/// What a correlated OT counts for, in bytes, besides those on the wire, when the number of OTs in a one-hot vector is chosen: a few
+/// nanoseconds at either party.
+// AGREEMENT.
+const OT_WORK: f64 = 0.5;
 
 /// Choices that both parties must share: AGREEMENT, hashed into the handshake.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -310,7 +329,31 @@ impl Rates {
             _ => 16.0 * k as f64,
         });
         // Half a 1-of-16 OT and half of its 30 bits of payload.
-        Self { cot: 16.0, one_of, triple: (one_of[4] + 30.0 / 8.0) / 2.0, triples: 32.0 }
+        let cot = 16.0;
+        Self { cot, one_of, triple: (one_of[4] + 30.0 / 8.0) / 2.0, triples: 32.0, one_hot: Self::one_hot(cot) }
+    }
+
+    /// From the bytes of a correlated OT.
+    fn one_hot(cot: f64) -> [OneHotRate; 17] {
+        std::array::from_fn(|bits| {
+            if bits < 2 {
+                return OneHotRate::default();
+            }
+            let rate = |top| {
+                let shape = Shape { bits: bits as u8, top, sign: true };
+                let cots = 2.0 * shape.cots() as f64;
+                let bytes = shape.bits_sent() as f64 / 8.0 + cots * cot;
+                (bytes + cots * OT_WORK, OneHotRate { top, bytes })
+            };
+            let all = Shape::tops(bits as u8).map(rate);
+            all.min_by(|a, b| a.0.total_cmp(&b.0)).expect("every length can be made").1
+        })
+    }
+
+    /// The same correlations for nothing: what is left counts online.
+    fn online(self) -> Self {
+        let one_hot = self.one_hot.map(|rate| OneHotRate { bytes: 0.0, ..rate });
+        Self { cot: 0.0, one_of: [0.0; 13], triple: 0.0, triples: 0.0, one_hot }
     }
 
     /// Those of a backend.
@@ -321,8 +364,10 @@ impl Rates {
         for (bits, rate) in one_of.iter_mut().enumerate().skip(1) {
             *rate = backend.bytes_per(CorrelationKind::OneOf { sender, bits: bits as u8 });
         }
+        let cot = backend.bytes_per(CorrelationKind::Cot { sender });
         Self {
-            cot: backend.bytes_per(CorrelationKind::Cot { sender }),
+            cot,
+            one_hot: Self::one_hot(cot),
             one_of,
             triple: backend.bytes_per(CorrelationKind::Triple { cols: 1 }),
             triples: backend.bytes_per(CorrelationKind::Triple { cols: 2 }),
@@ -337,11 +382,17 @@ impl Default for Profile {
 }
 
 impl Profile {
+    /// For a goal and a backend.
+    pub fn of(goal: Goal, backend: &dyn BackendSpec) -> Self {
+        let rates = Rates::of(backend);
+        Self { goal, rates: if goal == Goal::Online { rates.online() } else { rates } }
+    }
+
     /// Orders forms: lower is better. `bytes` per instance, `n` instances.
     pub fn score(&self, rounds: u32, bytes: f64, n: usize) -> (f64, f64) {
         match self.goal {
             Goal::Rounds => (f64::from(rounds), bytes),
-            Goal::Bytes => (bytes, f64::from(rounds)),
+            Goal::Bytes | Goal::Online => (bytes, f64::from(rounds)),
             Goal::Time { bits_per_second, latency } => {
                 (f64::from(rounds) * latency + bytes * n as f64 * 8.0 / bits_per_second, bytes)
             }

@@ -7,7 +7,9 @@
 use super::bits::require_ring;
 use super::shift::truncate_and_reduce;
 use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse};
-use sirnn_backends::inst::{Inst, Party, Ring, Table};
+use sirnn_backends::inst::{Inst, LookupForm, Party, Ring, Table};
+use sirnn_backends::onehot;
+use sirnn_backends::table::PublicTable;
 use std::sync::Arc;
 
 /// A column of a public table: entries as integers, and the ring their sharing lives in.
@@ -26,8 +28,11 @@ pub struct Lookup {
     pub columns: Vec<Column>,
 }
 
-/// Look-ups up to this many index bits.
-pub const MAX_INDEX: u32 = 12;
+/// Look-ups in public tables have up to this many index bits.
+pub const MAX_INDEX: u32 = onehot::Shape::MAX_BITS as u32;
+
+/// Look-ups by 1-of-N OT, and so those in private tables, have up to this many.
+pub const MAX_OT_INDEX: u32 = 12;
 
 impl Function for Lookup {
     fn name(&self) -> &'static str {
@@ -45,8 +50,8 @@ impl Function for Lookup {
         if self.columns.iter().any(|c| c.entries.len() != 1 << d) {
             return refuse("lut", format!("every column needs {} entries", 1u32 << d));
         }
-        if self.columns.is_empty() || self.columns.iter().map(|c| c.width).sum::<u32>() > 128 {
-            return refuse("lut", "an entry has between 1 and 128 bits");
+        if self.columns.is_empty() {
+            return refuse("lut", "a table without columns");
         }
         if ty.lo < 0 || ty.hi >= 1 << d {
             return refuse("lut", format!("an index in {}..={} where 0..2^{d} is expected", ty.lo, ty.hi));
@@ -80,8 +85,8 @@ impl Function for PrivateLookup {
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         let (d, len) = (cx.width(ins[0]), cx.len(ins[0]));
-        if d > MAX_INDEX {
-            return refuse(self.name(), format!("an index of {d} bits; {MAX_INDEX} is the limit"));
+        if d > MAX_OT_INDEX {
+            return refuse(self.name(), format!("an index of {d} bits; {MAX_OT_INDEX} is the limit"));
         }
         let ty = cx.ty(ins[0]);
         if ty.lo < 0 || ty.hi >= 1 << d {
@@ -98,7 +103,7 @@ impl Function for PrivateLookup {
         }
         let index = Party::BOTH.map(|p| cx.view(Int(ins[0]), p).0);
         let inst = Inst::Lookup {
-            sender: Party::P0,
+            form: LookupForm::OneOf { sender: Party::P0 },
             index: d as u8,
             xor_index: 0,
             units: self.units as u32,
@@ -135,15 +140,39 @@ impl Cx {
             Ty { ring, len, holder: Holder::Both, lo, hi }
         };
         let tys = columns.iter().map(ty).collect();
+        let rings: Vec<Ring> = columns.iter().map(|c| c.0).collect();
+        let form = self.lookup_form((index, xor_index), len, &rings).expect("an index that a look-up can have");
         let inst = Inst::Lookup {
-            sender: Party::P0,
+            form,
             index: index as u8,
             xor_index: xor_index as u8,
             units: 1,
-            table: Table::Public(Arc::new(data)),
-            columns: columns.iter().map(|c| c.0).collect(),
+            table: Table::Public(Arc::new(PublicTable::new(data))),
+            columns: rings,
         };
         self.inter(inst, &ins, tys)
+    }
+
+    /// The better form of a look-up in a public table with an index of so many bits, shared additively and by XOR; `None` if there
+    /// is none.
+    fn lookup_form(&self, (index, xor_index): (u32, u32), n: usize, columns: &[Ring]) -> Option<LookupForm> {
+        let bits: u32 = columns.iter().map(|ring| ring.bits()).sum();
+        let rates = &self.profile.rates;
+        let mut forms = Vec::new();
+        if index + xor_index <= MAX_OT_INDEX && bits <= 128 {
+            let d = index + xor_index;
+            let bytes = rates.one_of[d as usize] + f64::from(d + (bits << d)) / 8.0;
+            forms.push((self.profile.score(2, bytes, n), LookupForm::OneOf { sender: Party::P0 }));
+        }
+        if xor_index == 0 && (2..=MAX_INDEX).contains(&index) {
+            let rate = rates.one_hot[index as usize];
+            let signed: Vec<_> = columns.iter().filter(|ring| matches!(ring, Ring::Add(w) if *w > 1)).collect();
+            let values: u32 = signed.iter().map(|ring| ring.bits() - 1).sum();
+            let bytes = rate.bytes + f64::from(2 * (index + values)) / 8.0;
+            let rounds = if signed.is_empty() { 1 } else { 2 };
+            forms.push((self.profile.score(rounds, bytes, n), LookupForm::Opened { top: rate.top }));
+        }
+        forms.into_iter().min_by(|a, b| a.0.partial_cmp(&b.0).expect("costs are numbers")).map(|(_, form)| form)
     }
 }
 

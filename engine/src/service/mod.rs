@@ -40,7 +40,7 @@ pub use summary::Summary;
 use crate::model::{self, Description, Extra, ModelError};
 use crate::plan::planner::MAX_LANES;
 use crate::plan::{Plan, WIRE_VERSION};
-use crate::program::{BuildError, Profile, Rates};
+use crate::program::{BuildError, Profile};
 use crate::run::session::{self, CORRELATION_BUDGET, Report, Session, Stored};
 use crate::run::store::{Header, SectionHeader, Store, StoreError, Writer};
 use crate::run::trace::Trace;
@@ -183,7 +183,7 @@ impl Plans {
                 choice.lanes, choice.batch
             )));
         };
-        let profile = Profile { goal: choice.objective.into(), rates: Rates::of(backend) };
+        let profile = Profile::of(choice.objective.into(), backend);
         let extra = Extra { hidden, fuse: choice.fuse };
         let plan = |&n: &usize| model::build_with(description, n, profile, extra).map(|p| Plan::new(p, profile));
         let sizes = [size, items % size];
