@@ -2,7 +2,7 @@
 //!
 //! All of them depend on one number per unit, the pre-activation `c`, and on the server's constants. So
 //! `h' = R(g h, gate_shift) + q` with `(g, q)` an entry of a table that the server computes in clear, one per unit, from the
-//! very functions that the separate operations are defined by: where `c` has at most [`MAX_INDEX`] significant bits (it is
+//! very functions that the separate operations are defined by: where `c` has at most [`MAX_OT_INDEX`] significant bits (it is
 //! wrapped to `16 - left` of them), the result is the same bits for every input.
 //!
 //! Rounds per step: the chain's, then look-up 2, product 1, rescale. Bytes online: `2^d (bits of g + bits of q) / 8` per unit.
@@ -13,12 +13,12 @@
 //! adds to the public description (`state.fits`), and that saves the comparison that extending a wrapped state costs.
 
 use super::description::{ACTIVATION_BITS, Description, Layer};
-use super::rescale::Rescale;
 use crate::fixed::{math, wrap};
 use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, bits_for, refuse, signed};
-use crate::protocols::lookup::MAX_INDEX;
+use crate::protocols::lookup::MAX_OT_INDEX;
 use crate::protocols::product::Product;
-use crate::protocols::shift::Rounding;
+use crate::protocols::rescale::Rescale;
+use crate::protocols::truncation::Rounding;
 use sirnn_backends::inst::{Inst, LookupForm, Party, Ring, Table};
 
 /// Table entries times steps up to which the state is followed: seconds.
@@ -48,7 +48,7 @@ pub struct Constants<'a> {
 
 /// Bits of the pre-activation that decide the activations; `None` if they are too many for a table.
 pub fn index_bits(layer: &Layer) -> Option<u32> {
-    Some((ACTIVATION_BITS - layer.pre.left).min(layer.pre.bits)).filter(|&d| d <= MAX_INDEX)
+    Some((ACTIVATION_BITS - layer.pre.left).min(layer.pre.bits)).filter(|&d| d <= MAX_OT_INDEX)
 }
 
 impl Tables {

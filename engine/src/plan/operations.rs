@@ -6,7 +6,7 @@ use crate::fixed::math;
 use crate::plan::Plan;
 use crate::program::{Bit, Build, Cx, Int, Own, Profile, Program, Reg, refuse, signed};
 use crate::protocols::normalise::L2Normalise;
-use crate::protocols::shift::{Rounding, Shift};
+use crate::protocols::truncation::{Rounding, Shift};
 use crate::protocols::{
     activation, carries, division, exp, linear, lookup, msnzb, pool, product, reciprocal, roots, select, sigmoid,
 };
@@ -200,7 +200,7 @@ pub const OPERATIONS: &[Operation] = &[
         lower: |cx, p| {
             let reference = supported("exp", math::Exp::new(p.width, p.scale_in as i32, p.scale_out))?;
             let x = shared(cx, "x", p.width, p.n, (-(1 << (p.width - 1)), 0));
-            cx.call(exp::Exp { reference, stride: 0, width: p.out_width }, &[x.0]).map(drop)
+            cx.call(exp::Exp { reference, trailing_zeros: 0, width: p.out_width }, &[x.0]).map(drop)
         },
     },
     Operation {
@@ -209,10 +209,8 @@ pub const OPERATIONS: &[Operation] = &[
         lower: |cx, p| {
             let reference = supported("reciprocal", math::Div::new(0, p.scale_out, p.scale_out))?;
             let e = shared(cx, "x", p.scale_out + 2, p.n, (0, 1 << p.scale_out));
-            let (by, width) = reciprocal::ReciprocalOfOnePlus::index(&reference);
-            let index = cx.call_int(Shift::down(by, width), &[e.0])?;
-            let width = p.scale_out + 2;
-            cx.call(reciprocal::ReciprocalOfOnePlus { reference, width }, &[e.0, index.0]).map(drop)
+            let f = reciprocal::ReciprocalOfOnePlus { reference, width: p.scale_out + 2 };
+            cx.call(reciprocal::OneOverOnePlus(f), &[e.0]).map(drop)
         },
     },
     Operation {
@@ -221,7 +219,7 @@ pub const OPERATIONS: &[Operation] = &[
         lower: |cx, p| {
             let reference = supported("sigmoid", math::Sigmoid::new(p.width, p.scale_in as i32, p.scale_out))?;
             let x = operand(cx, "x", p, p.n);
-            cx.call(sigmoid::Sigmoid { reference, stride: 0, width: p.out_width }, &[x.0]).map(drop)
+            cx.call(sigmoid::Sigmoid { reference, trailing_zeros: 0, width: p.out_width }, &[x.0]).map(drop)
         },
     },
     Operation {
@@ -230,7 +228,7 @@ pub const OPERATIONS: &[Operation] = &[
         lower: |cx, p| {
             let reference = supported("tanh", math::Tanh::new(p.width, p.scale_in as i32, p.scale_out))?;
             let x = operand(cx, "x", p, p.n);
-            cx.call(sigmoid::Tanh { reference, stride: 0, width: p.out_width }, &[x.0]).map(drop)
+            cx.call(sigmoid::Tanh { reference, trailing_zeros: 0, width: p.out_width }, &[x.0]).map(drop)
         },
     },
     Operation {
@@ -386,7 +384,7 @@ fn shift(cx: &mut Cx, p: &Params, rounding: Rounding, width: u32) -> Build<()> {
     let x = operand(cx, "x", p, p.n);
     let by = match rounding {
         Rounding::Floor => Shift::down(p.shift, width),
-        Rounding::TowardZero => Shift { floor: 0, shift: p.shift, rounding, width },
+        _ => Shift { floor: 0, shift: p.shift, rounding, width },
     };
     cx.call(by, &[x.0]).map(drop)
 }

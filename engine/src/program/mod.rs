@@ -11,13 +11,14 @@
 //! every boundary ([`ideal::Machine::new`]) and name the first function that is wrong.
 
 pub mod clear;
+pub mod cost;
 pub mod ideal;
 pub mod local;
+pub mod lookup;
 
+pub use cost::{Goal, Profile, Rates};
 pub use local::LocalOp;
-use sirnn_backends::inst::{CorrelationKind, Inst, Party, Ring};
-use sirnn_backends::onehot::Shape;
-use sirnn_backends::ot::BackendSpec;
+use sirnn_backends::inst::{Inst, Party, Ring};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -139,6 +140,11 @@ pub trait Function: Send + Sync + std::fmt::Debug {
     fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>>;
     /// The protocol.
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>>;
+    /// The width of the result, if there is one and it is a function of the one operand, element by element: on few enough bits it can
+    /// be a table of all values.
+    fn pointwise(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// What a node does.
@@ -264,142 +270,6 @@ impl Program {
     }
 }
 
-/// What the builder optimises when a function has several forms.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub enum Goal {
-    /// Fewest rounds, then bytes.
-    Rounds,
-    /// Fewest bytes, then rounds.
-    Bytes,
-    /// Fewest bytes in the online phase, then rounds: for who makes correlations ahead of time.
-    Online,
-    /// Least time on a link: bits per second, and seconds that a round costs.
-    Time {
-        /// Bandwidth of one direction.
-        bits_per_second: f64,
-        /// One-way latency.
-        latency: f64,
-    },
-}
-
-/// Bytes on the wire, both ways, that one correlation costs; what the choice of forms goes by.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rates {
-    /// A correlated OT.
-    pub cot: f64,
-    /// A random 1-of-`2^k` OT, for `k` = 0..=12.
-    pub one_of: [f64; 13],
-    /// A bit triple with one column.
-    pub triple: f64,
-    /// A bit triple with several columns.
-    pub triples: f64,
-    /// A one-hot vector of `2^d` bits, for `d` = 2..=16.
-    pub one_hot: [OneHotRate; 17],
-}
-
-/// How a one-hot vector is best made, and for how many bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct OneHotRate {
-    /// See [`Shape::top`].
-    pub top: u8,
-    /// Bytes, both ways.
-    pub bytes: f64,
-}
-
-/// What a correlated OT counts for, in bytes, besides those on the wire, when the number of OTs in a one-hot vector is chosen: a few
-/// nanoseconds at either party.
-// AGREEMENT.
-const OT_WORK: f64 = 0.5;
-
-/// Choices that both parties must share: AGREEMENT, hashed into the handshake.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Profile {
-    /// What to optimise.
-    pub goal: Goal,
-    /// Costs of the OT backend.
-    pub rates: Rates,
-}
-
-impl Rates {
-    /// IKNP for correlated OT, KK13 for 1-of-N up to 256, and triples as they make them.
-    pub fn iknp() -> Self {
-        let one_of = std::array::from_fn(|k| match k {
-            0 => 0.0,
-            2..=8 => (256 - (256 >> k) - k) as f64 / 8.0,
-            _ => 16.0 * k as f64,
-        });
-        // Half a 1-of-16 OT and half of its 30 bits of payload.
-        let cot = 16.0;
-        Self { cot, one_of, triple: (one_of[4] + 30.0 / 8.0) / 2.0, triples: 32.0, one_hot: Self::one_hot(cot) }
-    }
-
-    /// From the bytes of a correlated OT.
-    fn one_hot(cot: f64) -> [OneHotRate; 17] {
-        std::array::from_fn(|bits| {
-            if bits < 2 {
-                return OneHotRate::default();
-            }
-            let rate = |top| {
-                let shape = Shape { bits: bits as u8, top, sign: true };
-                let cots = 2.0 * shape.cots() as f64;
-                let bytes = shape.bits_sent() as f64 / 8.0 + cots * cot;
-                (bytes + cots * OT_WORK, OneHotRate { top, bytes })
-            };
-            let all = Shape::tops(bits as u8).map(rate);
-            all.min_by(|a, b| a.0.total_cmp(&b.0)).expect("every length can be made").1
-        })
-    }
-
-    /// The same correlations for nothing: what is left counts online.
-    fn online(self) -> Self {
-        let one_hot = self.one_hot.map(|rate| OneHotRate { bytes: 0.0, ..rate });
-        Self { cot: 0.0, one_of: [0.0; 13], triple: 0.0, triples: 0.0, one_hot }
-    }
-
-    /// Those of a backend.
-    pub fn of(backend: &dyn BackendSpec) -> Self {
-        // Both directions cost the same.
-        let sender = Party::P0;
-        let mut one_of = [0.0; 13];
-        for (bits, rate) in one_of.iter_mut().enumerate().skip(1) {
-            *rate = backend.bytes_per(CorrelationKind::OneOf { sender, bits: bits as u8 });
-        }
-        let cot = backend.bytes_per(CorrelationKind::Cot { sender });
-        Self {
-            cot,
-            one_hot: Self::one_hot(cot),
-            one_of,
-            triple: backend.bytes_per(CorrelationKind::Triple { cols: 1 }),
-            triples: backend.bytes_per(CorrelationKind::Triple { cols: 2 }),
-        }
-    }
-}
-
-impl Default for Profile {
-    fn default() -> Self {
-        Self { goal: Goal::Bytes, rates: Rates::iknp() }
-    }
-}
-
-impl Profile {
-    /// For a goal and a backend.
-    pub fn of(goal: Goal, backend: &dyn BackendSpec) -> Self {
-        let rates = Rates::of(backend);
-        Self { goal, rates: if goal == Goal::Online { rates.online() } else { rates } }
-    }
-
-    /// Orders forms: lower is better. `bytes` per instance, `n` instances.
-    pub fn score(&self, rounds: u32, bytes: f64, n: usize) -> (f64, f64) {
-        match self.goal {
-            Goal::Rounds => (f64::from(rounds), bytes),
-            Goal::Bytes | Goal::Online => (bytes, f64::from(rounds)),
-            Goal::Time { bits_per_second, latency } => {
-                (f64::from(rounds) * latency + bytes * n as f64 * 8.0 / bits_per_second, bytes)
-            }
-        }
-    }
-}
-
 /// The builder.
 #[derive(Debug)]
 pub struct Cx {
@@ -487,7 +357,7 @@ impl Cx {
         let function: Arc<dyn Function> = Arc::new(function);
         let parent = self.enter(function.name());
         self.depth += 1;
-        let outs = function.lower(self, ins);
+        let outs = self.best_form(&*function, ins);
         self.depth -= 1;
         let scope = self.scope;
         self.scope = parent;

@@ -5,11 +5,9 @@
 //! after a look-up are free. Rounds: 2. Bits: `d + 2^d * (sum of column widths)`.
 
 use super::bits::require_ring;
-use super::shift::truncate_and_reduce;
-use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse};
+use super::truncation::truncate_and_reduce;
+use crate::program::{Build, Cx, Function, Holder, Int, Reg, Ty, refuse};
 use sirnn_backends::inst::{Inst, LookupForm, Party, Ring, Table};
-use sirnn_backends::onehot;
-use sirnn_backends::table::PublicTable;
 use std::sync::Arc;
 
 /// A column of a public table: entries as integers, and the ring their sharing lives in.
@@ -28,11 +26,7 @@ pub struct Lookup {
     pub columns: Vec<Column>,
 }
 
-/// Look-ups in public tables have up to this many index bits.
-pub const MAX_INDEX: u32 = onehot::Shape::MAX_BITS as u32;
-
-/// Look-ups by 1-of-N OT, and so those in private tables, have up to this many.
-pub const MAX_OT_INDEX: u32 = 12;
+pub use crate::program::lookup::{MAX_INDEX, MAX_OT_INDEX};
 
 impl Function for Lookup {
     fn name(&self) -> &'static str {
@@ -60,6 +54,10 @@ impl Function for Lookup {
             require_ring("lut", column.width)?;
         }
         let columns: Vec<_> = self.columns.iter().map(|c| (Ring::Add(c.width as u8), c.entries.as_slice())).collect();
+        let rings: Vec<Ring> = columns.iter().map(|c| c.0).collect();
+        if cx.lookup_form((d, 0), cx.len(ins[0]), &rings).is_none() {
+            return refuse("lut", "an entry of more than 128 bits");
+        }
         let index = Party::BOTH.map(|p| cx.view(Int(ins[0]), p));
         Ok(cx.table(Some(index), None, &columns))
     }
@@ -113,66 +111,6 @@ impl Function for PrivateLookup {
         let operands: Vec<Reg> = index.into_iter().chain(ins[1..].iter().copied()).collect();
         let tys = columns.into_iter().map(|c| Ty { len, holder: Holder::Both, ..c }).collect();
         Ok(cx.inter(inst, &operands, tys))
-    }
-}
-
-impl Cx {
-    /// Columns of a public table at `(d0 + d1 mod 2^a) + 2^a (x0 xor x1)`: the parties' additive shares `d` of the low part of an index and
-    /// their XOR-shares `x` of its high part, either of which may be absent. Two rounds.
-    pub(crate) fn table(
-        &mut self,
-        low: Option<[Own; 2]>,
-        high: Option<[Own; 2]>,
-        columns: &[(Ring, &[i128])],
-    ) -> Vec<Reg> {
-        let bits = |part: Option<[Own; 2]>| part.map_or(0, |p| self.width(p[0]));
-        let (index, xor_index) = (bits(low), bits(high));
-        let len = self.len(low.or(high).expect("an index")[0]);
-        let ins: Vec<Reg> = (0..2).flat_map(|p| low.iter().chain(&high).map(move |part| part[p].0)).collect();
-        let mask = |w: u32| if w == 64 { u64::MAX } else { (1 << w) - 1 };
-        let data = columns.iter().map(|(ring, t)| t.iter().map(|&e| e as u64 & mask(ring.bits())).collect()).collect();
-        let ty = |&(ring, entries): &(Ring, &[i128])| {
-            assert_eq!(entries.len(), 1 << (index + xor_index), "one entry per index");
-            let (lo, hi) = match ring {
-                Ring::Add(_) => (*entries.iter().min().expect("entries"), *entries.iter().max().expect("entries")),
-                Ring::Xor(k) => (0, (1 << k) - 1),
-            };
-            Ty { ring, len, holder: Holder::Both, lo, hi }
-        };
-        let tys = columns.iter().map(ty).collect();
-        let rings: Vec<Ring> = columns.iter().map(|c| c.0).collect();
-        let form = self.lookup_form((index, xor_index), len, &rings).expect("an index that a look-up can have");
-        let inst = Inst::Lookup {
-            form,
-            index: index as u8,
-            xor_index: xor_index as u8,
-            units: 1,
-            table: Table::Public(Arc::new(PublicTable::new(data))),
-            columns: rings,
-        };
-        self.inter(inst, &ins, tys)
-    }
-
-    /// The better form of a look-up in a public table with an index of so many bits, shared additively and by XOR; `None` if there
-    /// is none.
-    fn lookup_form(&self, (index, xor_index): (u32, u32), n: usize, columns: &[Ring]) -> Option<LookupForm> {
-        let bits: u32 = columns.iter().map(|ring| ring.bits()).sum();
-        let rates = &self.profile.rates;
-        let mut forms = Vec::new();
-        if index + xor_index <= MAX_OT_INDEX && bits <= 128 {
-            let d = index + xor_index;
-            let bytes = rates.one_of[d as usize] + f64::from(d + (bits << d)) / 8.0;
-            forms.push((self.profile.score(2, bytes, n), LookupForm::OneOf { sender: Party::P0 }));
-        }
-        if xor_index == 0 && (2..=MAX_INDEX).contains(&index) {
-            let rate = rates.one_hot[index as usize];
-            let signed: Vec<_> = columns.iter().filter(|ring| matches!(ring, Ring::Add(w) if *w > 1)).collect();
-            let values: u32 = signed.iter().map(|ring| ring.bits() - 1).sum();
-            let bytes = rate.bytes + f64::from(2 * (index + values)) / 8.0;
-            let rounds = if signed.is_empty() { 1 } else { 2 };
-            forms.push((self.profile.score(rounds, bytes, n), LookupForm::Opened { top: rate.top }));
-        }
-        forms.into_iter().min_by(|a, b| a.0.partial_cmp(&b.0).expect("costs are numbers")).map(|(_, form)| form)
     }
 }
 

@@ -15,10 +15,10 @@
 //!
 //! Rounds for 16 bits, scale 12: 33; about 2,290 bytes with IKNP.
 
-use super::lookup::MAX_INDEX;
+use super::lookup::MAX_OT_INDEX;
 use super::msnzb::{Columns, leading};
 use super::product::{Product, ScaledProduct};
-use super::shift::{Shift, truncate_and_reduce};
+use super::truncation::{Shift, truncate_and_reduce};
 use crate::fixed::{Interval, Number, math};
 use crate::program::{Build, Cx, Function, Int, Reg, bits_for, refuse};
 use sirnn_backends::inst::{Party, Ring};
@@ -73,7 +73,7 @@ impl Function for Root {
             let what = format!("an operand in 0..2^{} is expected, not {}..={}", w - 1, ty.lo, ty.hi);
             return refuse(name, what);
         }
-        if w > 63 || self.width == 0 || self.width > 64 || m + 1 > MAX_INDEX {
+        if w > 63 || self.width == 0 || self.width > 64 || m + 1 > MAX_OT_INDEX {
             return refuse(name, format!("{w} bits to {} with scale {s}", self.width));
         }
         let ranges = r.ranges();
@@ -176,5 +176,8 @@ impl Function for Root {
         let Interval { lo, hi } = self.range(x, ks);
         debug_assert!(x.fits(s + 1), "x is below 2");
         Ok(vec![cx.retype(result, lo, hi).0])
+    }
+    fn pointwise(&self) -> Option<u32> {
+        Some(self.width)
     }
 }
