@@ -23,8 +23,8 @@ pub(super) fn chunk_len(kind: CorrelationKind) -> u64 {
         CorrelationKind::Cot { .. } => 1 << 16,
         CorrelationKind::OneOf { .. } => 1 << 15,
         CorrelationKind::Triple { .. } => 1 << 18,
-        // As many as leave the leaves in 16 megabytes while they are made: their messages wait for each other, too.
-        CorrelationKind::OneHot(shape) => ((1 << 20) / shape.leaves() as u64).min(1 << 15),
+        // As many as keep the leaves in 4 megabytes while they are made: their messages wait for each other, too.
+        CorrelationKind::OneHot(shape) => ((1 << 18) / shape.leaves() as u64).min(1 << 15),
     }
 }
 

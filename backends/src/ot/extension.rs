@@ -142,6 +142,8 @@ pub(super) struct Extension {
     random: Prg,
     /// Rows that do not leave: as sender, as receiver.
     scratch: [Vec<u128>; 2],
+    /// Nodes that do not leave.
+    room: onehot::Room,
 }
 
 impl Extension {
@@ -207,6 +209,7 @@ impl Extension {
             one_hot_positions: BTreeMap::new(),
             random: Prg::new(os_block()?),
             scratch: Default::default(),
+            room: onehot::Room::default(),
         })
     }
 
@@ -307,7 +310,7 @@ impl Extension {
         *next += n as u64;
         let who = (self.session.party, u128::from_le_bytes(self.session.id));
         let cots = onehot::Cots { sent: &sent, received: &chosen, choices: &choices, delta: self.delta() };
-        let made = onehot::generate(who, shape, position, n, cots, channel)?;
+        let made = onehot::generate(who, shape, position, n, cots, &mut self.room, channel)?;
         self.scratch = [sent, chosen];
         Ok(made)
     }

@@ -33,7 +33,6 @@ use crate::{
 use sirnn_kernels::{
     bits::bit_plane,
     hash::Hasher,
-    memory,
     onehot::{correct_leaves, half_levels, hash_nodes, join_leaves, string_message, string_step, sums},
     pack::{pack, unpack},
 };
@@ -116,6 +115,14 @@ pub(super) struct Cots<'a> {
     pub(super) delta: u128,
 }
 
+/// Nodes of a level, their hashes, and room for their children: kept from one batch to the next, since fresh memory is dear.
+#[derive(Default)]
+pub(super) struct Room {
+    nodes: Vec<u128>,
+    hashes: Vec<u128>,
+    children: Vec<u128>,
+}
+
 /// Makes `n` tickets, the first at stream position `position`.
 pub(super) fn generate(
     (party, session): (Party, u128),
@@ -123,9 +130,10 @@ pub(super) fn generate(
     position: u64,
     n: usize,
     cots: Cots<'_>,
+    room: &mut Room,
     channel: &mut dyn Channel,
 ) -> Result<OneHotBatch, Error> {
-    let mut making = Making::new(party, session, shape, position, n, cots);
+    let mut making = Making::new(party, session, shape, position, n, cots, room);
     let mut message = Vec::new();
     for parts in exchanges(shape) {
         message.clear();
@@ -184,9 +192,9 @@ struct Making<'a> {
     words: Vec<u64>,
     low: Strings,
     top: Strings,
-    /// The level at hand of all trees, and its hashes.
-    nodes: Vec<u128>,
-    hashes: Vec<u128>,
+    /// The level at hand of all trees, `len` nodes.
+    room: &'a mut Room,
+    len: usize,
     /// This party's shares of corrections.
     corrections: Vec<u128>,
     /// Words of P0 for the products of the mask's bits, or P1's pads.
@@ -195,7 +203,15 @@ struct Making<'a> {
 }
 
 impl<'a> Making<'a> {
-    fn new(party: Party, session: u128, shape: Shape, position: u64, n: usize, cots: Cots<'a>) -> Self {
+    fn new(
+        party: Party,
+        session: u128,
+        shape: Shape,
+        position: u64,
+        n: usize,
+        cots: Cots<'a>,
+        room: &'a mut Room,
+    ) -> Self {
         let hasher = |sender| shape.hasher(session, Purpose::Strings { sender });
         let mut making = Self {
             party,
@@ -209,8 +225,8 @@ impl<'a> Making<'a> {
             words: vec![0; n],
             low: Strings::default(),
             top: Strings::default(),
-            nodes: Vec::new(),
-            hashes: Vec::new(),
+            room,
+            len: 0,
             corrections: vec![0; n],
             products: vec![0; n * (usize::from(shape.bits) - 1)],
             batch: OneHotBatch::zero(shape, n),
@@ -280,7 +296,8 @@ impl<'a> Making<'a> {
 
     /// `H` of all nodes at hand, and this party's shares of what the sum of these is for both.
     fn hash(&mut self, per: usize) {
-        self.hashes.resize(self.nodes.len(), 0);
+        let Room { nodes, hashes, .. } = &mut *self.room;
+        reserve(hashes, self.len);
         // Tickets that share a key stand together, but the first may be in the middle of such a group.
         let shared = self.shape.shared();
         let group = |ticket: usize| (self.position + ticket as u64) >> shared;
@@ -288,10 +305,10 @@ impl<'a> Making<'a> {
         while from < self.n {
             let to = (((group(from) + 1) << shared) - self.position).min(self.n as u64) as usize;
             let range = from * per..to * per;
-            hash_nodes(&self.trees.tree_key(group(from)), &self.nodes[range.clone()], &mut self.hashes[range]);
+            hash_nodes(&self.trees.tree_key(group(from)), &nodes[range.clone()], &mut hashes[range]);
             from = to;
         }
-        sums(&self.hashes, per, &mut self.corrections);
+        sums(&hashes[..self.len], per, &mut self.corrections);
     }
 
     /// This party's share of `g_i D` for ticket `k`.
@@ -305,8 +322,10 @@ impl<'a> Making<'a> {
         let (top, n, leaf) = (usize::from(self.shape.top), self.n, usize::from(self.shape.leaf()));
         let per = 1usize << top;
         let behind_bits = usize::from(self.shape.bits) * n;
-        let mut nodes = memory::zeroed(n * per);
-        for (k, nodes) in nodes.chunks_exact_mut(per).enumerate() {
+        let mut nodes = std::mem::take(&mut self.room.nodes);
+        self.len = n * per;
+        reserve(&mut nodes, self.len);
+        for (k, nodes) in nodes[..self.len].chunks_exact_mut(per).enumerate() {
             for i in 0..top {
                 nodes[1 << i] = self.multiple(leaf + i, k);
             }
@@ -333,7 +352,7 @@ impl<'a> Making<'a> {
                 ticket[..per].copy_from_slice(nodes);
             }
         }
-        self.nodes = nodes;
+        self.room.nodes = nodes;
     }
 
     /// Nodes per ticket at a level.
@@ -443,9 +462,12 @@ impl<'a> Making<'a> {
             Part::Level(l) => {
                 add_blocks(&mut self.corrections, bytes);
                 let per = self.per(l);
-                let mut children = memory::zeroed(2 * self.nodes.len());
-                half_levels(&self.nodes, &self.hashes, per, &self.corrections, &mut children);
-                self.nodes = children;
+                let Room { nodes, hashes, children } = &mut *self.room;
+                let len = self.len;
+                reserve(children, 2 * len);
+                half_levels(&nodes[..len], &hashes[..len], per, &self.corrections, &mut children[..2 * len]);
+                std::mem::swap(nodes, children);
+                self.len = 2 * len;
                 self.keep_correction((1 << shape.top) + usize::from(l));
             }
             Part::Leaf => {
@@ -458,9 +480,10 @@ impl<'a> Making<'a> {
                     own.zip(theirs).for_each(|((c, own), their)| *c = u128::from(own ^ their));
                 }
                 let per = shape.leaves();
-                correct_leaves(&self.nodes, per, &self.corrections, &mut self.hashes);
+                let Room { nodes, hashes, .. } = &mut *self.room;
+                correct_leaves(&nodes[..self.len], per, &self.corrections, &mut hashes[..self.len]);
                 if shape.expanded() {
-                    join_leaves(&self.hashes, per, shape.leaf().into(), &mut self.batch.blocks);
+                    join_leaves(&self.room.hashes[..self.len], per, shape.leaf().into(), &mut self.batch.blocks);
                 }
                 self.keep_correction((1 << shape.top) + usize::from(shape.levels()));
             }
@@ -508,12 +531,19 @@ impl<'a> Making<'a> {
 
     /// Shares of the signs, from the numbers of ones modulo 4.
     fn signs(&self) -> Bits {
-        let vectors = if self.shape.expanded() { &self.batch.blocks } else { &self.hashes };
+        let vectors = if self.shape.expanded() { &self.batch.blocks[..] } else { &self.room.hashes[..self.len] };
         let mut signs = Bits::zero(1, self.n);
         for (k, vector) in vectors.chunks_exact(self.shape.vector_blocks()).enumerate() {
             signs.words[k / 64] |= u64::from(sign_share(self.party, vector)) << (k % 64);
         }
         signs
+    }
+}
+
+/// Makes sure that there is room for `len` blocks, whatever they are.
+fn reserve(blocks: &mut Vec<u128>, len: usize) {
+    if blocks.len() < len {
+        blocks.resize(len, 0);
     }
 }
 

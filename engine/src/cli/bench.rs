@@ -25,6 +25,10 @@ pub(super) struct Bench {
     /// List the operations and the parameters they use
     #[arg(long)]
     list: bool,
+    /// Round the function to the nearest, with one look-up: sigmoid, tanh, exp, log, gelu, silu, softplus, elu, erf, sin, cos,
+    /// reciprocal, rsqrt, sqrt, square of numbers of up to 16 bits
+    #[arg(long)]
+    nearest: bool,
     /// Print the cost of every operation as a Markdown table (planned, which is exact)
     #[arg(long)]
     table: bool,
@@ -82,8 +86,14 @@ impl Bench {
             return Ok(());
         }
         let name = self.op.as_deref().unwrap_or_default();
-        let op =
-            operations::find(name).ok_or_else(|| format!("no operation '{name}'; sirnn bench --list shows all"))?;
+        let missing = || format!("no operation '{name}'; sirnn bench --list shows all");
+        let rounded;
+        let op = if self.nearest {
+            rounded = operations::nearest(name).ok_or_else(missing)?;
+            &rounded
+        } else {
+            operations::find(name).ok_or_else(missing)?
+        };
         let backend = ot::lookup(self.ot)?;
         match &self.host {
             Some(id) => self.serve(op, backend, u128::from_str_radix(id, 16)?),

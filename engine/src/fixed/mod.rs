@@ -9,10 +9,13 @@
 //! * [`math`]: exp, reciprocal, division, sigmoid, tanh, square root and its inverse, as small steps that the protocols
 //!   mirror one by one.
 //!
-//! The functions are those of SIRNN (Rathee et al., IEEE S&P 2021, section V), in the exact form of the authors' library
+//! * [`nearest`]: other functions, and these, rounded to the nearest.
+//!
+//! The functions of [`math`] are those of SIRNN (Rathee et al., IEEE S&P 2021, section V), in the exact form of the authors' library
 //! (SCI, `cleartext_library_fixed` and `math-functions`).
 
 pub mod math;
+pub mod nearest;
 pub mod number;
 pub mod steps;
 pub mod tables;

@@ -3,8 +3,10 @@
 //! Operands are fresh sharings of random values; results stay shared. So a program's cost is the operation's own.
 
 use crate::fixed::math;
+use crate::fixed::nearest::{Nearest, Rounded};
 use crate::plan::Plan;
 use crate::program::{Bit, Build, Cx, Int, Own, Profile, Program, Reg, refuse, signed};
+use crate::protocols::nearest::NearestTable;
 use crate::protocols::normalise::L2Normalise;
 use crate::protocols::truncation::{Rounding, Shift};
 use crate::protocols::{
@@ -299,6 +301,29 @@ pub const OPERATIONS: &[Operation] = &[
         },
     },
 ];
+
+/// The operation that rounds a function to the nearest.
+pub fn nearest(name: &str) -> Option<Operation> {
+    macro_rules! operations {
+        ($f:expr; $($variant:ident),*) => {
+            match $f {
+                $(Nearest::$variant => |cx, p| rounded(cx, p, Nearest::$variant),)*
+            }
+        };
+    }
+    let f = Nearest::named(name)?;
+    let lower: fn(&mut Cx, &Params) -> Build<()> = operations!(
+        f; Sigmoid, Tanh, Exp, Log, Gelu, Silu, Softplus, Elu, Erf, Sin, Cos, Reciprocal, Rsqrt, Sqrt, Square
+    );
+    let about = "rounded to the nearest (--width, --scale-in, --scale-out, --out-width)";
+    Some(Operation { name: f.name(), about, lower })
+}
+
+fn rounded(cx: &mut Cx, p: &Params, f: Nearest) -> Build<()> {
+    let f = supported(f.name(), Rounded::new(f, p.scale_in, p.scale_out, p.out_width))?;
+    let x = operand(cx, "x", p, p.n);
+    cx.call(NearestTable(f), &[x.0]).map(drop)
+}
 
 /// The operation of that name.
 pub fn find(name: &str) -> Option<&'static Operation> {

@@ -1,6 +1,6 @@
 //! Look-ups in public tables: the form, and functions of one number as a table of all their values.
 
-use super::{Build, Cx, Function, Holder, Int, Own, Reg, Ty};
+use super::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse};
 use sirnn_backends::inst::{Inst, LookupForm, Party, Ring, Table};
 use sirnn_backends::onehot::Shape;
 use sirnn_backends::table::PublicTable;
@@ -136,35 +136,57 @@ impl Cx {
     }
 
     /// Lowers a function in its better form: by its protocol, or as one look-up if it is pointwise on a number of few enough bits.
+    ///
+    /// # Errors
+    /// Those of the protocol: where it refuses its operands, so does the table.
     pub fn best_form(&mut self, function: &dyn Function, ins: &[Reg]) -> Build<Vec<Reg>> {
-        let Some(width) = function.pointwise() else { return function.lower(self, ins) };
-        let ty = self.ty(ins[0]).clone();
-        let bits = ty.span_bits().max(2);
-        let additive = matches!(ty.ring, Ring::Add(_)) && ty.holder == Holder::Both;
-        if !additive || !ty.exact() || bits > MAX_INDEX || ty.width() < bits || !(1..=64).contains(&width) {
-            return function.lower(self, ins);
-        }
-        let ring = Ring::Add(width as u8);
-        // Where the protocol refuses its operands, so does the table.
+        let pointwise = function.pointwise().and_then(|width| Some((width, self.index_bits(ins[0])?)));
+        let Some((width, bits)) = pointwise else { return function.lower(self, ins) };
         let by_protocol = self.price(ins, |cx, ins| function.lower(cx, ins))?;
-        let one_lookup = |cx: &mut Cx, ins: &[Reg], Values { table, column }: Values| {
-            let index = cx.offset(Int(ins[0]), -ty.lo);
-            let index = cx.reduce(index, bits);
-            let shares = Party::BOTH.map(|p| cx.view(index, p));
-            Ok(cx.look_up(Some(shares), None, table, &[column]))
-        };
         // What it costs does not depend on the entries.
         let empty = Values {
             table: Arc::new(PublicTable::new(vec![vec![0; 1 << bits]])),
-            column: ColumnType { ring, lo: 0, hi: 0 },
+            column: ColumnType { ring: Ring::Add(width as u8), lo: 0, hi: 0 },
         };
-        let by_table = self.price(ins, |cx, ins| one_lookup(cx, ins, empty))?;
-        let score = |(rounds, bytes)| self.profile.score(rounds, bytes, ty.len);
+        let by_table = self.price(ins, |cx, ins| Ok(cx.one_lookup(ins[0], bits, empty)))?;
+        let n = self.len(ins[0]);
+        let score = |(rounds, bytes)| self.profile.score(rounds, bytes, n);
         if score(by_table) < score(by_protocol) {
-            let values = values(function, (ty.lo, ty.hi), bits, ring);
-            one_lookup(self, ins, values)
+            self.as_table(function, width, ins)
         } else {
             function.lower(self, ins)
         }
+    }
+
+    /// A function of one operand, element by element, as one look-up with a result of `width` bits.
+    ///
+    /// # Errors
+    /// An operand that is not an exact, additively shared number of up to [`MAX_INDEX`] bits.
+    pub fn as_table(&mut self, function: &dyn Function, width: u32, ins: &[Reg]) -> Build<Vec<Reg>> {
+        let Ty { lo, hi, .. } = *self.ty(ins[0]);
+        let Some(bits) = self.index_bits(ins[0]) else {
+            let what = format!("a number in {lo}..={hi}: tables are for shared numbers of up to {MAX_INDEX} bits");
+            return refuse(function.name(), what);
+        };
+        if !(1..=64).contains(&width) {
+            return refuse(function.name(), format!("a result of {width} bits"));
+        }
+        let values = values(function, (lo, hi), bits, Ring::Add(width as u8));
+        Ok(self.one_lookup(ins[0], bits, values))
+    }
+
+    /// Bits of the index that all values of a shared number make, if it can be one.
+    fn index_bits(&self, x: Reg) -> Option<u32> {
+        let ty = self.ty(x);
+        let bits = ty.span_bits().max(2);
+        let shared = matches!(ty.ring, Ring::Add(_)) && ty.holder == Holder::Both;
+        (shared && ty.exact() && bits <= MAX_INDEX.min(ty.width())).then_some(bits)
+    }
+
+    fn one_lookup(&mut self, x: Reg, bits: u32, Values { table, column }: Values) -> Vec<Reg> {
+        let index = self.offset(Int(x), -self.ty(x).lo);
+        let index = self.reduce(index, bits);
+        let shares = Party::BOTH.map(|p| self.view(index, p));
+        self.look_up(Some(shares), None, table, &[column])
     }
 }
