@@ -10,12 +10,13 @@ use sirnn_backends::{
     ot::{self, Batch},
     transport::{Channel, TcpChannel, connect_with_retry},
 };
-use sirnn_kernels::hash::Hasher;
+use sirnn_kernels::{hash::Hasher, memory::SecretVec};
 use std::{
     net::TcpListener,
     sync::{Arc, Barrier},
     time::{Duration, Instant},
 };
+use zeroize::Zeroizing;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -96,8 +97,8 @@ fn cpu_seconds() -> f64 {
 /// Turns rows to pads, as the online phase would.
 struct Pads {
     wanted: bool,
-    delta: u128,
-    offsets: Arc<Vec<u128>>,
+    delta: Zeroizing<u128>,
+    offsets: Arc<SecretVec<u128>>,
     hasher: Arc<Hasher>,
     out: [Vec<u128>; 2],
 }
@@ -108,7 +109,7 @@ impl Pads {
         Self {
             wanted: what != "cot",
             delta: backend.delta(),
-            offsets: Arc::new(bits.map_or(Vec::new(), |bits| backend.offsets(bits))),
+            offsets: Arc::new(bits.map_or(Default::default(), |bits| backend.offsets(bits))),
             hasher: Arc::new(Hasher::new(7, 1)),
             out: [(); 2].map(|()| vec![0; 1 << 17]),
         }
@@ -123,7 +124,7 @@ impl Pads {
         match batch {
             Batch::CotSend(rows) => {
                 let n = rows.len();
-                let ticket = CotSender { rows, delta: self.delta, position, hasher };
+                let ticket = CotSender { rows, delta: self.delta.clone(), position, hasher };
                 let [zero, one] = &mut self.out;
                 for from in (0..n).step_by(4096) {
                     ticket.pads(from, &mut zero[..4096], &mut one[..4096]);

@@ -2,23 +2,24 @@
 //!
 //! Each (kind, direction) is a FIFO that both parties draw from in the same order; the position in its stream is part of the
 //! key of the hash, so that no two rows are ever hashed under the same key. A drawn ticket is moved into the instance
-//! that uses it: using it twice does not compile.
+//! that uses it: using it twice does not compile. All of it is wiped when dropped.
 
 use crate::{
     Party,
     onehot::{OneHots, Shape},
     vector::Bits,
 };
-use sirnn_kernels::hash::Hasher;
+use sirnn_kernels::{hash::Hasher, memory::SecretVec};
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// The sender's side of `n` correlated OTs.
 #[derive(Debug)]
 pub struct CotSender {
     /// Rows `q`.
-    pub rows: Vec<u128>,
+    pub rows: SecretVec<u128>,
     /// Global correlation of this direction.
-    pub delta: u128,
+    pub delta: Zeroizing<u128>,
     /// Stream position of the first row.
     pub position: u64,
     /// Hash of this stream.
@@ -29,7 +30,7 @@ pub struct CotSender {
 #[derive(Debug)]
 pub struct CotReceiver {
     /// Rows `q xor c delta`.
-    pub rows: Vec<u128>,
+    pub rows: SecretVec<u128>,
     /// Random choices `c`, one plane.
     pub choices: Bits,
     /// Stream position of the first row.
@@ -42,12 +43,12 @@ impl CotSender {
     /// Pads for both choices of rows `from..from + zero.len()`.
     pub fn pads(&self, from: usize, zero: &mut [u128], one: &mut [u128]) {
         let rows = &self.rows[from..from + zero.len()];
-        self.hasher.pad_pairs(self.position + from as u64, 0, rows, self.delta, zero, one);
+        self.hasher.pad_pairs(self.position + from as u64, 0, rows, *self.delta, zero, one);
     }
 
     /// Long pads for both choices of all rows, instead of [`CotSender::pads`].
     pub fn long_pads(&self) -> [LongPads; 2] {
-        let other: Vec<u128> = self.rows.iter().map(|row| row ^ self.delta).collect();
+        let other = SecretVec::from(self.rows.iter().map(|row| row ^ *self.delta).collect::<Vec<_>>());
         [&self.rows, &other].map(|rows| LongPads::new(rows, self.position, &self.hasher))
     }
 }
@@ -68,14 +69,14 @@ impl CotReceiver {
 /// Pads of any length, one per row.
 #[derive(Debug)]
 pub struct LongPads {
-    keys: Vec<u128>,
+    keys: SecretVec<u128>,
     position: u64,
     hasher: Arc<Hasher>,
 }
 
 impl LongPads {
     fn new(rows: &[u128], position: u64, hasher: &Arc<Hasher>) -> Self {
-        let mut keys = vec![0; rows.len()];
+        let mut keys = SecretVec::from(vec![0; rows.len()]);
         hasher.long_pad_keys(position, rows, &mut keys);
         Self { keys, position, hasher: hasher.clone() }
     }
@@ -92,9 +93,9 @@ pub struct OneOfSender {
     /// log2 of the number of pads.
     pub bits: u8,
     /// One row per instance.
-    pub rows: Vec<u128>,
+    pub rows: SecretVec<u128>,
     /// What to add to a row for pad `j`: linear in `j`.
-    pub offsets: Arc<Vec<u128>>,
+    pub offsets: Arc<SecretVec<u128>>,
     /// Stream position of the first row.
     pub position: u64,
     /// Hash of this stream.
@@ -107,9 +108,9 @@ pub struct OneOfReceiver {
     /// log2 of the number of pads.
     pub bits: u8,
     /// One row per instance.
-    pub rows: Vec<u128>,
+    pub rows: SecretVec<u128>,
     /// Random choices, each below `2^bits`.
-    pub choices: Vec<u16>,
+    pub choices: SecretVec<u16>,
     /// Stream position of the first row.
     pub position: u64,
     /// Hash of this stream.
@@ -133,8 +134,9 @@ impl OneOfReceiver {
 }
 
 /// All sums over GF(2) of the elements of a basis: sum `j` is of those whose bit is set in `j`.
-pub(crate) fn combinations(basis: impl Iterator<Item = u128>) -> Vec<u128> {
-    let mut sums = vec![0];
+pub(crate) fn combinations(basis: impl ExactSizeIterator<Item = u128>) -> SecretVec<u128> {
+    let mut sums = SecretVec::from(Vec::with_capacity(1 << basis.len()));
+    sums.push(0);
     for element in basis {
         sums.extend_from_within(..);
         let half = sums.len() / 2;

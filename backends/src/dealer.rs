@@ -11,6 +11,7 @@ use crate::{
 use sirnn_kernels::{
     aes::{AesKey, Prg},
     hash::Hasher,
+    memory::SecretVec,
     onehot::{half_levels, hash_nodes, sums},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -30,7 +31,7 @@ struct Stream {
     /// Correlations handed out so far.
     drawn: usize,
     /// Secret of the sender: what to add to a row for pad `j`.
-    offsets: Arc<Vec<u128>>,
+    offsets: Arc<SecretVec<u128>>,
     session: u128,
 }
 
@@ -60,8 +61,8 @@ impl Stream {
         position
     }
 
-    fn rows(&mut self, n: usize) -> Vec<u128> {
-        let mut rows = vec![0; n];
+    fn rows(&mut self, n: usize) -> SecretVec<u128> {
+        let mut rows = SecretVec::from(vec![0; n]);
         self.prg.fill_blocks(&mut rows);
         rows
     }
@@ -100,7 +101,7 @@ impl Correlations for InsecureDealer {
         let position = stream.draw(n);
         let rows = stream.rows(n);
         stream.bits(1, n);
-        Ok(CotSender { rows, delta: stream.offsets[1], position, hasher: stream.hasher.clone() })
+        Ok(CotSender { rows, delta: stream.offsets[1].into(), position, hasher: stream.hasher.clone() })
     }
 
     fn cot_recv(&mut self, n: usize) -> Result<CotReceiver, Error> {
@@ -126,8 +127,9 @@ impl Correlations for InsecureDealer {
         let stream = self.stream(CorrelationKind::OneOf { sender: self.party.other(), bits });
         let position = stream.draw(n);
         let mut rows = stream.rows(n);
-        let choices: Vec<u16> = stream.rows(n).iter().map(|x| *x as u16 & ((1 << bits) - 1)).collect();
-        for (row, c) in rows.iter_mut().zip(&choices) {
+        let choices: Vec<_> = stream.rows(n).iter().map(|x| *x as u16 & ((1 << bits) - 1)).collect();
+        let choices = SecretVec::from(choices);
+        for (row, c) in rows.iter_mut().zip(&*choices) {
             *row ^= stream.offsets[usize::from(*c)];
         }
         Ok(OneOfReceiver { bits, rows, choices, position, hasher: stream.hasher.clone() })
@@ -199,7 +201,7 @@ impl Correlations for InsecureDealer {
         }
         let [zero, one] = both;
         let batch = if party == Party::P0 { zero } else { one };
-        Ok(OneHots::new(party, stream.session, shape, position, batch, deltas[party.index()]))
+        Ok(OneHots::new(party, stream.session, shape, position, batch, deltas[party.index()].into()))
     }
 }
 

@@ -8,10 +8,11 @@ use crate::{Party, vector::Bits};
 use sirnn_kernels::{
     aes::AesKey,
     hash::Hasher,
-    memory,
+    memory::{self, SecretVec},
     onehot::{half_level, leaves},
 };
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Vectors up to this many bits of index are kept as they are; longer ones are grown when they are used.
 // AGREEMENT: what stores hold.
@@ -144,15 +145,15 @@ pub(crate) enum Purpose {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OneHotBatch {
     /// Additive shares of the masks, below `2^bits`.
-    pub masks: Vec<u16>,
+    pub masks: SecretVec<u16>,
     /// The same number of blocks for each ticket: a vector, or what it grows from.
-    pub blocks: Vec<u128>,
+    pub blocks: SecretVec<u128>,
     /// Shares of the sign of this party's vector minus the other's as numbers, at the mask: a plane, or none without signs.
     pub signs: Bits,
     /// Rows of the correlated OTs in which this party is sender and the peer's share of the sign is the choice; none without signs.
-    pub sent: Vec<u128>,
+    pub sent: SecretVec<u128>,
     /// The same with this party as receiver.
-    pub received: Vec<u128>,
+    pub received: SecretVec<u128>,
 }
 
 impl OneHotBatch {
@@ -160,11 +161,11 @@ impl OneHotBatch {
     pub(crate) fn zero(shape: Shape, n: usize) -> Self {
         let rows = if shape.sign { n } else { 0 };
         Self {
-            masks: vec![0; n],
-            blocks: memory::zeroed(n * shape.blocks()),
+            masks: vec![0; n].into(),
+            blocks: memory::zeroed(n * shape.blocks()).into(),
             signs: Bits::zero(shape.sign.into(), n),
-            sent: vec![0; rows],
-            received: vec![0; rows],
+            sent: vec![0; rows].into(),
+            received: vec![0; rows].into(),
         }
     }
 }
@@ -179,7 +180,7 @@ pub struct OneHots {
     /// Masks, vectors, signs.
     pub batch: OneHotBatch,
     /// Global correlation of the OTs in which this party is sender.
-    pub delta: u128,
+    pub delta: Zeroizing<u128>,
     trees: Hasher,
     /// As sender, as receiver.
     signs: [Arc<Hasher>; 2],
@@ -192,7 +193,7 @@ impl OneHots {
         shape: Shape,
         position: u64,
         batch: OneHotBatch,
-        delta: u128,
+        delta: Zeroizing<u128>,
     ) -> Self {
         let signs = [party, party.other()].map(|sender| Arc::new(shape.hasher(session, Purpose::Sign { sender })));
         Self { shape, position, batch, delta, trees: shape.hasher(session, Purpose::Trees), signs }
@@ -215,7 +216,7 @@ impl OneHots {
     pub fn sign_pads_sent(&self, from: usize, column: u32, zero: &mut [u128], one: &mut [u128]) {
         let rows = &self.batch.sent[from..from + zero.len()];
         let position = self.position + from as u64;
-        self.signs[0].pad_pairs(position, column, rows, self.delta, zero, one);
+        self.signs[0].pad_pairs(position, column, rows, *self.delta, zero, one);
     }
 
     /// The peer's pads for this party's shares of the signs.

@@ -63,7 +63,7 @@ fn batches_satisfy_their_definitions() {
                     let batch = backend.generate(kind, n, &mut channel).unwrap();
                     let offsets = match kind {
                         CorrelationKind::OneOf { sender, bits } if sender == party => backend.offsets(bits),
-                        _ => Vec::new(),
+                        _ => Default::default(),
                     };
                     (batch, offsets)
                 })
@@ -79,8 +79,8 @@ fn batches_satisfy_their_definitions() {
         assert_eq!(measured([&a.2, &b.2]), ledger.cost(), "{name}");
         for (&(kind, n), (x, y)) in steps.iter().zip(a.0.iter().zip(&b.0)) {
             match (&x.0, &y.0) {
-                (Batch::CotSend(q), Batch::CotRecv(t, c)) => check_cot(n, q, a.1, t, c),
-                (Batch::CotRecv(t, c), Batch::CotSend(q)) => check_cot(n, q, b.1, t, c),
+                (Batch::CotSend(q), Batch::CotRecv(t, c)) => check_cot(n, q, *a.1, t, c),
+                (Batch::CotRecv(t, c), Batch::CotSend(q)) => check_cot(n, q, *b.1, t, c),
                 (Batch::OneOfSend(q), Batch::OneOfRecv(t, c)) => check_one_of(n, q, &x.1, t, c),
                 (Batch::OneOfRecv(t, c), Batch::OneOfSend(q)) => check_one_of(n, q, &y.1, t, c),
                 (Batch::Triples(x), Batch::Triples(y)) => check_triples(n, x, y),
@@ -111,7 +111,7 @@ fn sources_go_on() {
         assert_eq!(measured([&a.2, &b.2]), ledger.cost(), "{name}");
         for (n, batches) in chunks.iter().zip(a.0.iter().zip(&b.0)) {
             let (Batch::CotRecv(t, c), Batch::CotSend(q)) = batches else { panic!("{name}: wrong roles") };
-            check_cot(*n, q, b.1, t, c);
+            check_cot(*n, q, *b.1, t, c);
         }
     }
 }
@@ -202,7 +202,7 @@ fn draw(streams: &mut Streams, kind: CorrelationKind, n: usize) -> Result<Drawn,
 fn check(n: usize, a: &Drawn, b: &Drawn) -> u64 {
     match (a, b) {
         (Drawn::CotSend(s), Drawn::CotRecv(r)) | (Drawn::CotRecv(r), Drawn::CotSend(s)) => {
-            check_cot(n, &s.rows, s.delta, &r.rows, &r.choices);
+            check_cot(n, &s.rows, *s.delta, &r.rows, &r.choices);
             let [mut zero, mut one, mut mine] = [(); 3].map(|()| vec![0; n]);
             s.pads(0, &mut zero, &mut one);
             r.pads(0, &mut mine);

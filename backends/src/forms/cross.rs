@@ -29,6 +29,7 @@ use crate::{
 };
 use sirnn_kernels::{
     cross::{cot_recv_finish, cot_send, cot_send_finish},
+    memory::SecretVec,
     pack::{pack, packed_len, unpack},
 };
 use std::borrow::Cow;
@@ -65,7 +66,7 @@ pub(super) fn start(
         Box::new(Chooser::<_, W>::new(shape, correlations.cot_recv(shape.ots())?))
     } else {
         let ticket = correlations.cot_send(shape.ots())?;
-        Box::new(Other { shape, ticket: Some(ticket), message: None, zero: Vec::<W>::new(), d: Bits::default() })
+        Box::new(Other { shape, ticket: Some(ticket), message: None, zero: SecretVec::<W>::default(), d: Bits::default() })
     }))
 }
 
@@ -83,7 +84,7 @@ impl<W: VectorWord> Product<W> for Shape {
         let width = u32::from(width);
         let mut result = vec![W::default(); n];
         let tile = TILE.min(n.max(1));
-        let scratch = || (vec![0; tile], vec![W::default(); tile]);
+        let scratch = || (SecretVec::from(vec![0; tile]), vec![W::default(); tile]);
         each(self.ots(), result.chunks_mut(TILE).enumerate(), scratch, |(pads, e), (t, acc)| {
             let from = t * TILE;
             let (pads, e) = (&mut pads[..acc.len()], &mut e[..acc.len()]);
@@ -109,7 +110,7 @@ struct Other<W> {
     /// The message, if the result was wanted before it.
     message: Option<Vec<u8>>,
     /// `r_0`, one vector per bit.
-    zero: Vec<W>,
+    zero: SecretVec<W>,
     d: Bits,
 }
 
@@ -129,7 +130,7 @@ impl<W: VectorWord> Other<W> {
         let n = self.shape.n;
         let ticket = self.ticket.take().expect("the message is made once");
         let values = self.values(operands);
-        self.zero = vec![W::default(); self.shape.ots()];
+        self.zero = vec![W::default(); self.shape.ots()].into();
         let mut jobs = Vec::new();
         let mut out = out;
         for ((j, w), zero) in self.shape.widths().enumerate().zip(self.zero.chunks_mut(n.max(1))) {
@@ -139,7 +140,10 @@ impl<W: VectorWord> Other<W> {
             jobs.extend(tiles.enumerate().map(|(t, (section, zero))| (j, w, t * TILE, section, zero)));
         }
         let tile = TILE.min(n);
-        let scratch = || (vec![0; tile], vec![0; tile], vec![W::default(); tile]);
+        let scratch = || {
+            let pads = || SecretVec::from(vec![0; tile]);
+            (pads(), pads(), vec![W::default(); tile])
+        };
         each(self.shape.ots(), jobs.into_iter(), scratch, |(pads0, pads1, e), (j, w, from, section, zero)| {
             let len = zero.len();
             let (pads0, pads1, e) = (&mut pads0[..len], &mut pads1[..len], &mut e[..len]);

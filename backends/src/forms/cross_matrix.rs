@@ -27,6 +27,7 @@ use crate::{
     with_word_type,
 };
 use sirnn_kernels::{
+    memory::SecretVec,
     ops,
     pack::{pack, packed_len, unpack},
 };
@@ -80,15 +81,15 @@ pub(super) fn start(
 
 /// Buffers for one element.
 struct Scratch<W> {
-    pad: Vec<u128>,
-    zero: Vec<W>,
-    one: Vec<W>,
+    pad: SecretVec<u128>,
+    zero: SecretVec<W>,
+    one: SecretVec<W>,
 }
 
 impl<W: VectorWord> Scratch<W> {
     fn new(outer: usize) -> Self {
-        let row = vec![W::default(); outer];
-        Self { pad: vec![0; (outer * W::BITS as usize).div_ceil(128)], zero: row.clone(), one: row }
+        let row = SecretVec::from(vec![W::default(); outer]);
+        Self { pad: vec![0; (outer * W::BITS as usize).div_ceil(128)].into(), zero: row.clone(), one: row }
     }
 }
 

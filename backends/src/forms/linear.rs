@@ -34,6 +34,7 @@ use sirnn_kernels::{
     aes::Prg,
     bits::bit_plane,
     matmul::matmul,
+    memory::SecretVec,
     ops,
     pack::{pack, packed_len, unpack},
     ring::RingWord,
@@ -308,9 +309,9 @@ impl Layout {
 struct Tile<W> {
     rows: Range<usize>,
     /// The mask, at P1.
-    mask: Vec<W>,
+    mask: SecretVec<W>,
     /// This party's share of the product.
-    share: Vec<W>,
+    share: SecretVec<W>,
 }
 
 impl<W: VectorWord> Tile<W> {
@@ -323,8 +324,9 @@ impl<W: VectorWord> Tile<W> {
             let column = |mask: &[W], c| {
                 rows.clone().map(|r| layout.source(r, c).map(|at| mask[at]).unwrap_or_default()).collect::<Vec<_>>()
             };
-            let mask = mask.map(|mask| (0..inner).flat_map(|c| column(mask, c)).collect()).unwrap_or_default();
-            Self { share: vec![W::default(); outer * rows.len()], mask, rows }
+            let mask =
+                mask.map(|mask| (0..inner).flat_map(|c| column(mask, c)).collect::<Vec<_>>()).unwrap_or_default();
+            Self { share: vec![W::default(); outer * rows.len()].into(), mask: mask.into(), rows }
         };
         rows.clone().step_by(ROWS).map(tile).collect()
     }
@@ -344,18 +346,18 @@ impl<W: VectorWord> Tile<W> {
 
 /// Buffers for one tile.
 struct Scratch<W> {
-    pad: Vec<u128>,
+    pad: SecretVec<u128>,
     /// Of one column.
-    zero: Vec<W>,
-    one: Vec<W>,
+    zero: SecretVec<W>,
+    one: SecretVec<W>,
     /// Of one section.
     values: Vec<W>,
 }
 
 impl<W: VectorWord> Scratch<W> {
     fn new() -> Self {
-        let column = vec![W::default(); ROWS];
-        Self { pad: vec![0; ROWS / 2], zero: column.clone(), one: column, values: vec![W::default(); GROUP] }
+        let column = SecretVec::from(vec![W::default(); ROWS]);
+        Self { pad: vec![0; ROWS / 2].into(), zero: column.clone(), one: column, values: vec![W::default(); GROUP] }
     }
 }
 
@@ -484,7 +486,7 @@ fn send<W: VectorWord>(
     // From here on the row of each OT is that of b = 0.
     for i in 0..d.planes {
         for t in 0..layout.weights {
-            ticket.rows[i * layout.weights + t] ^= ticket.delta & u128::from(d.get(i, t)).wrapping_neg();
+            ticket.rows[i * layout.weights + t] ^= *ticket.delta & u128::from(d.get(i, t)).wrapping_neg();
         }
     }
     let pads = ticket.long_pads();

@@ -83,7 +83,7 @@ impl Opened {
     fn masked(&self, operands: &[Operand]) -> Vec<u16> {
         let x = words::<u16>(operand(operands, self.party.index()));
         let limit = u16::MAX >> (16 - self.shape.vectors.bits);
-        x.iter().zip(&self.tickets.batch.masks).map(|(x, g)| x.wrapping_sub(*g) & limit).collect()
+        x.iter().zip(self.tickets.batch.masks.iter()).map(|(x, g)| x.wrapping_sub(*g) & limit).collect()
     }
 
     /// Picks from all columns, once.

@@ -7,19 +7,19 @@ use crate::{
     onehot::{OneHotBatch, Shape},
     vector::Bits,
 };
-use sirnn_kernels::memory;
+use sirnn_kernels::memory::{self, SecretVec};
 
 /// Correlations of one kind, this party's side.
 #[derive(Debug)]
 pub enum Batch {
     /// Rows `q` of correlated OTs.
-    CotSend(Vec<u128>),
+    CotSend(SecretVec<u128>),
     /// Rows and choices of correlated OTs.
-    CotRecv(Vec<u128>, Bits),
+    CotRecv(SecretVec<u128>, Bits),
     /// Rows of 1-of-N OTs.
-    OneOfSend(Vec<u128>),
+    OneOfSend(SecretVec<u128>),
     /// Rows and choices of 1-of-N OTs.
-    OneOfRecv(Vec<u128>, Vec<u16>),
+    OneOfRecv(SecretVec<u128>, SecretVec<u16>),
     /// Triples.
     Triples(Triples),
     /// One-hot vectors of a shape.
@@ -29,10 +29,10 @@ pub enum Batch {
 /// No correlations of a kind.
 pub(super) fn nothing(party: Party, kind: CorrelationKind) -> Batch {
     match kind {
-        CorrelationKind::Cot { sender } if sender == party => Batch::CotSend(Vec::new()),
-        CorrelationKind::Cot { .. } => Batch::CotRecv(Vec::new(), Bits::zero(1, 0)),
-        CorrelationKind::OneOf { sender, .. } if sender == party => Batch::OneOfSend(Vec::new()),
-        CorrelationKind::OneOf { .. } => Batch::OneOfRecv(Vec::new(), Vec::new()),
+        CorrelationKind::Cot { sender } if sender == party => Batch::CotSend(SecretVec::default()),
+        CorrelationKind::Cot { .. } => Batch::CotRecv(SecretVec::default(), Bits::zero(1, 0)),
+        CorrelationKind::OneOf { sender, .. } if sender == party => Batch::OneOfSend(SecretVec::default()),
+        CorrelationKind::OneOf { .. } => Batch::OneOfRecv(SecretVec::default(), SecretVec::default()),
         CorrelationKind::Triple { cols } => {
             let planes = |p| Bits::zero(p, 0);
             Batch::Triples(Triples { a: planes(1), b: planes(cols.into()), c: planes(cols.into()) })
@@ -55,10 +55,10 @@ impl Batch {
     /// The same kind of batch with room for `n`; bits are there already, all zero.
     pub(super) fn empty(&self, n: usize) -> Self {
         match self {
-            Batch::CotSend(_) => Batch::CotSend(memory::with_capacity(n)),
-            Batch::CotRecv(..) => Batch::CotRecv(memory::with_capacity(n), Bits::zero(1, n)),
-            Batch::OneOfSend(_) => Batch::OneOfSend(memory::with_capacity(n)),
-            Batch::OneOfRecv(..) => Batch::OneOfRecv(memory::with_capacity(n), memory::with_capacity(n)),
+            Batch::CotSend(_) => Batch::CotSend(memory::with_capacity(n).into()),
+            Batch::CotRecv(..) => Batch::CotRecv(memory::with_capacity(n).into(), Bits::zero(1, n)),
+            Batch::OneOfSend(_) => Batch::OneOfSend(memory::with_capacity(n).into()),
+            Batch::OneOfRecv(..) => Batch::OneOfRecv(memory::with_capacity(n).into(), memory::with_capacity(n).into()),
             Batch::Triples(t) => {
                 let planes = |bits: &Bits| Bits::zero(bits.planes, n);
                 Batch::Triples(Triples { a: planes(&t.a), b: planes(&t.b), c: planes(&t.c) })
@@ -66,11 +66,11 @@ impl Batch {
             Batch::OneHots(shape, _) => Batch::OneHots(
                 *shape,
                 OneHotBatch {
-                    masks: memory::with_capacity(n),
-                    blocks: memory::with_capacity(n * shape.blocks()),
+                    masks: memory::with_capacity(n).into(),
+                    blocks: memory::with_capacity(n * shape.blocks()).into(),
                     signs: Bits::zero(shape.sign.into(), n),
-                    sent: memory::with_capacity(n * usize::from(shape.sign)),
-                    received: memory::with_capacity(n * usize::from(shape.sign)),
+                    sent: memory::with_capacity(n * usize::from(shape.sign)).into(),
+                    received: memory::with_capacity(n * usize::from(shape.sign)).into(),
                 },
             ),
         }

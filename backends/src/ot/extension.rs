@@ -25,7 +25,11 @@ use crate::{
     transport::Channel,
     vector::Bits,
 };
-use sirnn_kernels::{aes::Prg, hash::Hasher, memory};
+use sirnn_kernels::{
+    aes::Prg,
+    hash::Hasher,
+    memory::{self, SecretVec},
+};
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
@@ -141,7 +145,7 @@ pub(super) struct Extension {
     one_hot_positions: BTreeMap<Shape, u64>,
     random: Prg,
     /// Rows that do not leave: as sender, as receiver.
-    scratch: [Vec<u128>; 2],
+    scratch: [SecretVec<u128>; 2],
     /// Nodes that do not leave.
     room: onehot::Room,
 }
@@ -214,18 +218,18 @@ impl Extension {
     }
 
     /// Rows of `n` COTs as sender.
-    fn cot_send(&mut self, n: usize, rows: &mut Vec<u128>, channel: &mut dyn Channel) -> Result<(), Error> {
-        rows.resize(n.next_multiple_of(GRANULE), 0);
+    fn cot_send(&mut self, n: usize, rows: &mut SecretVec<u128>, channel: &mut dyn Channel) -> Result<(), Error> {
+        rows.resize_zeroed(n.next_multiple_of(GRANULE));
         self.cot_send.as_mut().ok_or_else(undeclared)?.extend(rows, channel)?;
         rows.truncate(n);
         Ok(())
     }
 
     /// Rows of `n` COTs as receiver; returns the choices.
-    fn cot_recv(&mut self, n: usize, rows: &mut Vec<u128>, channel: &mut dyn Channel) -> Result<Bits, Error> {
+    fn cot_recv(&mut self, n: usize, rows: &mut SecretVec<u128>, channel: &mut dyn Channel) -> Result<Bits, Error> {
         let rounded = n.next_multiple_of(GRANULE);
         let mut choices = Bits::zero(1, rounded);
-        rows.resize(rounded, 0);
+        rows.resize_zeroed(rounded);
         self.cot_recv.as_mut().ok_or_else(undeclared)?.extend(rows, &mut choices.words, channel)?;
         rows.truncate(n);
         choices.len = n;
@@ -239,9 +243,12 @@ impl Extension {
         /// Rows combined at a time.
         const TILE: usize = 1 << 11;
         let k = usize::from(bits);
-        let mut out = memory::with_capacity(n);
-        let mut choices = Vec::new();
-        let mut cots = Vec::new();
+        let mut out = SecretVec::from(memory::with_capacity(n));
+        let mut choices = SecretVec::from(Vec::new());
+        let mut cots = SecretVec::default();
+        if sender != self.session.party {
+            choices.reserve(n);
+        }
         for from in (0..n).step_by(TILE) {
             let rows = TILE.min(n - from);
             if sender == self.session.party {
@@ -257,13 +264,13 @@ impl Extension {
 
     fn kk13(&mut self, sender: Party, bits: u8, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
         let rounded = n.next_multiple_of(GRANULE);
-        let mut rows = memory::zeroed(rounded);
+        let mut rows = SecretVec::from(memory::zeroed(rounded));
         if sender == self.session.party {
             self.kk13_send.as_mut().ok_or_else(undeclared)?.extend(bits, &mut rows, channel)?;
             rows.truncate(n);
             Ok(Batch::OneOfSend(rows))
         } else {
-            let mut choices = vec![0; rounded];
+            let mut choices = SecretVec::from(vec![0; rounded]);
             let recv = self.kk13_recv.as_mut().ok_or_else(undeclared)?;
             recv.extend(bits, &mut rows, &mut choices, channel)?;
             rows.truncate(n);
@@ -288,7 +295,7 @@ impl Extension {
     fn both_ways(
         &mut self,
         n: usize,
-        [sent, chosen]: [&mut Vec<u128>; 2],
+        [sent, chosen]: [&mut SecretVec<u128>; 2],
         channel: &mut dyn Channel,
     ) -> Result<Bits, Error> {
         // The side that only sends comes first: then both directions are on their way at the same time.
@@ -309,7 +316,7 @@ impl Extension {
         let position = *next;
         *next += n as u64;
         let who = (self.session.party, u128::from_le_bytes(self.session.id));
-        let cots = onehot::Cots { sent: &sent, received: &chosen, choices: &choices, delta: self.delta() };
+        let cots = onehot::Cots { sent: &sent, received: &chosen, choices: &choices, delta: *self.delta() };
         let made = onehot::generate(who, shape, position, n, cots, &mut self.room, channel)?;
         self.scratch = [sent, chosen];
         Ok(made)
@@ -322,7 +329,7 @@ impl Extension {
         self.triple_positions[0] += n as u64;
         let me = self.session.party.index();
         let hashers = [&self.triple_hashers[me], &self.triple_hashers[1 - me]];
-        let made = triples::from_cots(self.delta(), [&sent, &chosen], a, hashers, at, cols);
+        let made = triples::from_cots(*self.delta(), [&sent, &chosen], a, hashers, at, cols);
         self.scratch = [sent, chosen];
         Ok(made)
     }
@@ -338,14 +345,21 @@ impl Backend for Extension {
         self.session
     }
 
-    fn delta(&self) -> u128 {
-        self.cot_send.as_ref().map_or(0, |s| s.delta())
+    fn delta(&self) -> Zeroizing<u128> {
+        self.cot_send.as_ref().map_or(Zeroizing::new(0), |s| s.delta())
     }
 
-    fn offsets(&self, bits: u8) -> Vec<u128> {
+    fn offsets(&self, bits: u8) -> SecretVec<u128> {
         match Route::of(self.source, CorrelationKind::OneOf { sender: self.session.party, bits }) {
-            Route::Kk13 { .. } => self.kk13_send.as_ref().map_or(Vec::new(), |s| s.offsets(bits)),
-            _ => combinations(std::iter::successors(Some(self.delta()), |d| Some(times_x(*d))).take(bits.into())),
+            Route::Kk13 { .. } => self.kk13_send.as_ref().map_or(SecretVec::default(), |s| s.offsets(bits)),
+            _ => {
+                let mut next = *self.delta();
+                combinations((0..bits).map(|_| {
+                    let multiple = next;
+                    next = times_x(next);
+                    multiple
+                }))
+            }
         }
     }
 
@@ -356,7 +370,7 @@ impl Backend for Extension {
     fn generate(&mut self, kind: CorrelationKind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
         match Route::of(self.source, kind) {
             Route::Cot { sender } => {
-                let mut rows = memory::zeroed(n.next_multiple_of(GRANULE));
+                let mut rows = SecretVec::from(memory::zeroed(n.next_multiple_of(GRANULE)));
                 if sender == self.session.party {
                     self.cot_send(n, &mut rows, channel)?;
                     Ok(Batch::CotSend(rows))

@@ -23,6 +23,7 @@ use super::{CotRecv, CotSend, Session, lpn::Lpn, softspoken};
 use crate::{Error, Party, transport::Channel};
 use sirnn_kernels::{
     aes::{AesKey, Prg},
+    memory::SecretVec,
     tree::{WEIGHT, add_at, add_sparse, grow, sum_into},
 };
 use zeroize::{Zeroize, Zeroizing};
@@ -84,18 +85,18 @@ struct Expander {
     matrix: Prg,
     indices: Vec<u128>,
     /// Rows that this round starts from.
-    base: Zeroizing<Vec<u128>>,
+    base: SecretVec<u128>,
     /// Rows for the next round, so far.
-    next: Zeroizing<Vec<u128>>,
+    next: SecretVec<u128>,
     /// The current tree: nodes, then rows.
-    rows: Zeroizing<Vec<u128>>,
+    rows: SecretVec<u128>,
 }
 
 /// Rows whose matrix entries are chosen at a time.
 const TILE: usize = 64;
 
 impl Expander {
-    fn new(lpn: Lpn, session: &Session, sender: Party, base: Vec<u128>) -> Self {
+    fn new(lpn: Lpn, session: &Session, sender: Party, base: SecretVec<u128>) -> Self {
         let key = |context| {
             let mut hash = blake3::Hasher::new_derive_key(context);
             hash.update(&session.id).update(&[sender.index() as u8]);
@@ -109,9 +110,9 @@ impl Expander {
             permutations: Permutations { key: tree_key, tree: 0 },
             matrix: Prg::new(key("sirnn Ferret matrix, version 1")),
             indices: vec![0; TILE * WEIGHT / 4],
-            base: Zeroizing::new(base),
-            next: Zeroizing::new(Vec::with_capacity(lpn.refill() * lpn.leaves())),
-            rows: Zeroizing::new(vec![0; lpn.leaves()]),
+            base,
+            next: Vec::with_capacity(lpn.refill() * lpn.leaves()).into(),
+            rows: vec![0; lpn.leaves()].into(),
         }
     }
 
@@ -192,19 +193,19 @@ impl Sender {
         mut source: softspoken::Sender,
         channel: &mut dyn Channel,
     ) -> Result<Self, Error> {
-        let mut base = vec![0; lpn.base().next_multiple_of(super::GRANULE)];
+        let mut base = SecretVec::from(vec![0; lpn.base().next_multiple_of(super::GRANULE)]);
         source.extend(&mut base, channel)?;
         base.truncate(lpn.base());
         base.iter_mut().for_each(|q| *q &= !1);
-        let delta = Zeroizing::new(source.delta());
+        let delta = source.delta();
         assert!(*delta & 1 == 1);
         Ok(Self { delta, expander: Expander::new(lpn, session, session.party, base) })
     }
 }
 
 impl CotSend for Sender {
-    fn delta(&self) -> u128 {
-        *self.delta
+    fn delta(&self) -> Zeroizing<u128> {
+        self.delta.clone()
     }
 
     fn extend(&mut self, rows: &mut [u128], channel: &mut dyn Channel) -> Result<(), Error> {
@@ -239,7 +240,7 @@ impl Receiver {
         channel: &mut dyn Channel,
     ) -> Result<Self, Error> {
         let n = lpn.base().next_multiple_of(super::GRANULE);
-        let mut base = vec![0; n];
+        let mut base = SecretVec::from(vec![0; n]);
         let mut choices = Zeroizing::new(vec![0; n / 64]);
         source.extend(&mut base, &mut choices, channel)?;
         base.truncate(lpn.base());

@@ -27,6 +27,7 @@ pub use batch::Batch;
 
 use crate::{Error, Party, inst::CorrelationKind, transport::Channel};
 use cost::{Cost, Ledger, Meter};
+use sirnn_kernels::memory::SecretVec;
 use zeroize::Zeroizing;
 
 /// COT sources make multiples of this many rows; what is not asked for is thrown away.
@@ -47,9 +48,9 @@ pub trait Backend: Send {
     /// The session it was made for.
     fn session(&self) -> Session;
     /// This party's correlation as COT sender; 0 if it never is.
-    fn delta(&self) -> u128;
+    fn delta(&self) -> Zeroizing<u128>;
     /// What to add to the row of a 1-of-`2^bits` OT for each pad, as sender.
-    fn offsets(&self, bits: u8) -> Vec<u128>;
+    fn offsets(&self, bits: u8) -> SecretVec<u128>;
     /// Makes `n` correlations.
     fn generate(&mut self, kind: CorrelationKind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error>;
     /// The only party that sends when this kind is made, `None` if both do. Making what flows from P0 and what flows from
@@ -96,7 +97,7 @@ pub trait BackendSpec: Send + Sync {
 
 /// A COT source at the side that knows delta.
 trait CotSend: Send {
-    fn delta(&self) -> u128;
+    fn delta(&self) -> Zeroizing<u128>;
     /// Makes rows `q`; their number is a multiple of [`GRANULE`].
     fn extend(&mut self, rows: &mut [u128], channel: &mut dyn Channel) -> Result<(), Error>;
 }

@@ -33,6 +33,7 @@ use crate::{
 use sirnn_kernels::{
     bits::bit_plane,
     hash::Hasher,
+    memory::SecretVec,
     onehot::{correct_leaves, half_levels, hash_nodes, join_leaves, string_message, string_step, sums},
     pack::{pack, unpack},
 };
@@ -118,9 +119,9 @@ pub(super) struct Cots<'a> {
 /// Nodes of a level, their hashes, and room for their children: kept from one batch to the next, since fresh memory is dear.
 #[derive(Default)]
 pub(super) struct Room {
-    nodes: Vec<u128>,
-    hashes: Vec<u128>,
-    children: Vec<u128>,
+    nodes: SecretVec<u128>,
+    hashes: SecretVec<u128>,
+    children: SecretVec<u128>,
 }
 
 /// Makes `n` tickets, the first at stream position `position`.
@@ -159,11 +160,11 @@ pub(super) fn generate(
 /// A vector of up to 128 bits per instance that grows by a bit of its index at a time.
 #[derive(Default)]
 struct Strings {
-    low: Vec<u64>,
+    low: SecretVec<u64>,
     /// Entries from 64 on.
-    high: Vec<u64>,
+    high: SecretVec<u64>,
     /// Pads of the value 0 of the bit at hand, as sender.
-    sent: Vec<u128>,
+    sent: SecretVec<u128>,
 }
 
 impl Strings {
@@ -174,7 +175,7 @@ impl Strings {
             let g = bit[i / 64] >> (i % 64) & 1;
             g ^ not | g << 1
         };
-        Self { low: (0..n).map(pair).collect(), high: vec![0; n], sent: vec![0; n] }
+        Self { low: (0..n).map(pair).collect::<Vec<_>>().into(), high: vec![0; n].into(), sent: vec![0; n].into() }
     }
 }
 
@@ -188,7 +189,7 @@ struct Making<'a> {
     strings: [Hasher; 2],
     trees: Hasher,
     /// Pads of the bit at hand: for both values at the peer, and for this party's value.
-    pads: [Vec<u128>; 3],
+    pads: [SecretVec<u128>; 3],
     words: Vec<u64>,
     low: Strings,
     top: Strings,
@@ -196,9 +197,9 @@ struct Making<'a> {
     room: &'a mut Room,
     len: usize,
     /// This party's shares of corrections.
-    corrections: Vec<u128>,
+    corrections: SecretVec<u128>,
     /// Words of P0 for the products of the mask's bits, or P1's pads.
-    products: Vec<u16>,
+    products: SecretVec<u16>,
     batch: OneHotBatch,
 }
 
@@ -221,14 +222,14 @@ impl<'a> Making<'a> {
             position,
             strings: [hasher(party), hasher(party.other())],
             trees: shape.hasher(session, Purpose::Trees),
-            pads: [(); 3].map(|()| vec![0; n]),
+            pads: [(); 3].map(|()| vec![0; n].into()),
             words: vec![0; n],
             low: Strings::default(),
             top: Strings::default(),
             room,
             len: 0,
-            corrections: vec![0; n],
-            products: vec![0; n * (usize::from(shape.bits) - 1)],
+            corrections: vec![0; n].into(),
+            products: vec![0; n * (usize::from(shape.bits) - 1)].into(),
             batch: OneHotBatch::zero(shape, n),
         };
         making.low = Strings::new(party, &making.bit(0), n);
@@ -264,7 +265,7 @@ impl<'a> Making<'a> {
         if self.multiplied(i, false) {
             let bit = self.bit(i);
             let [zero, one, _] = &self.pads;
-            for (k, (p, mask)) in self.products[rows].iter_mut().zip(&mut self.batch.masks).enumerate() {
+            for (k, (p, mask)) in self.products[rows].iter_mut().zip(self.batch.masks.iter_mut()).enumerate() {
                 let [zero, one] = [zero[k], one[k]].map(|pad| (pad >> 64) as u16);
                 *p = ((bit[k / 64] >> (k % 64) & 1) as u16).wrapping_add(zero).wrapping_sub(one);
                 *mask = mask.wrapping_add(zero << i << 1);
@@ -279,7 +280,7 @@ impl<'a> Making<'a> {
         self.strings[1].pads(position, 0, &self.cots.received[rows.clone()], &[0], &mut self.pads[2]);
         if self.multiplied(i, true) {
             let pads = &self.pads[2];
-            self.products[rows].iter_mut().zip(pads).for_each(|(p, pad)| *p = (*pad >> 64) as u16);
+            self.products[rows].iter_mut().zip(pads.iter()).for_each(|(p, pad)| *p = (*pad >> 64) as u16);
         }
     }
 
@@ -391,7 +392,7 @@ impl<'a> Making<'a> {
                 write_blocks(out, &self.corrections);
             }
             Part::Leaf => {
-                for ((c, low), high) in self.corrections.iter_mut().zip(&self.low.low).zip(&self.low.high) {
+                for ((c, low), high) in self.corrections.iter_mut().zip(self.low.low.iter()).zip(self.low.high.iter()) {
                     *c = u128::from(*low) | u128::from(*high) << 64;
                 }
                 self.hash(self.per(shape.levels()));
@@ -399,7 +400,7 @@ impl<'a> Making<'a> {
                     write_blocks(out, &self.corrections);
                 } else {
                     let mask = u64::MAX >> (64 - (1u32 << shape.leaf()));
-                    self.words.iter_mut().zip(&self.corrections).for_each(|(w, c)| *w = *c as u64 & mask);
+                    self.words.iter_mut().zip(self.corrections.iter()).for_each(|(w, c)| *w = *c as u64 & mask);
                     pack(1 << shape.leaf(), &self.words, out);
                 }
             }
@@ -448,14 +449,14 @@ impl<'a> Making<'a> {
                 self.pads_received(i);
                 unpack((1 << m) - 1, bytes, &mut self.words);
                 let bit = self.bit(i);
-                let mut products = vec![0; n];
+                let mut products: SecretVec<u64> = vec![0; n].into();
                 let strings = if low { &mut self.low } else { &mut self.top };
                 let (sent, mine) = (&strings.sent, &self.pads[2]);
                 string_step(m.into(), sent, mine, &bit, &self.words, &mut strings.low, &mut products);
                 if m == 6 {
                     strings.high = products;
                 } else {
-                    strings.low.iter_mut().zip(products).for_each(|(e, p)| *e |= p << (1 << m));
+                    strings.low.iter_mut().zip(products.iter()).for_each(|(e, p)| *e |= p << (1 << m));
                 }
             }
             Part::Nodes => self.place_nodes(&read_planes(bytes, shape.further(), n)),
@@ -510,8 +511,9 @@ impl<'a> Making<'a> {
                 let theirs = read_planes(bytes, 1, n);
                 let rows = self.rows(shape.cots() - 1);
                 let sent = self.cots.sent[rows.clone()].iter().enumerate();
-                self.batch.sent = sent.map(|(k, q)| q ^ select(theirs.get(0, k), self.cots.delta)).collect();
-                self.batch.received = self.cots.received[rows].to_vec();
+                self.batch.sent =
+                    sent.map(|(k, q)| q ^ select(theirs.get(0, k), self.cots.delta)).collect::<Vec<_>>().into();
+                self.batch.received = self.cots.received[rows].to_vec().into();
             }
         }
     }
@@ -525,7 +527,7 @@ impl<'a> Making<'a> {
     fn keep_correction(&mut self, place: usize) {
         if !self.shape.expanded() {
             let tickets = self.batch.blocks.chunks_exact_mut(self.shape.blocks());
-            tickets.zip(&self.corrections).for_each(|(ticket, c)| ticket[place] = *c);
+            tickets.zip(self.corrections.iter()).for_each(|(ticket, c)| ticket[place] = *c);
         }
     }
 
@@ -541,9 +543,9 @@ impl<'a> Making<'a> {
 }
 
 /// Makes sure that there is room for `len` blocks, whatever they are.
-fn reserve(blocks: &mut Vec<u128>, len: usize) {
+fn reserve(blocks: &mut SecretVec<u128>, len: usize) {
     if blocks.len() < len {
-        blocks.resize(len, 0);
+        blocks.resize_zeroed(len);
     }
 }
 

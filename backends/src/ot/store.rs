@@ -20,11 +20,13 @@ use super::{
     chunks::{Span, rest},
 };
 use crate::{Error, Party, correlation::Triples, inst::CorrelationKind, onehot::OneHotBatch, vector::Bits};
+use sirnn_kernels::memory::SecretVec;
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
     sync::Arc,
 };
+use zeroize::Zeroizing;
 
 /// Bytes before the content of a record.
 const RECORD_HEAD: usize = 16;
@@ -32,9 +34,9 @@ const RECORD_HEAD: usize = 16;
 /// What all records have in common.
 pub(super) struct Head {
     /// See [`Backend::delta`](super::Backend::delta).
-    pub(super) delta: u128,
+    pub(super) delta: Zeroizing<u128>,
     /// See [`Backend::offsets`](super::Backend::offsets).
-    pub(super) offsets: BTreeMap<CorrelationKind, Arc<Vec<u128>>>,
+    pub(super) offsets: BTreeMap<CorrelationKind, Arc<SecretVec<u128>>>,
 }
 
 /// The kinds whose offsets a head has, with their number.
@@ -61,14 +63,14 @@ impl Head {
     }
 
     pub(super) fn read(party: Party, needs: &[(CorrelationKind, u64)], from: &mut dyn Read) -> Result<Self, Error> {
-        let mut delta = [0; 16];
-        read(from, &mut delta)?;
+        let mut delta = Zeroizing::new([0; 16]);
+        read(from, &mut *delta)?;
         let offsets = sent(party, needs).into_iter().map(|(kind, pads)| {
-            let mut offsets = vec![0u128; pads];
+            let mut offsets = SecretVec::from(vec![0u128; pads]);
             read(from, bytemuck::cast_slice_mut(offsets.as_mut_slice()))?;
             Ok((kind, Arc::new(offsets)))
         });
-        Ok(Self { offsets: offsets.collect::<Result<_, Error>>()?, delta: u128::from_le_bytes(delta) })
+        Ok(Self { offsets: offsets.collect::<Result<_, Error>>()?, delta: u128::from_le_bytes(*delta).into() })
     }
 }
 
@@ -117,16 +119,18 @@ impl Span {
             parts.iter().try_for_each(|part| write(to, part))
         };
         match batch {
-            Batch::CotSend(q) | Batch::OneOfSend(q) => all(&[bytemuck::cast_slice(q)]),
-            Batch::CotRecv(t, choices) => all(&[bytemuck::cast_slice(t), words(choices)]),
-            Batch::OneOfRecv(t, choices) => all(&[bytemuck::cast_slice(t), bytemuck::cast_slice(choices)]),
+            Batch::CotSend(q) | Batch::OneOfSend(q) => all(&[bytemuck::cast_slice(q.as_slice())]),
+            Batch::CotRecv(t, choices) => all(&[bytemuck::cast_slice(t.as_slice()), words(choices)]),
+            Batch::OneOfRecv(t, choices) => {
+                all(&[bytemuck::cast_slice(t.as_slice()), bytemuck::cast_slice(choices.as_slice())])
+            }
             Batch::Triples(Triples { a, b, c }) => all(&[words(a), words(b), words(c)]),
             Batch::OneHots(_, OneHotBatch { masks, blocks, signs, sent, received }) => all(&[
-                bytemuck::cast_slice(masks),
-                bytemuck::cast_slice(blocks),
+                bytemuck::cast_slice(masks.as_slice()),
+                bytemuck::cast_slice(blocks.as_slice()),
                 words(signs),
-                bytemuck::cast_slice(sent),
-                bytemuck::cast_slice(received),
+                bytemuck::cast_slice(sent.as_slice()),
+                bytemuck::cast_slice(received.as_slice()),
             ]),
         }
     }
@@ -144,18 +148,18 @@ impl Span {
         }
         match kind {
             CorrelationKind::Cot { sender } => {
-                let mut rows = vec![0u128; n];
-                read(from, bytemuck::cast_slice_mut(&mut rows))?;
+                let mut rows = SecretVec::from(vec![0u128; n]);
+                read(from, bytemuck::cast_slice_mut(&mut rows[..]))?;
                 if sender == party { Ok(Batch::CotSend(rows)) } else { Ok(Batch::CotRecv(rows, planes(1, n, from)?)) }
             }
             CorrelationKind::OneOf { sender, bits } => {
-                let mut rows = vec![0u128; n];
-                read(from, bytemuck::cast_slice_mut(&mut rows))?;
+                let mut rows = SecretVec::from(vec![0u128; n]);
+                read(from, bytemuck::cast_slice_mut(&mut rows[..]))?;
                 if sender == party {
                     return Ok(Batch::OneOfSend(rows));
                 }
-                let mut choices = vec![0u16; n];
-                read(from, bytemuck::cast_slice_mut(&mut choices))?;
+                let mut choices = SecretVec::from(vec![0u16; n]);
+                read(from, bytemuck::cast_slice_mut(&mut choices[..]))?;
                 choices.iter_mut().for_each(|c| *c &= (1 << bits) - 1);
                 Ok(Batch::OneOfRecv(rows, choices))
             }
@@ -166,13 +170,13 @@ impl Span {
             }
             CorrelationKind::OneHot(shape) => {
                 let mut batch = OneHotBatch::zero(shape, n);
-                read(from, bytemuck::cast_slice_mut(&mut batch.masks))?;
+                read(from, bytemuck::cast_slice_mut(batch.masks.as_mut_slice()))?;
                 batch.masks.iter_mut().for_each(|g| *g &= u16::MAX >> (16 - shape.bits));
-                read(from, bytemuck::cast_slice_mut(&mut batch.blocks))?;
+                read(from, bytemuck::cast_slice_mut(batch.blocks.as_mut_slice()))?;
                 if shape.sign {
                     batch.signs = planes(1, n, from)?;
-                    read(from, bytemuck::cast_slice_mut(&mut batch.sent))?;
-                    read(from, bytemuck::cast_slice_mut(&mut batch.received))?;
+                    read(from, bytemuck::cast_slice_mut(batch.sent.as_mut_slice()))?;
+                    read(from, bytemuck::cast_slice_mut(batch.received.as_mut_slice()))?;
                 }
                 Ok(Batch::OneHots(shape, batch))
             }

@@ -29,13 +29,14 @@ use crate::{
     onehot::{OneHots, Shape},
     transport::{Channel, Traffic},
 };
-use sirnn_kernels::hash::Hasher;
+use sirnn_kernels::{hash::Hasher, memory::SecretVec};
 use std::{
     collections::{BTreeMap, VecDeque},
     io::{Read, Write},
     sync::{Arc, Condvar, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
+use zeroize::Zeroizing;
 
 /// Exact cost of set-up and generation for a list of needs in the order in which they arise.
 pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(CorrelationKind, u64)], mode: Mode) -> Cost {
@@ -71,7 +72,7 @@ pub struct Report {
 pub struct Streams {
     party: Party,
     session: u128,
-    delta: u128,
+    delta: Zeroizing<u128>,
     fifos: BTreeMap<CorrelationKind, Fifo>,
     shared: Arc<Shared>,
     stalled: Duration,
@@ -80,7 +81,7 @@ pub struct Streams {
 /// The consumer's end of a stream.
 struct Fifo {
     hasher: Arc<Hasher>,
-    offsets: Arc<Vec<u128>>,
+    offsets: Arc<SecretVec<u128>>,
     /// Correlations drawn so far.
     position: u64,
     /// Correlations in the plan that were not drawn yet.
@@ -259,7 +260,7 @@ impl Streams {
     /// Of the generator, or of what is written to.
     pub fn store(&mut self, needs: &[(CorrelationKind, u64)], to: &mut dyn Write) -> Result<(), Error> {
         let offsets = |(&kind, fifo): (&CorrelationKind, &Fifo)| (kind, fifo.offsets.clone());
-        let head = store::Head { delta: self.delta, offsets: self.fifos.iter().map(offsets).collect() };
+        let head = store::Head { delta: self.delta.clone(), offsets: self.fifos.iter().map(offsets).collect() };
         head.write(self.party, needs, to)?;
         let drawn: Vec<_> = self.fifos.iter().map(|(&kind, fifo)| (kind, fifo.position)).collect();
         for record in rest(needs, &drawn) {
@@ -279,9 +280,9 @@ impl Streams {
 
     fn with(
         session: Session,
-        delta: u128,
+        delta: Zeroizing<u128>,
         needs: &[(CorrelationKind, u64)],
-        offsets: impl Fn(CorrelationKind) -> Option<Arc<Vec<u128>>>,
+        offsets: impl Fn(CorrelationKind) -> Option<Arc<SecretVec<u128>>>,
     ) -> Self {
         let id = u128::from_le_bytes(session.id);
         let fifo = |(kind, left)| {
@@ -413,7 +414,7 @@ impl Correlations for Streams {
     }
 
     fn cot_send(&mut self, n: usize) -> Result<CotSender, Error> {
-        let delta = self.delta;
+        let delta = self.delta.clone();
         match self.draw(CorrelationKind::Cot { sender: self.party }, n)? {
             (Batch::CotSend(rows), position, fifo) => {
                 Ok(CotSender { rows, delta, position, hasher: fifo.hasher.clone() })
@@ -458,7 +459,7 @@ impl Correlations for Streams {
     }
 
     fn one_hots(&mut self, shape: Shape, n: usize) -> Result<OneHots, Error> {
-        let (party, session, delta) = (self.party, self.session, self.delta);
+        let (party, session, delta) = (self.party, self.session, self.delta.clone());
         match self.draw(CorrelationKind::OneHot(shape), n)? {
             (Batch::OneHots(_, batch), position, _) => Ok(OneHots::new(party, session, shape, position, batch, delta)),
             _ => unreachable!("the stream's kind"),

@@ -13,6 +13,7 @@ use sirnn_kernels::{
     aes::Prg,
     bits::bit_plane,
     hash::Hasher,
+    memory::SecretVec,
     pack::{pack, unpack},
 };
 
@@ -31,8 +32,8 @@ pub(super) fn from_cots(
     const WORD: usize = 64;
     let (n, cols) = (sent.len(), usize::from(cols));
     let (mut b, mut c) = (Bits::zero(cols, n), Bits::zero(cols, n));
-    let [mut zero, mut one, mut mine] = [(); 3].map(|()| vec![0u128; TILE]);
-    let [mut b_words, mut c_words] = [(); 2].map(|()| vec![0u64; TILE]);
+    let [mut zero, mut one, mut mine] = [(); 3].map(|()| SecretVec::from(vec![0u128; TILE]));
+    let [mut b_words, mut c_words] = [(); 2].map(|()| SecretVec::from(vec![0u64; TILE]));
     for (tile, (sent, chosen)) in sent.chunks(TILE).zip(chosen.chunks(TILE)).enumerate() {
         let rows = sent.len();
         let position = at + (tile * TILE) as u64;
@@ -83,8 +84,8 @@ pub(super) fn send(
     random.fill_words(64, &mut t.a.words);
     random.fill_words(64, &mut t.b.words);
     let mut words = vec![0u32; pairs];
-    let mut rows = vec![0; kk13::ROWS];
-    let mut pads = vec![0; 16 * HASHED];
+    let mut rows = SecretVec::from(vec![0; kk13::ROWS]);
+    let mut pads = SecretVec::from(vec![0; 16 * HASHED]);
     for from in (0..pairs).step_by(kk13::ROWS) {
         let rows = &mut rows[..(pairs - from).next_multiple_of(super::GRANULE).min(kk13::ROWS)];
         ots.extend(OT_BITS, rows, channel)?;
@@ -118,9 +119,8 @@ pub(super) fn receive(
 ) -> Result<Triples, Error> {
     let pairs = n.div_ceil(2);
     let mut t = triples(n);
-    let mut choices = vec![0u16; pairs.next_multiple_of(super::GRANULE)];
-    let mut rows = vec![0; kk13::ROWS];
-    let mut pads = vec![0; kk13::ROWS];
+    let mut choices = SecretVec::from(vec![0u16; pairs.next_multiple_of(super::GRANULE)]);
+    let [mut rows, mut pads] = [(); 2].map(|()| SecretVec::from(vec![0; kk13::ROWS]));
     for (tile, choices) in choices.chunks_mut(kk13::ROWS).enumerate() {
         let from = tile * kk13::ROWS;
         let rows = &mut rows[..choices.len()];

@@ -482,7 +482,7 @@ mod tests {
         let wrong = [
             ("sext", Params { width: 0, ..Params::default() }),
             ("sext", Params { out_width: 65, ..Params::default() }),
-            ("lut", Params { digit: 13, ..Params::default() }),
+            ("lut", Params { digit: 17, ..Params::default() }),
             ("exp", Params { scale_out: 63, ..Params::default() }),
             ("rsqrt", Params { scale_in: 40, ..Params::default() }),
             ("zext", Params { width: 1, slack: true, ..Params::default() }),

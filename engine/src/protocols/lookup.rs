@@ -44,8 +44,8 @@ impl Function for Lookup {
         if self.columns.iter().any(|c| c.entries.len() != 1 << d) {
             return refuse("lut", format!("every column needs {} entries", 1u32 << d));
         }
-        if self.columns.is_empty() {
-            return refuse("lut", "a table without columns");
+        if self.columns.is_empty() || self.columns.iter().any(|c| c.width > 128) {
+            return refuse("lut", "an entry has between 1 and 128 bits");
         }
         if ty.lo < 0 || ty.hi >= 1 << d {
             return refuse("lut", format!("an index in {}..={} where 0..2^{d} is expected", ty.lo, ty.hi));
@@ -56,7 +56,7 @@ impl Function for Lookup {
         let columns: Vec<_> = self.columns.iter().map(|c| (Ring::Add(c.width as u8), c.entries.as_slice())).collect();
         let rings: Vec<Ring> = columns.iter().map(|c| c.0).collect();
         if cx.lookup_form((d, 0), cx.len(ins[0]), &rings).is_none() {
-            return refuse("lut", "an entry of more than 128 bits");
+            return refuse("lut", "an entry has between 1 and 128 bits");
         }
         let index = Party::BOTH.map(|p| cx.view(Int(ins[0]), p));
         Ok(cx.table(Some(index), None, &columns))
