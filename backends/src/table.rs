@@ -43,6 +43,11 @@ impl PublicTable {
         &self.columns
     }
 
+    /// What tells tables apart: a hash of all entries.
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
     /// The columns for picking, in rings that are the same for all uses of a table but in tests.
     pub(crate) fn picked(&self, rings: &[Ring]) -> Arc<Vec<PickedColumn>> {
         let make = || Arc::new(self.columns.iter().zip(rings).map(|(c, ring)| PickedColumn::new(*ring, c)).collect());

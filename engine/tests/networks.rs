@@ -5,9 +5,10 @@ use sirnn::fixed::{math, wrap};
 use sirnn::model::description::{Factor, Layer};
 use sirnn::model::{Description, Extra, Items, Model, Results, Reveal, Weights, build, build_with};
 use sirnn::plan::Plan;
-use sirnn::program::{Goal, Profile, clear, ideal::Machine};
+use sirnn::program::{Goal, Profile};
 use sirnn::protocols::truncation::Rounding;
 use sirnn::run::pair;
+use sirnn::run::{clear, ideal::Machine};
 use std::{collections::HashMap, path::PathBuf};
 
 const GOOGLE30: &str = include_str!("../examples/google30.toml");

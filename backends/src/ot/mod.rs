@@ -179,7 +179,10 @@ impl BackendSpec for Flavour {
 }
 
 /// Random bytes from the operating system.
-fn os_random<const N: usize>() -> Result<[u8; N], Error> {
+///
+/// # Errors
+/// The system gives none.
+pub fn os_random<const N: usize>() -> Result<[u8; N], Error> {
     let mut bytes = [0; N];
     #[cfg(test)]
     if tests::fixed(&mut bytes) {

@@ -4,7 +4,7 @@ use super::output::{check_writable, cost, write_file};
 use super::{Failure, Planning};
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use sirnn::fixed::nearest::{Nearest, Rounded};
+use sirnn::fixed::nearest::Format;
 use sirnn::fixed::{math, wrap};
 use sirnn::plan::Plan;
 use sirnn::program::{Cx, Function, Own, Profile, signed};
@@ -119,9 +119,9 @@ impl Table {
     fn entry(&self) -> Result<Entry, Failure> {
         if self.nearest {
             let name = self.function.to_possible_value().expect("no function is hidden");
-            let function = Nearest::named(name.get_name()).expect("every function can be rounded");
-            let rounded = Rounded::new(function, self.scale_in, self.scale_out, self.out_width)?;
-            return Ok(Entry::new(NearestTable(rounded), signed(self.width)));
+            let format = |bits, scale: u32| Format { bits, scale: scale as i32, signed: true };
+            let (x, y) = (format(self.width, self.scale_in), format(self.out_width, self.scale_out));
+            return Ok(Entry::new(NearestTable::new(name.get_name(), x, y)?, signed(self.width)));
         }
         let (w, s, t) = (self.width, self.scale_in as i32, self.scale_out);
         // The ring that the protocols need; what is asked for is cut out of it.

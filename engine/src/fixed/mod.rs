@@ -6,10 +6,9 @@
 //! * [`number`]: the same formula on integers (the value) and on intervals (the proven range of each intermediate).
 //! * [`tables`]: look-up tables from integer arithmetic alone, so that both parties have the same on every platform.
 //! * [`steps`]: the records of intermediates.
+//! * [`nearest`]: look-up tables of any function by name, rounded to nearest.
 //! * [`math`]: exp, reciprocal, division, sigmoid, tanh, square root and its inverse, as small steps that the protocols
 //!   mirror one by one.
-//!
-//! * [`nearest`]: other functions, and these, rounded to the nearest.
 //!
 //! The functions of [`math`] are those of SIRNN (Rathee et al., IEEE S&P 2021, section V), in the exact form of the authors' library
 //! (SCI, `cleartext_library_fixed` and `math-functions`).

@@ -3,16 +3,15 @@
 //! Operands are fresh sharings of random values; results stay shared. So a program's cost is the operation's own.
 
 use crate::fixed::math;
-use crate::fixed::nearest::{Nearest, Rounded};
+use crate::fixed::nearest::{Format, NAMES};
 use crate::plan::Plan;
-use crate::program::{Bit, Build, Cx, Int, Own, Profile, Program, Reg, refuse, signed};
+use crate::program::{Bit, Build, Cx, Inputs, Int, Own, Profile, Program, Reg, refuse, signed};
 use crate::protocols::nearest::NearestTable;
 use crate::protocols::normalise::L2Normalise;
 use crate::protocols::truncation::{Rounding, Shift};
 use crate::protocols::{
     activation, carries, division, exp, linear, lookup, msnzb, pool, product, reciprocal, roots, select, sigmoid,
 };
-use crate::run::Inputs;
 use sirnn_backends::inst::{Conv, LinearOp, Party};
 use sirnn_kernels::aes::Prg;
 use std::sync::Arc;
@@ -304,25 +303,28 @@ pub const OPERATIONS: &[Operation] = &[
 
 /// The operation that rounds a function to the nearest.
 pub fn nearest(name: &str) -> Option<Operation> {
-    macro_rules! operations {
-        ($f:expr; $($variant:ident),*) => {
-            match $f {
-                $(Nearest::$variant => |cx, p| rounded(cx, p, Nearest::$variant),)*
+    macro_rules! lowerings {
+        ($($name:literal)*) => {
+            match name {
+                $($name => |cx, p| rounded(cx, p, $name),)*
+                _ => return None,
             }
         };
     }
-    let f = Nearest::named(name)?;
-    let lower: fn(&mut Cx, &Params) -> Build<()> = operations!(
-        f; Sigmoid, Tanh, Exp, Log, Gelu, Silu, Softplus, Elu, Erf, Sin, Cos, Reciprocal, Rsqrt, Sqrt, Square
+    let lower: fn(&mut Cx, &Params) -> Build<()> = lowerings!(
+        "sigmoid" "tanh" "exp" "log" "gelu" "silu" "softplus" "elu" "erf" "sin" "cos" "reciprocal" "rsqrt" "sqrt" "square"
     );
+    let name = NAMES.iter().find(|n| **n == name)?;
     let about = "rounded to the nearest (--width, --scale-in, --scale-out, --out-width)";
-    Some(Operation { name: f.name(), about, lower })
+    Some(Operation { name, about, lower })
 }
 
-fn rounded(cx: &mut Cx, p: &Params, f: Nearest) -> Build<()> {
-    let f = supported(f.name(), Rounded::new(f, p.scale_in, p.scale_out, p.out_width))?;
+fn rounded(cx: &mut Cx, p: &Params, name: &str) -> Build<()> {
+    let format = |bits, scale: u32| Format { bits, scale: scale as i32, signed: true };
+    let made = NearestTable::new(name, format(p.width, p.scale_in), format(p.out_width, p.scale_out));
+    let f = supported(name, made)?;
     let x = operand(cx, "x", p, p.n);
-    cx.call(NearestTable(f), &[x.0]).map(drop)
+    cx.call(f, &[x.0]).map(drop)
 }
 
 /// The operation of that name.
@@ -419,10 +421,10 @@ fn root(cx: &mut Cx, p: &Params, reference: math::Root) -> Build<()> {
     cx.call(roots::Root { reference, width: p.out_width }, &[x.0]).map(drop)
 }
 
-fn relu(cx: &mut Cx, p: &Params, six: Option<i128>, shift: u32) -> Build<()> {
+fn relu(cx: &mut Cx, p: &Params, limit: Option<i128>, shift: u32) -> Build<()> {
     let x = operand(cx, "x", p, p.n);
-    let width = if six.is_some() { p.out_width } else { p.width };
-    cx.call(activation::Relu { six, shift, width }, &[x.0]).map(drop)
+    let width = if limit.is_some() { p.out_width } else { p.width };
+    cx.call(activation::Relu { limit, shift, width }, &[x.0]).map(drop)
 }
 
 /// Random inputs for a program of this module: sharings of values in the operands' ranges.
