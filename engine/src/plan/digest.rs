@@ -19,8 +19,8 @@
 
 use super::WIRE_VERSION;
 use super::schedule::{BlockSchedule, Times};
-use crate::program::{Block, Carry, Goal, Holder, Input, LocalOp, Node, Op, Profile, Program, Rates, Reg, Ty};
 use crate::program::cost::OneHotRate;
+use crate::program::{Block, Carry, Goal, Holder, Input, LocalOp, Node, Op, Profile, Program, Rates, Reg, Ty};
 use sirnn_backends::inst::{Conv, Flag, FlagKind, Inst, LinearOp, LookupForm, Party, Ring, Table};
 
 /// Digest of all that both parties must agree on.
@@ -395,8 +395,8 @@ impl Encoder {
 
 #[cfg(test)]
 mod tests {
-    use sirnn_backends::table::PublicTable;
     use super::*;
+    use sirnn_backends::table::PublicTable;
     use std::sync::Arc;
 
     fn hash(encode: impl FnOnce(&mut Encoder)) -> String {
