@@ -60,7 +60,7 @@ fn target() -> &'static Target {
         let weights = Weights::from_arrays(&mut description, arrays).expect("weights in their widths");
         let backend = ot::lookup("iknp").expect("there is IKNP");
         let objective = Objective::Bytes;
-        let profile = Profile { goal: objective.into(), rates: Rates::of(backend) };
+        let profile = Profile::of(objective.into(), backend);
         let program = build(&description, 1, profile).expect("the model is complete");
         let digest = Plan::new(program, profile).digest.iter().map(|b| format!("{b:02x}")).collect();
         let limits = Limits { items: 4, batch: 2, sessions: 4, bounds: BOUNDS };

@@ -11,6 +11,7 @@
 //! | [`hash`] | hash that turns OT rows into pads |
 //! | [`transpose`] | 128-column bit matrix to rows |
 //! | [`tree`] | GGM trees and sparse sums of silent OT |
+//! | [`onehot`] | XOR-shared one-hot vectors, and what they pick from tables |
 //! | [`pack`] | dense `w`-bit sections, the wire format |
 //! | [`bits`] | bit planes |
 //! | [`table`] | masked look-up tables and comparison leaves |
@@ -32,6 +33,7 @@ pub mod cross;
 pub mod hash;
 pub mod matmul;
 pub mod memory;
+pub mod onehot;
 pub mod ops;
 pub mod pack;
 pub mod ring;

@@ -17,6 +17,7 @@ mod extension;
 mod ferret;
 mod kk13;
 mod lpn;
+mod onehot;
 mod softspoken;
 pub mod store;
 pub mod streams;

@@ -26,6 +26,7 @@ use crate::{
     Error, Party,
     correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Triples},
     inst::CorrelationKind,
+    onehot::{OneHots, Shape},
     transport::{Channel, Traffic},
 };
 use sirnn_kernels::{hash::Hasher, memory::SecretVec};
@@ -453,6 +454,14 @@ impl Correlations for Streams {
     fn triples(&mut self, cols: u8, n: usize) -> Result<Triples, Error> {
         match self.draw(CorrelationKind::Triple { cols }, n)? {
             (Batch::Triples(triples), ..) => Ok(triples),
+            _ => unreachable!("the stream's kind"),
+        }
+    }
+
+    fn one_hots(&mut self, shape: Shape, n: usize) -> Result<OneHots, Error> {
+        let (party, session, delta) = (self.party, self.session, self.delta.clone());
+        match self.draw(CorrelationKind::OneHot(shape), n)? {
+            (Batch::OneHots(_, batch), position, _) => Ok(OneHots::new(party, session, shape, position, batch, delta)),
             _ => unreachable!("the stream's kind"),
         }
     }

@@ -103,6 +103,8 @@ enum Optimize {
     Rounds,
     /// Fewest bytes, then rounds.
     Bytes,
+    /// Fewest bytes in the online phase, then rounds.
+    Online,
 }
 
 /// The choices that the plan depends on, besides the model.
@@ -162,6 +164,7 @@ impl Planning {
         match self.optimize {
             Optimize::Rounds => Objective::Rounds,
             Optimize::Bytes => Objective::Bytes,
+            Optimize::Online => Objective::Online,
             Optimize::Time => Objective::Time {
                 bits_per_second: self.link().bits_per_second as u64,
                 latency_ns: self.link().latency.as_nanos() as u64,

@@ -19,8 +19,9 @@
 
 use super::WIRE_VERSION;
 use super::schedule::{BlockSchedule, Times};
+use crate::program::cost::OneHotRate;
 use crate::program::{Block, Carry, Goal, Holder, Input, LocalOp, Node, Op, Profile, Program, Rates, Reg, Ty};
-use sirnn_backends::inst::{Conv, Flag, FlagKind, Inst, LinearOp, Party, Ring, Table};
+use sirnn_backends::inst::{Conv, Flag, FlagKind, Inst, LinearOp, LookupForm, Party, Ring, Table};
 
 /// Digest of all that both parties must agree on.
 pub(super) fn digest(program: &Program, blocks: &[BlockSchedule], profile: &Profile) -> [u8; 32] {
@@ -147,17 +148,22 @@ impl Encoder {
         match goal {
             Goal::Rounds => self.tag(0),
             Goal::Bytes => self.tag(1),
+            Goal::Online => self.tag(3),
             Goal::Time { bits_per_second, latency } => {
                 self.tag(2);
                 self.real(bits_per_second);
                 self.real(latency);
             }
         }
-        let Rates { cot, one_of, triple, triples } = rates;
+        let Rates { cot, one_of, triple, triples, one_hot } = rates;
         self.real(cot);
         self.list(&one_of, |e, &rate| e.real(rate));
         self.real(triple);
         self.real(triples);
+        self.list(&one_hot, |e, &OneHotRate { top, bytes }| {
+            e.number(top);
+            e.real(bytes);
+        });
     }
 
     fn ty(&mut self, ty: &Ty) {
@@ -291,16 +297,25 @@ impl Encoder {
                 self.tag(flip.into());
                 self.numbers(shape);
             }
-            Inst::Lookup { sender, index, xor_index, units, ref table, ref columns } => {
+            Inst::Lookup { form, index, xor_index, units, ref table, ref columns } => {
                 self.tag(3);
-                self.party(sender);
+                match form {
+                    LookupForm::OneOf { sender } => {
+                        self.tag(0);
+                        self.party(sender);
+                    }
+                    LookupForm::Opened { top } => {
+                        self.tag(1);
+                        self.number(top);
+                    }
+                }
                 self.number(index);
                 self.number(xor_index);
                 self.number(units);
                 match table {
-                    Table::Public(columns) => {
+                    Table::Public(table) => {
                         self.tag(0);
-                        self.list(columns, |e, column| e.numbers(column));
+                        self.bytes(table.digest());
                     }
                     Table::Private => self.tag(1),
                 }
@@ -381,6 +396,7 @@ impl Encoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sirnn_backends::table::PublicTable;
     use std::sync::Arc;
 
     fn hash(encode: impl FnOnce(&mut Encoder)) -> String {
@@ -401,14 +417,16 @@ mod tests {
             Conv { image: [5, 4, 2], kernel: [3, 2], stride: [2, 1], padding: [1, 1, 0, 1], groups: 2, filters: 4 };
         let flags =
             vec![Flag { kind: FlagKind::Carry, bits: 3, view: 0 }, Flag { kind: FlagKind::Ones, bits: 4, view: 1 }];
-        let lookup = |table| Inst::Lookup {
-            sender: Party::P1,
+        let lookup = |form, table| Inst::Lookup {
+            form,
             index: 4,
             xor_index: 1,
             units: 2,
             table,
             columns: vec![Ring::Add(7), Ring::Xor(3)],
         };
+        let by_ot = LookupForm::OneOf { sender: Party::P1 };
+        let public = || Table::Public(Arc::new(PublicTable::new(vec![vec![1, 2], vec![3]])));
         let linear = |op| Inst::Linear { op, weight_bits: 5, width: 20 };
         let local = [
             LocalOp::Add,
@@ -440,8 +458,9 @@ mod tests {
             Inst::And { cols: 2 },
             Inst::Cross { chooser: Party::P0, bits: 3, width: 9, top: true },
             Inst::CrossMatrix { chooser: Party::P1, bits: 3, width: 9, flip: false, shape: [1, 2, 3] },
-            lookup(Table::Private),
-            lookup(Table::Public(Arc::new(vec![vec![1, 2], vec![3]]))),
+            lookup(by_ot, Table::Private),
+            lookup(by_ot, public()),
+            lookup(LookupForm::Opened { top: 3 }, public()),
             Inst::Leaf { sender: Party::P0, digit: 4, views: 2, flags },
             linear(LinearOp::MatMul { inner: 2, outer: 3 }),
             linear(LinearOp::Scale { period: 4 }),

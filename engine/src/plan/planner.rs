@@ -9,7 +9,7 @@ use crate::graph::Graph;
 use crate::plan::Plan;
 use crate::plan::correlations::{mode, offline_cost};
 use crate::plan::speeds::Speeds;
-use crate::program::{Build, Goal, Profile, Rates};
+use crate::program::{Build, Goal, Profile};
 use serde::Serialize;
 use sirnn_backends::ot::{self, BackendSpec, cost::Cost, streams::Mode};
 use sirnn_backends::transport::Link;
@@ -17,6 +17,8 @@ use std::ops::Range;
 
 /// Most lanes of a request.
 pub const MAX_LANES: usize = 8;
+/// How many times the fewest rounds may be spent for half of the bytes, where rounds count.
+const FEW_MORE: f64 = 1.01;
 /// What a further lane has to save to be opened.
 const WORTH: f64 = 0.9;
 
@@ -145,7 +147,7 @@ impl Candidate {
         policy: &Policy,
         speeds: &Speeds,
     ) -> Build<Self> {
-        let profile = Profile { goal: policy.goal, rates: Rates::of(backend) };
+        let profile = Profile::of(policy.goal, backend);
         let (items, batch) = (task.request.items, task.batch.div_ceil(lanes));
         let compiled = compile::compile(task.graph, &task.largest(batch), profile, &task.options(fuse))?;
         let plan = Plan::new(compiled.program, profile);
@@ -170,12 +172,13 @@ impl Candidate {
     }
 
     /// What is compared, the first number first; less is better.
-    fn score(&self, goal: Goal) -> [f64; 2] {
+    fn score(&self, goal: Goal) -> [f64; 3] {
         let e = &self.estimate;
         match goal {
-            Goal::Rounds => [e.rounds as f64, e.bytes as f64],
-            Goal::Bytes => [e.bytes as f64, e.rounds as f64],
-            Goal::Time { .. } => [e.seconds, e.bytes as f64],
+            Goal::Rounds => [e.rounds as f64, e.bytes as f64, 0.0],
+            Goal::Bytes => [e.bytes as f64, e.rounds as f64, 0.0],
+            Goal::Online => [(e.bytes - e.bytes_offline) as f64, e.rounds as f64, e.bytes as f64],
+            Goal::Time { .. } => [e.seconds, e.bytes as f64, 0.0],
         }
     }
 }
@@ -202,6 +205,15 @@ pub fn candidates(task: &Task<'_>, policy: &Policy, speeds: &Speeds) -> Build<Ve
         }
     }
     all.sort_by(|a, b| a.score(policy.goal).partial_cmp(&b.score(policy.goal)).expect("estimates are numbers"));
+    if policy.goal == Goal::Rounds {
+        // A few more rounds are worth half of the bytes.
+        let Estimate { rounds, bytes, .. } = all[0].estimate;
+        let worth =
+            |c: &Candidate| c.estimate.rounds as f64 <= FEW_MORE * rounds as f64 && 2 * c.estimate.bytes <= bytes;
+        if let Some(i) = all.iter().position(worth) {
+            all[..=i].rotate_right(1);
+        }
+    }
     Ok(all)
 }
 

@@ -43,7 +43,7 @@ use crate::model::ModelError;
 use crate::plan::correlations::{CORRELATION_BUDGET, correlation_bytes, offline_cost};
 use crate::plan::planner::{MAX_LANES, Task};
 use crate::plan::{Plan, WIRE_VERSION};
-use crate::program::{BuildError, Profile, Rates};
+use crate::program::{BuildError, Profile};
 use crate::run::session::{Report, Session, Stored};
 use crate::run::store::{Header, SectionHeader, Store, StoreError, Writer};
 use crate::run::trace::Trace;
@@ -197,7 +197,7 @@ impl Plans {
                 choice.lanes, choice.batch
             )));
         };
-        let profile = Profile { goal: choice.objective.into(), rates: Rates::of(backend) };
+        let profile = Profile::of(choice.objective.into(), backend);
         let mut requests: Vec<Request> = Vec::new();
         let mut kinds = Vec::new();
         for start in (0..items).step_by(size) {

@@ -96,5 +96,6 @@ pub fn kind_name(kind: CorrelationKind) -> String {
         CorrelationKind::Cot { sender } => format!("cot_p{}", sender.index()),
         CorrelationKind::OneOf { sender, bits } => format!("one_of_{}_p{}", 1u64 << bits, sender.index()),
         CorrelationKind::Triple { cols } => format!("triple_{cols}"),
+        CorrelationKind::OneHot(shape) => format!("one_hot_{}", 1u64 << shape.bits),
     }
 }

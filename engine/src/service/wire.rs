@@ -70,6 +70,8 @@ pub enum Objective {
     Rounds,
     /// Fewest bytes.
     Bytes,
+    /// Fewest bytes in the online phase.
+    Online,
     /// Least time on a link.
     Time {
         /// Bandwidth of one direction.
@@ -84,6 +86,7 @@ impl From<Objective> for Goal {
         match objective {
             Objective::Rounds => Goal::Rounds,
             Objective::Bytes => Goal::Bytes,
+            Objective::Online => Goal::Online,
             Objective::Time { bits_per_second, latency_ns } => {
                 Goal::Time { bits_per_second: bits_per_second.max(1) as f64, latency: latency_ns as f64 * 1e-9 }
             }

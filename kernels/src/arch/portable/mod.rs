@@ -5,6 +5,7 @@
 
 pub(crate) mod aes;
 pub(crate) mod bits;
+pub(crate) mod onehot;
 pub(crate) mod pack;
 pub(crate) mod table;
 pub(crate) mod transpose;
