@@ -138,26 +138,28 @@ fn tables(c: &mut Criterion) {
         let mut bytes = vec![0; pack::packed_len(n << bits, width)];
         let case = format!("2^{index}+{xor} x {width} bits");
         let instances = Throughput::Elements(n as u64);
-        levels(c, "lut_send", &case, instances.clone(), |l| {
-            table::lut_send_at(
-                l,
-                &table,
-                1,
-                index,
-                xor,
-                black_box(rot),
-                xorv,
-                &pads,
-                0,
-                &masks,
-                width,
-                false,
-                &mut out,
-            );
-        });
+        // Borrowed anew for each call, between which the pads are written.
+        macro_rules! lookups {
+            () => {
+                table::LookupTables {
+                    tables: &table,
+                    units: 1,
+                    index_bits: index,
+                    xor_bits: xor,
+                    rotations: black_box(rot),
+                    xors: xorv,
+                    pads: &pads,
+                    pad_shift: 0,
+                    masks: &masks,
+                    width,
+                    xor: false,
+                }
+            };
+        }
+        levels(c, "lut_send", &case, instances.clone(), |l| table::lut_send_at(l, &lookups!(), &mut out));
         levels(c, "lut_send, with pads and packing", &case, instances.clone(), |l| {
             hash::Hasher::new_at(l, 1, 2).hash_keyed(5, black_box(&rows), &offsets, &mut pads);
-            table::lut_send_at(l, &table, 1, index, xor, rot, xorv, &pads, 0, &masks, width, false, &mut out);
+            table::lut_send_at(l, &lookups!(), &mut out);
             pack::pack_at(l, width, &out, &mut bytes);
         });
         let (choice, mut mine) = (words::<u16>(bits, n), words::<W>(width, n));

@@ -18,10 +18,8 @@
 //! uniform distance of 128 bits from the known one, and `q` queries in all, pads are random up to `2 q N / 2^128`, however
 //! many rows there are. That is less than for `H`, for half of its work.
 
-#[cfg(target_arch = "x86_64")]
-use crate::x86::aes as x86;
 use crate::{
-    aes::AesKey,
+    arch::native::aes::{Key, hash_keyed},
     level::{Level, level},
 };
 use rayon::prelude::*;
@@ -66,8 +64,8 @@ impl Hasher {
         u128::from(position) | u128::from(block) << 64 | u128::from(self.domain) << 120
     }
 
-    fn cipher(&self, group: u64) -> AesKey {
-        AesKey::new_at(self.level, self.key ^ u128::from(group))
+    fn cipher(&self, group: u64) -> Key {
+        Key::new(self.level, self.key ^ u128::from(group))
     }
 
     /// `out[i * N + j] = H(t(position + i, block), rows[i] ^ offsets[j])` with `N = offsets.len()`.
@@ -75,31 +73,7 @@ impl Hasher {
         let n = offsets.len();
         assert_eq!(out.len(), rows.len() * n);
         self.by_key(position, n, rows, out, |aes, position, rows, out| {
-            let tweak = self.tweak(position, block);
-            #[cfg(target_arch = "x86_64")]
-            if let Some(keys) = aes.rounds() {
-                let args = x86::HashArgs { tweak, keys };
-                // SAFETY: a key with round keys was made for its level, so the CPU has the features.
-                unsafe {
-                    match aes.level() {
-                        Level::Avx512 if n == 1 => return x86::avx512::hash_one(&args, rows, offsets[0], out),
-                        Level::Vaes256 if n == 1 => return x86::vaes256::hash_one(&args, rows, offsets[0], out),
-                        Level::Avx512 if n.is_multiple_of(x86::avx512::L) => {
-                            return x86::avx512::hash_many(&args, rows, offsets, out);
-                        }
-                        Level::Vaes256 if n.is_multiple_of(x86::vaes256::L) => {
-                            return x86::vaes256::hash_many(&args, rows, offsets, out);
-                        }
-                        Level::Aesni if n == 1 => return x86::aesni::hash_one(&args, rows, offsets[0], out),
-                        Level::Aesni => return x86::aesni::hash_many(&args, rows, offsets, out),
-                        _ => {}
-                    }
-                }
-            }
-            for (out, row) in out.chunks_exact_mut(n).zip(rows) {
-                out.iter_mut().zip(offsets).for_each(|(out, offset)| *out = row ^ offset);
-            }
-            tmmo(aes, out, per_row(tweak, n));
+            aes.hash_rows(self.tweak(position, block), rows, offsets, out);
         });
     }
 
@@ -112,27 +86,7 @@ impl Hasher {
         }
         let key = self.key ^ KEYED;
         let run = |from: usize, rows: &[u128], out: &mut [u128]| {
-            let position = position + from as u64;
-            match self.level {
-                Level::Portable => {
-                    for ((out, row), t) in out.chunks_exact_mut(n).zip(rows).zip(position..) {
-                        out.iter_mut().zip(offsets).for_each(|(out, offset)| *out = row ^ offset);
-                        AesKey::new_at(self.level, key ^ u128::from(t)).encrypt_blocks(out);
-                        out.iter_mut().zip(offsets).for_each(|(out, offset)| *out ^= row ^ offset);
-                    }
-                }
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: the hasher was made for its level, so the CPU has the features.
-                level => unsafe {
-                    match level {
-                        Level::Avx512 => x86::avx512::keyed(key, position, rows, offsets, out),
-                        Level::Vaes256 => x86::vaes256::keyed(key, position, rows, offsets, out),
-                        _ => x86::aesni::keyed(key, position, rows, offsets, out),
-                    }
-                },
-                #[cfg(not(target_arch = "x86_64"))]
-                _ => unreachable!(),
-            }
+            hash_keyed(self.level, key, position + from as u64, rows, offsets, out);
         };
         if out.len() < 2 * PARALLEL {
             return run(0, rows, out);
@@ -148,12 +102,12 @@ impl Hasher {
         assert!(out.len() as u64 + u64::from(first_block) <= 1 << 32, "block counter overflows");
         let aes = self.cipher(position >> REKEY_BITS);
         out.fill(row);
-        let mut next = t;
-        tmmo(&aes, out, || {
-            let now = next;
-            next = next.wrapping_add(1 << 64);
-            now
-        });
+        let mut tweaks = [0; 64];
+        for (c, out) in out.chunks_mut(64).enumerate() {
+            let tweaks = &mut tweaks[..out.len()];
+            tweaks.iter_mut().zip(64 * c as u128..).for_each(|(tweak, k)| *tweak = t.wrapping_add(k << 64));
+            aes.hash(out, tweaks);
+        }
     }
 
     /// Calls `f(cipher, position, rows, out)` for runs of rows that share a key; in parallel if there is enough to do.
@@ -163,7 +117,7 @@ impl Hasher {
         n: usize,
         rows: &[R],
         out: &mut [u128],
-        f: impl Fn(&AesKey, u64, &[R], &mut [u128]) + Sync,
+        f: impl Fn(&Key, u64, &[R], &mut [u128]) + Sync,
     ) {
         if out.is_empty() {
             return;
@@ -196,49 +150,13 @@ impl Hasher {
     }
 }
 
-/// `n` times the first tweak, `n` times the next, and so on.
-fn per_row(first: u128, n: usize) -> impl FnMut() -> u128 {
-    let (mut tweak, mut left) = (first, n);
-    move || {
-        if left == 0 {
-            (tweak, left) = (tweak + 1, n);
-        }
-        left -= 1;
-        tweak
-    }
-}
-
-/// `x[k] = H(t, x[k])` with `t` the next of the tweaks.
-fn tmmo(aes: &AesKey, x: &mut [u128], mut tweak: impl FnMut() -> u128) {
-    const CHUNK: usize = 64;
-    let mut other = [0u128; CHUNK];
-    for x in x.chunks_mut(CHUNK) {
-        let other = &mut other[..x.len()];
-        #[cfg(target_arch = "x86_64")]
-        if let Some(keys) = aes.rounds() {
-            other.iter_mut().for_each(|t| *t = tweak());
-            // SAFETY: a key with round keys was made for its level, so the CPU has the features.
-            unsafe {
-                match aes.level() {
-                    Level::Avx512 => x86::avx512::hash_staged(keys, x, other),
-                    Level::Vaes256 => x86::vaes256::hash_staged(keys, x, other),
-                    _ => x86::aesni::hash_staged(keys, x, other),
-                }
-            }
-            continue;
-        }
-        aes.encrypt_blocks(x);
-        other.copy_from_slice(x);
-        x.iter_mut().for_each(|x| *x ^= tweak());
-        aes.encrypt_blocks(x);
-        x.iter_mut().zip(other).for_each(|(x, k)| *x ^= *k);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{aes::Prg, level::available};
+    use crate::{
+        aes::{AesKey, Prg},
+        level::available,
+    };
 
     const SESSION: u128 = 0x0123_4567_89ab_cdef_1122_3344_5566_7788;
 

@@ -7,7 +7,7 @@ const LARGE: usize = 1 << 17;
 
 /// Asks the system for all pages of a large vector's room at once, where it knows how: cheaper than one by one when they are
 /// first written to. A hint: what the vector holds does not change.
-pub fn populate<T>(v: &mut Vec<T>) {
+fn populate<T>(v: &mut Vec<T>) {
     #[cfg(target_os = "linux")]
     {
         let page = rustix::param::page_size();

@@ -1,7 +1,13 @@
 //! Every level computes what the portable code does, for shapes that nobody thought of.
 
 use proptest::prelude::*;
-use sirnn_kernels::{Level, RingWord, aes::Prg, available, bits, cross, hash, ops, pack, ring, table, transpose};
+use sirnn_kernels::{
+    Level, RingWord,
+    aes::Prg,
+    available, bits, cross, hash, ops, pack, ring,
+    table::{self, LookupTables},
+    transpose,
+};
 
 fn words<W: RingWord>(seed: u64, width: u32, n: usize) -> Vec<W> {
     let mut v = vec![W::zero(); n];
@@ -81,9 +87,20 @@ proptest! {
             let pads = blocks(seed + 4, n << bits);
             agree(|l| {
                 let mut out = vec![W::MAX; n << bits];
-                table::lut_send_at(
-                    l, &table, units, index, xor, &rot, &xorv, &pads, shift, &masks, width, xors, &mut out,
-                );
+                let lookups = LookupTables {
+                    tables: &table,
+                    units,
+                    index_bits: index,
+                    xor_bits: xor,
+                    rotations: &rot,
+                    xors: &xorv,
+                    pads: &pads,
+                    pad_shift: shift,
+                    masks: &masks,
+                    width,
+                    xor: xors,
+                };
+                table::lut_send_at(l, &lookups, &mut out);
                 out
             });
         });

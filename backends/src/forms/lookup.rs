@@ -26,7 +26,7 @@ use crate::{
 use sirnn_kernels::{
     aes::Prg,
     pack::{pack, packed_len, unpack},
-    table::{lut_recv, lut_send},
+    table::{LookupTables, lut_recv, lut_send},
 };
 use std::borrow::Cow;
 
@@ -147,20 +147,20 @@ impl Sender {
             let len = if unit == 0 { left } else { left.min(units - unit) };
             let used = len.min(units);
             let slot = i << bits..(i + len) << bits;
-            lut_send(
-                &table[unit << bits..(unit + used) << bits],
-                used,
-                index.into(),
-                xor_index.into(),
-                part(tile.rot, i, len),
-                part(tile.xorv, i, len),
-                &tile.pads[slot.clone()],
-                shift,
-                &masks[i..i + len],
-                ring.bits(),
-                matches!(ring, Ring::Xor(_)),
-                &mut slots[slot],
-            );
+            let lookups = LookupTables {
+                tables: &table[unit << bits..(unit + used) << bits],
+                units: used,
+                index_bits: index.into(),
+                xor_bits: xor_index.into(),
+                rotations: part(tile.rot, i, len),
+                xors: part(tile.xorv, i, len),
+                pads: &tile.pads[slot.clone()],
+                pad_shift: shift,
+                masks: &masks[i..i + len],
+                width: ring.bits(),
+                xor: matches!(ring, Ring::Xor(_)),
+            };
+            lut_send(&lookups, &mut slots[slot]);
             i += len;
         }
     }

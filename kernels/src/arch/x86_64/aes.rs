@@ -1,21 +1,127 @@
 //! AES with AES-NI and VAES.
 
+use crate::{aes::Fold, arch::portable, level::Level};
 use std::arch::x86_64::*;
+use zeroize::Zeroizing;
 
-/// Round keys; the owner wipes them.
-pub(crate) type RoundKeys = [u128; 11];
+/// Round keys in order.
+type RoundKeys = [u128; 11];
 
-/// What the rows of a hash call have in common.
-pub(crate) struct HashArgs<'a> {
-    /// Tweak of the first row; the next row's is one more.
-    pub(crate) tweak: u128,
-    pub(crate) keys: &'a RoundKeys,
+/// An expanded key, wiped when dropped.
+// Boxing the rare portable key would cost the others a pointer chase, and the size matters to no one.
+#[allow(clippy::large_enum_variant)]
+pub(crate) enum Key {
+    Portable(portable::aes::Key),
+    /// With the level that the key was made for: one that the CPU has, above `Portable`.
+    Rounds(Level, Zeroizing<RoundKeys>),
+}
+
+/// Runs `$f` of the module of a level above `Portable` that the CPU has.
+macro_rules! at_level {
+    ($level:expr, $f:ident($($a:expr),*)) => {
+        // SAFETY: `Level::checked` has seen the level, here or where the key was made for it.
+        unsafe {
+            match $level {
+                Level::Avx512 => avx512::$f($($a),*),
+                Level::Vaes256 => vaes256::$f($($a),*),
+                _ => aesni::$f($($a),*),
+            }
+        }
+    };
+}
+
+/// Blocks in a register, and in flight, at a level.
+fn lanes(level: Level) -> (usize, usize) {
+    match level {
+        Level::Avx512 => (avx512::L, avx512::B),
+        Level::Vaes256 => (vaes256::L, vaes256::B),
+        _ => (aesni::L, aesni::B),
+    }
+}
+
+impl Key {
+    pub(crate) fn new(level: Level, key: u128) -> Self {
+        match level.checked() {
+            Level::Aesni | Level::Vaes256 | Level::Avx512 => {
+                // SAFETY: these levels have AES-NI and SSE4.1; `checked` has made sure of the level.
+                Self::Rounds(level, unsafe { expand(key) }.into())
+            }
+            _ => Self::Portable(portable::aes::Key::new(level, key)),
+        }
+    }
+
+    /// See [`crate::aes::AesKey::encrypt_blocks`].
+    pub(crate) fn encrypt(&self, blocks: &mut [u128]) {
+        match self {
+            Self::Portable(key) => key.encrypt(blocks),
+            Self::Rounds(level, keys) => at_level!(level, encrypt(keys, blocks)),
+        }
+    }
+
+    /// `out[i]` = encryption of the number `start + i mod 2^64`.
+    pub(crate) fn counter(&self, start: u64, out: &mut [u128]) {
+        match self {
+            Self::Portable(key) => key.counter(start, out),
+            Self::Rounds(level, keys) => at_level!(level, counter(keys, start, out)),
+        }
+    }
+
+    /// See [`crate::aes::Prg::fold`].
+    pub(crate) fn fold(&self, start: u64, m: usize, sums: Fold<'_>) {
+        match self {
+            Self::Portable(key) => key.fold(start, m, sums),
+            Self::Rounds(level, keys) if m.is_multiple_of(lanes(*level).1) => {
+                at_level!(level, fold(keys, start, m, sums));
+            }
+            Self::Rounds(level, _) => portable::aes::fold(*level, |x| self.counter(start, x), m, sums),
+        }
+    }
+
+    /// See [`crate::tree::grow`].
+    pub(crate) fn grow(&self, parents: &mut [u128], others: &mut [u128]) {
+        match self {
+            Self::Portable(key) => key.grow(parents, others),
+            Self::Rounds(level, keys) => at_level!(level, grow(keys, parents, others)),
+        }
+    }
+
+    /// `out[i * N + j] = H(tweak + i, rows[i] ^ offsets[j])` with `N = offsets.len()`.
+    pub(crate) fn hash_rows(&self, tweak: u128, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
+        match self {
+            Self::Portable(key) => key.hash_rows(tweak, rows, offsets, out),
+            Self::Rounds(level, keys) => {
+                if let [offset] = *offsets {
+                    at_level!(level, hash_one(keys, tweak, rows, offset, out));
+                } else if offsets.len().is_multiple_of(lanes(*level).0) {
+                    at_level!(level, hash_many(keys, tweak, rows, offsets, out));
+                } else {
+                    portable::aes::hash_rows(tweak, rows, offsets, out, |x, t| self.hash(x, t));
+                }
+            }
+        }
+    }
+
+    /// `x[i] = H(t[i], x[i])`; the tweaks may be overwritten.
+    pub(crate) fn hash(&self, x: &mut [u128], t: &mut [u128]) {
+        match self {
+            Self::Portable(key) => key.hash(x, t),
+            Self::Rounds(level, keys) => at_level!(level, hash_staged(keys, x, t)),
+        }
+    }
+}
+
+/// See [`portable::aes::hash_keyed`].
+pub(crate) fn hash_keyed(level: Level, key: u128, position: u64, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
+    match level.checked() {
+        Level::Aesni | Level::Vaes256 | Level::Avx512 => at_level!(level, keyed(key, position, rows, offsets, out)),
+        _ => portable::aes::hash_keyed(level, key, position, rows, offsets, out),
+    }
 }
 
 /// Key expansion; constant time. `aesenclast` of four equal columns substitutes the word in each of them and adds
 /// the round constant, at a third of the latency of `aeskeygenassist`.
 #[target_feature(enable = "aes,sse4.1,ssse3")]
-pub(crate) fn expand(key: u128) -> RoundKeys {
+fn expand(key: u128) -> RoundKeys {
     let rotate = _mm_set1_epi32(0x0c0f_0e0d);
     let mut keys = [0; 11];
     let mut k = to_m128(key);
@@ -192,7 +298,7 @@ macro_rules! kernels {
 
         /// See [`crate::aes::Prg::fold`]; `m` is a multiple of `B`.
         #[target_feature(enable = $features)]
-        pub(crate) fn fold(keys: &RoundKeys, start: u64, m: usize, fold: crate::aes::Fold<'_>) {
+        pub(crate) fn fold(keys: &RoundKeys, start: u64, m: usize, fold: Fold<'_>) {
             let k = round_keys(keys);
             let mut next = add64(bcast(u128::from(start)), iota());
             let block = |i: usize| i..i + B;
@@ -256,10 +362,10 @@ macro_rules! kernels {
 
         /// `out[i] = H(t + i, rows[i] ^ offset)`
         #[target_feature(enable = $features)]
-        pub(crate) fn hash_one(args: &HashArgs<'_>, rows: &[u128], offset: u128, out: &mut [u128]) {
-            let k = round_keys(args.keys);
+        pub(crate) fn hash_one(keys: &RoundKeys, tweak: u128, rows: &[u128], offset: u128, out: &mut [u128]) {
+            let k = round_keys(keys);
             let offset = bcast(offset);
-            let mut next = add64(bcast(args.tweak), iota());
+            let mut next = add64(bcast(tweak), iota());
             let n = rows.len();
             batches!(out, i => {
                 let mut tail = [0; B];
@@ -281,11 +387,11 @@ macro_rules! kernels {
 
         /// `out[i * N + j] = H(t + i, rows[i] ^ offsets[j])`, `N` a multiple of `L`.
         #[target_feature(enable = $features)]
-        pub(crate) fn hash_many(args: &HashArgs<'_>, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
-            let k = round_keys(args.keys);
+        pub(crate) fn hash_many(keys: &RoundKeys, tweak: u128, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
+            let k = round_keys(keys);
             let (offsets, _) = offsets.as_chunks::<L>();
             let (mut i, mut j) = (0, 0);
-            let (mut row, mut tweak) = (bcast(rows[0]), bcast(args.tweak));
+            let (mut row, mut tweak) = (bcast(rows[0]), bcast(tweak));
             batches!(out, _i => {
                 let (mut x, mut t) = (zero(), zero());
                 for w in 0..W {
@@ -433,7 +539,7 @@ macro_rules! kernels {
 }
 
 /// One block per register.
-pub(crate) mod aesni {
+mod aesni {
     use super::*;
 
     #[target_feature(enable = "aes,avx2")]
@@ -495,7 +601,7 @@ pub(crate) mod aesni {
 }
 
 /// Two blocks per register.
-pub(crate) mod vaes256 {
+mod vaes256 {
     use super::*;
 
     #[target_feature(enable = "aes,avx2,vaes")]
@@ -557,7 +663,7 @@ pub(crate) mod vaes256 {
 }
 
 /// Four blocks per register.
-pub(crate) mod avx512 {
+mod avx512 {
     use super::*;
 
     #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]
