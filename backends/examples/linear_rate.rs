@@ -22,11 +22,11 @@ fn cpu() -> f64 {
 }
 
 fn main() {
-    let google = |batch| {
+    let google = |batch: usize| {
         let rows = 99 * batch;
         vec![matrix(rows, 32, 16, 14), matrix(rows, 16, 100, 20), matrix(rows, 100, 35, 23), matrix(rows, 35, 100, 14)]
     };
-    let lstm = |batch| vec![matrix(100 * batch, 1024, 2048, 25)];
+    let lstm = |batch: usize| vec![matrix(100 * batch, 1024, 2048, 25)];
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     for (name, tasks, batch) in [
         ("google", google(1), 1),

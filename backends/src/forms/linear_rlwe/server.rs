@@ -19,9 +19,9 @@ use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 /// Polynomials of weights that a job works on.
-const JOB: usize = 8;
+const JOB: usize = 32;
 /// Slots whose sums are held at a time.
-const TILE: usize = 256;
+const TILE: usize = 128;
 
 /// A matrix as the products need it.
 pub(super) struct Weights {

@@ -505,9 +505,7 @@ fn form(op: LinearOp, weight_bits: u8, width: u8, n: usize, set: Set, spread: us
 /// The ways to make the products of inputs of `n` elements in all with one matrix, with what they cost.
 pub fn forms(op: LinearOp, weight_bits: u8, width: u8, n: usize) -> Vec<(Form, Cost)> {
     let spreads = |set: Set| (1..=MAX_SPREAD).map_while(move |spread| form(op, weight_bits, width, n, set, spread));
-    // The first set that has enough bits is the cheapest.
-    let shapes = Set::ALL.into_iter().map(|set| spreads(set).map(|s| (s.form, s.cost())).collect::<Vec<_>>());
-    shapes.into_iter().find(|all| !all.is_empty()).unwrap_or_default()
+    Set::ALL.into_iter().flat_map(spreads).map(|shape| (shape.form, shape.cost())).collect()
 }
 
 /// A matrix whose products are wanted.
@@ -524,34 +522,63 @@ pub struct Task {
 }
 
 /// Chooses a form for each of the matrices of a session, where that is fewer bytes than `otherwise` says for the matrix. A set's
-/// client keys serve all matrices: a block more has to be worth it for all together.
+/// client keys serve all matrices: a set, or a block more, has to be worth it for all together.
 pub fn choose(tasks: &[Task], otherwise: &[f64]) -> Vec<Option<Form>> {
     let all: Vec<Vec<(Form, Cost)>> = tasks.iter().map(|t| forms(t.op, t.weight_bits, t.width, t.n)).collect();
-    let mut chosen = vec![None; tasks.len()];
-    for set in Set::ALL {
-        let here: Vec<usize> =
-            (0..tasks.len()).filter(|&i| all[i].first().is_some_and(|(f, _)| f.set == set)).collect();
-        let best = |i: usize, blocks: u64| {
-            let within = all[i].iter().filter(move |(_, cost)| cost.blocks <= blocks);
-            let cheapest = within.min_by_key(|(_, cost)| cost.to_p0 + cost.to_p1);
-            cheapest
-                .filter(|(_, cost)| ((cost.to_p0 + cost.to_p1) as f64) < otherwise[i])
-                .map(|(form, cost)| (*form, *cost))
-        };
-        let total = |blocks: u64| {
-            let each = here.iter().map(|&i| best(i, blocks).map_or(otherwise[i], |(_, c)| (c.to_p0 + c.to_p1) as f64));
-            each.sum::<f64>() + (blocks * key_bytes(set)) as f64
-        };
-        let mut counts: Vec<u64> = here.iter().flat_map(|&i| all[i].iter().map(|(_, cost)| cost.blocks)).collect();
-        counts.extend([0]);
+    let bytes = |cost: &Cost| (cost.to_p0 + cost.to_p1) as f64;
+    // The cheapest form of a matrix within limits of blocks by set.
+    let best = |i: usize, limits: &[u64; 3]| {
+        let within = all[i].iter().filter(|(form, cost)| cost.blocks <= limits[form.set as usize]);
+        let cheapest = within.min_by(|(_, a), (_, b)| bytes(a).total_cmp(&bytes(b)));
+        cheapest.filter(|(_, cost)| bytes(cost) < otherwise[i])
+    };
+    let total = |limits: &[u64; 3]| {
+        let (mut sum, mut blocks) = (0.0, [0; 3]);
+        for i in 0..tasks.len() {
+            match best(i, limits) {
+                Some((form, cost)) => {
+                    sum += bytes(cost);
+                    let most = &mut blocks[form.set as usize];
+                    *most = cost.blocks.max(*most);
+                }
+                // What cannot be is not compared.
+                None if otherwise[i] == f64::INFINITY => sum += 1e30,
+                None => sum += otherwise[i],
+            }
+        }
+        sum + Set::ALL.iter().map(|&set| (blocks[set as usize] * key_bytes(set)) as f64).sum::<f64>()
+    };
+    let counts = Set::ALL.map(|set| {
+        let here = all.iter().flatten().filter(|(form, _)| form.set == set);
+        let mut counts: Vec<u64> = here.map(|(_, cost)| cost.blocks).chain([0]).collect();
         counts.sort_unstable();
         counts.dedup();
-        let blocks = counts.into_iter().min_by(|a, b| total(*a).total_cmp(&total(*b))).unwrap_or(0);
-        for i in here {
-            chosen[i] = best(i, blocks).map(|(form, _)| form);
+        counts
+    });
+    // From each set alone, and all together, one limit after the other as long as that helps.
+    let starts = (0..=Set::ALL.len())
+        .map(|alone| std::array::from_fn(|set| if alone == set || alone == 3 { u64::MAX } else { 0 }));
+    let settle = |mut limits: [u64; 3]| {
+        let mut least = total(&limits);
+        loop {
+            let before = least;
+            for (set, counts) in counts.iter().enumerate() {
+                for &count in counts {
+                    let mut other = limits;
+                    other[set] = count;
+                    let sum = total(&other);
+                    if sum < least {
+                        (least, limits) = (sum, other);
+                    }
+                }
+            }
+            if least == before {
+                return (least, limits);
+            }
         }
-    }
-    chosen
+    };
+    let (_, limits) = starts.map(settle).min_by(|(a, _), (b, _)| a.total_cmp(b)).expect("there are starts");
+    (0..tasks.len()).map(|i| best(i, &limits).map(|(form, _)| *form)).collect()
 }
 
 /// Blocks of each set that a session's matrices take.

@@ -120,8 +120,8 @@ fn spread_rows() {
     let t = matrix(6, 11, 40, 8, 20);
     let weights = vec![random(3, 8, 66)];
     let all = all_forms(&t);
-    assert_eq!(all.iter().map(|(f, _)| f.spread).collect::<Vec<_>>(), (1..=11).collect::<Vec<_>>());
-    for (form, _) in all.into_iter().skip(1).step_by(2) {
+    assert_eq!(all[..11].iter().map(|(f, _)| f.spread).collect::<Vec<_>>(), (1..=11).collect::<Vec<_>>());
+    for (form, _) in all.into_iter().skip(1).step_by(4) {
         check(&[(t, form)], &weights, 4, FRESH);
     }
 }

@@ -45,26 +45,34 @@ macro_rules! kernels {
         ) {
             let rows = x.limbs * slots;
             let outputs = weights.len() / starts.len();
-            for from in (0..slots).step_by(TILE) {
-                for l in 0..x.limbs {
-                    for part in (0..starts.len()).step_by(chunk) {
-                        let starts = &starts[part..starts.len().min(part + chunk)];
-                        let data = &x.data[l * x.stride() + 2 * from..];
+            // Rows lie far apart: what a tile reads is brought together first, and stays in the cache for all outputs.
+            let mut packed = vec![[0i16; 2 * TILE]; slots / TILE * starts.len()];
+            for l in 0..x.limbs {
+                for (g, start) in starts.iter().enumerate() {
+                    let row = &x.data[l * x.stride() + start..][..2 * slots];
+                    for (t, part) in row.as_chunks::<{ 2 * TILE }>().0.iter().enumerate() {
+                        packed[t * starts.len() + g] = *part;
+                    }
+                }
+                for (t, data) in packed.chunks_exact(starts.len()).enumerate() {
+                    let mut from = 0;
+                    for data in data.chunks(chunk) {
                         let mut j = 0;
                         macro_rules! step {
                             ($n:literal) => {
                                 while outputs - j >= $n {
                                     let weights: [&[[i16; 2]]; $n] = std::array::from_fn(|k| {
-                                        &weights[(j + k) * (weights.len() / outputs) + part..][..starts.len()]
+                                        &weights[(j + k) * starts.len() + from..][..data.len()]
                                     });
-                                    let out = &mut out[j * rows + l * slots + from..];
-                                    tile::<$n>(data, starts, weights, shift, rows, out);
+                                    let out = &mut out[j * rows + l * slots + t * TILE..];
+                                    tile::<$n>(data, weights, shift, rows, out);
                                     j += $n;
                                 }
                             };
                         }
                         step!($J);
                         step!(1);
+                        from += data.len();
                     }
                 }
             }
@@ -74,16 +82,14 @@ macro_rules! kernels {
         #[target_feature(enable = $features)]
         #[inline]
         fn tile<const J: usize>(
-            data: &[i16],
-            starts: &[usize],
+            data: &[[i16; 2 * TILE]],
             weights: [&[[i16; 2]]; J],
             shift: u32,
             rows: usize,
             out: &mut [i64],
         ) {
             let mut sums = [[zero(); $T]; J];
-            for (g, &start) in starts.iter().enumerate() {
-                let row: &[i16; 2 * TILE] = data[start..].first_chunk().expect("a tile of slots");
+            for (g, row) in data.iter().enumerate() {
                 let x: [V; $T] = bytemuck::must_cast(*row);
                 for j in 0..J {
                     let w = splat(bytemuck::must_cast(weights[j][g]));
