@@ -42,7 +42,7 @@ fn main() {
         let tasks: Vec<(Task, Form)> =
             tasks.into_iter().zip(chosen).map(|(task, form)| (task, form.expect("a form"))).collect();
         let costs: Vec<_> = tasks.iter().map(|(task, form)| cost(task, *form)).collect();
-        let keys = session_key_bytes(tasks.iter().map(|(task, form)| (task, *form)));
+        let keys = session_key_bytes(tasks.iter().copied());
         let bytes: u64 = costs.iter().map(|c| c.to_p0 + c.to_p1).sum::<u64>() + keys;
         let weights: Vec<Vector> = tasks
             .iter()

@@ -11,9 +11,11 @@ use clap::{Parser, ValueEnum};
 use serde_json::json;
 use sirnn::model::{Description, Model, Weights};
 use sirnn::plan::speeds::Speeds;
+use sirnn::program::LinearForms;
 use sirnn::protocols::truncation::Rounding;
 use sirnn::run::Inputs;
 use sirnn::service::client::{self, Client};
+use sirnn::service::ledger::Ledger;
 use sirnn::service::local::{Process, complete, cpu_seconds, host_one, peak_memory, say};
 use sirnn::service::server::{self, Limits};
 use sirnn::service::wire::Objective;
@@ -47,6 +49,9 @@ struct Options {
     /// Batches at the same time
     #[arg(long, default_value_t = 1)]
     lanes: usize,
+    /// Where products with the weights come from
+    #[arg(long, default_value = "auto")]
+    linear: Products,
     /// Simulated link: none, lan, wan, or MBIT,MS
     #[arg(long, default_value = "none")]
     net: String,
@@ -98,7 +103,23 @@ fn signed_bytes(path: &Path) -> Result<Vec<i64>, Box<dyn Error>> {
     Ok(bytes.into_iter().map(|b| i64::from(b as i8)).collect())
 }
 
+/// As `--linear` of `sirnn`.
+#[derive(Clone, Copy, ValueEnum)]
+enum Products {
+    Auto,
+    Cot,
+    Rlwe,
+}
+
 impl Options {
+    fn linear(&self) -> LinearForms {
+        match self.linear {
+            Products::Auto => LinearForms::Auto,
+            Products::Cot => LinearForms::Cot,
+            Products::Rlwe => LinearForms::Rlwe,
+        }
+    }
+
     fn description(&self) -> Result<Description, Box<dyn Error>> {
         let description = Description::parse(include_str!("google30.toml"))?;
         let rounding = if self.rescale == Rescale::Div { Rounding::TowardZero } else { Rounding::Floor };
@@ -165,6 +186,8 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         backend: if options.ot == "auto" { None } else { Some(ot::lookup(&options.ot)?) },
         fuse: if options.fuse == Fuse::Auto { None } else { Some(options.fuse == Fuse::On) },
         lanes: Some(options.lanes),
+        linear: options.linear(),
+        ledger: Some(Ledger::beside(&std::env::temp_dir(), u64::MAX)),
         objective: options.objective(),
         link: options.net.parse().unwrap_or(Link::LAN),
         speeds: Speeds::default(),
@@ -184,8 +207,13 @@ fn infer(options: &Options) -> Result<(), Box<dyn Error>> {
         Process::start(Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).arg("--server"))?;
     let (batch, features, hidden) =
         (options.batch as usize, description.features as usize, description.layer[0].hidden as usize);
-    let expected =
-        client::Options { bounds: BOUNDS, connection: options.connection()?, pinned: Some(description), hidden: true };
+    let expected = client::Options {
+        bounds: BOUNDS,
+        connection: options.connection()?,
+        pinned: Some(description),
+        hidden: true,
+        linear: LinearForms::Auto,
+    };
     let client = Client::connect(&[server.address], expected)?;
     let classes = client.description().classes() as usize;
     let item = client.description().item_len();

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use sirnn::model::Model;
+use sirnn::program::LinearForms;
 use sirnn::service::wire::{Choice, Control, Message, Objective, Offer, Phases, Purpose, Request, hello};
 use sirnn::service::{Part, connection_id};
 use sirnn_backends::Party;
@@ -126,7 +127,15 @@ impl Server {
         control.send_hello(Party::P1, Purpose::Session).unwrap();
         control.receive_hello(Party::P1).unwrap();
         let Message::Offer(offer) = control.receive().unwrap() else { panic!("an offer is expected") };
-        control.send(&Message::Request(Request { items: 2, batch: 2, phases: Phases::Both })).unwrap();
+        control
+            .send(&Message::Request(Request {
+                items: 2,
+                batch: 2,
+                phases: Phases::Both,
+                linear: LinearForms::Auto,
+                nonce: [9; 16],
+            }))
+            .unwrap();
         assert!(matches!(control.receive(), Ok(Message::Choice(_))));
         let plans = control.receive().unwrap();
         assert!(matches!(plans, Message::Plans(_)));
@@ -395,7 +404,15 @@ fn a_server_survives_bad_clients() {
     control.send_hello(Party::P1, Purpose::Session).unwrap();
     control.receive_hello(Party::P1).unwrap();
     control.receive().unwrap();
-    control.send(&Message::Request(Request { items: u64::MAX, batch: 1, phases: Phases::Both })).unwrap();
+    control
+        .send(&Message::Request(Request {
+            items: u64::MAX,
+            batch: 1,
+            phases: Phases::Both,
+            linear: LinearForms::Auto,
+            nonce: [9; 16],
+        }))
+        .unwrap();
     assert!(control.receive().unwrap_err().to_string().contains("grants up to"));
     server.complains("were asked for");
     // A second client meanwhile.
@@ -463,7 +480,14 @@ fn pretend(name: &str, play: impl FnOnce(&mut Pretender) + Send + 'static) -> Ou
 fn choose(control: &mut Control, change: impl FnOnce(&mut Choice)) {
     offer(control, |_| ());
     control.receive().unwrap();
-    let mut choice = Choice { backend: "iknp".into(), objective: Objective::Bytes, fuse: true, lanes: 1, batch: 2 };
+    let mut choice = Choice {
+        backend: "iknp".into(),
+        objective: Objective::Bytes,
+        fuse: true,
+        linear: LinearForms::Cot,
+        lanes: 1,
+        batch: 2,
+    };
     change(&mut choice);
     control.send(&Message::Choice(choice)).unwrap();
 }
@@ -823,7 +847,15 @@ fn a_store_is_used_as_soon_as_the_session_begins() {
         control.send_hello(Party::P1, Purpose::Session).unwrap();
         control.receive_hello(Party::P1).unwrap();
         control.receive().unwrap();
-        control.send(&Message::Request(Request { items: 3, batch: 3, phases: Phases::Online(header.id) })).unwrap();
+        control
+            .send(&Message::Request(Request {
+                items: 3,
+                batch: 3,
+                phases: Phases::Online(header.id),
+                linear: LinearForms::Auto,
+                nonce: [9; 16],
+            }))
+            .unwrap();
         assert!(matches!(control.receive(), Ok(Message::Choice(_))));
         let plans = control.receive().unwrap();
         assert!(matches!(plans, Message::Plans(_)));
@@ -874,7 +906,15 @@ fn half_a_pair_is_not_kept() {
     control.send_hello(Party::P1, Purpose::Session).unwrap();
     control.receive_hello(Party::P1).unwrap();
     control.receive().unwrap();
-    control.send(&Message::Request(Request { items: 3, batch: 3, phases: Phases::Offline })).unwrap();
+    control
+        .send(&Message::Request(Request {
+            items: 3,
+            batch: 3,
+            phases: Phases::Offline,
+            linear: LinearForms::Auto,
+            nonce: [9; 16],
+        }))
+        .unwrap();
     assert!(matches!(control.receive(), Ok(Message::Choice(_))));
     let plans = control.receive().unwrap();
     control.send(&plans).unwrap();

@@ -4,7 +4,7 @@ use super::{Failure, Optimize, output};
 use clap::Args;
 use serde_json::json;
 use sirnn::plan::operations::{self, OPERATIONS, Operation, Params};
-use sirnn::program::{Goal, Profile, Rates};
+use sirnn::program::{Goal, LinearForms, Profile, Rates};
 use sirnn::run::session::{self, Session};
 use sirnn::service::{Summary, local};
 use sirnn_backends::Party;
@@ -97,7 +97,7 @@ impl Bench {
             Optimize::Bytes => Goal::Bytes,
             Optimize::Time => Goal::Time { bits_per_second: 3e9, latency: 4e-4 },
         };
-        Profile { goal, rates: Rates::of(backend) }
+        Profile { goal, rates: Rates::of(backend), linear: LinearForms::Cot }
     }
 
     /// Sizes of the runs.
@@ -125,7 +125,7 @@ impl Bench {
             let [mut online, offline] = connect()?;
             let id = (id ^ i as u128).to_le_bytes();
             let offline: Box<dyn Channel> = Box::new(offline);
-            let session = Session { plan: &plan, party, backend, id, online: &mut online, offline };
+            let session = Session { plan: &plan, party, backend, id, nonce: [0; 16], online: &mut online, offline };
             let (_, report) = session.run(&inputs, &mut |_| {})?;
             summary.add(n as usize, party, &report);
         }
@@ -178,7 +178,7 @@ impl Bench {
 /// Offline and online bytes per instance, and rounds, of a planned operation with IKNP and KK13.
 pub(super) fn planned(op: &Operation, params: &Params) -> Result<(f64, f64, usize), Failure> {
     let backend = ot::lookup("iknp")?;
-    let plan = op.plan(params, Profile { goal: Goal::Bytes, rates: Rates::of(backend) })?;
+    let plan = op.plan(params, Profile { goal: Goal::Bytes, rates: Rates::of(backend), linear: LinearForms::Cot })?;
     let n = params.n as f64;
     let sum = |[a, b]: [u64; 2]| (a + b) as f64 / n;
     Ok((sum(session::offline_cost(&plan, backend).bytes_from), sum(plan.online_bytes()), plan.rounds()))

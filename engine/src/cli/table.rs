@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use sirnn::fixed::{Unsupported, math, wrap};
 use sirnn::plan::Plan;
-use sirnn::program::{Cx, Function, Own, Profile, Rates, signed};
+use sirnn::program::{Cx, Function, LinearForms, Own, Profile, Rates, signed};
 use sirnn::protocols::basic::{Reveal, Share, Wrap};
 use sirnn::protocols::{exp, roots, sigmoid};
 use sirnn::run::Inputs;
@@ -118,8 +118,11 @@ impl Table {
         } else {
             // One operation for few values: where correlations come from hardly matters.
             let ot = self.planning.ot.0.unwrap_or("iknp");
-            let profile =
-                Profile { goal: self.planning.objective().into(), rates: Rates::of(sirnn_backends::ot::lookup(ot)?) };
+            let profile = Profile {
+                goal: self.planning.objective().into(),
+                rates: Rates::of(sirnn_backends::ot::lookup(ot)?),
+                linear: LinearForms::Cot,
+            };
             between_two(&entry, (self.width, self.out_width), ot, profile, xs)?
         };
         let bytes = match self.out_width {

@@ -4,7 +4,7 @@
 //! measured, those of a recent x86 server core ([`Speeds::default`]). They never change results, bytes or rounds.
 
 use crate::plan::operations::{self, Params};
-use crate::program::{Goal, Profile, Rates};
+use crate::program::{Goal, LinearForms, Profile, Rates};
 use crate::run::RunError;
 use crate::run::pair;
 use crate::run::session::totals;
@@ -251,7 +251,7 @@ struct Run {
 }
 
 fn session(op: &str, backend: &str, params: Params) -> Result<Run, SpeedsError> {
-    let profile = Profile { goal: Goal::Bytes, rates: Rates::of(ot::lookup(backend)?) };
+    let profile = Profile { goal: Goal::Bytes, rates: Rates::of(ot::lookup(backend)?), linear: LinearForms::Cot };
     let plan = operations::find(op).expect("a registered operation").plan(&params, profile)?;
     let inputs = operations::inputs(&plan.program, 1);
     let ([_, (_, report)], cpu) = half_cpu(|| pair::run(&plan, backend, &inputs))?;

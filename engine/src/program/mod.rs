@@ -15,7 +15,7 @@ pub mod cost;
 pub mod ideal;
 pub mod local;
 
-pub use cost::{Goal, Profile, Rates};
+pub use cost::{Goal, LinearForms, Profile, Rates};
 pub use local::LocalOp;
 use sirnn_backends::inst::{Inst, Party, Ring};
 use std::{

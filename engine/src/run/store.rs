@@ -564,6 +564,7 @@ pub fn write_section(plan: &Plan, prepared: &Prepared, streams: &mut Streams, to
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::LinearForms;
     use crate::service::wire::Objective;
 
     fn folder(name: &str) -> PathBuf {
@@ -581,7 +582,14 @@ mod tests {
             model: "m".into(),
             items: 5,
             batch: 4,
-            choice: Choice { backend: "iknp".into(), objective: Objective::Bytes, fuse: true, lanes: 2, batch: 2 },
+            choice: Choice {
+                backend: "iknp".into(),
+                objective: Objective::Bytes,
+                fuse: true,
+                linear: LinearForms::Cot,
+                lanes: 2,
+                batch: 2,
+            },
             sections: [30, 20].map(|bytes| SectionHeader { plan: "p".into(), bytes }).into(),
         }
     }

@@ -3,11 +3,12 @@
 use super::wire::{Choice, Control, Message, Offer, Phases, Purpose, Request, shown, unexpected};
 use super::{Agreed, Bounds, Connection, Plans, ServiceError, Summary, Work, connection_id, in_lanes};
 use crate::model::Description;
+use crate::program::LinearForms;
 use crate::run::Inputs;
 use crate::run::store::{Store, Writer, fingerprint};
 use serde_json::Value;
-use sirnn_backends::Party;
 use sirnn_backends::transport::connect_with_retry;
+use sirnn_backends::{Error, Party};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
@@ -31,6 +32,8 @@ pub struct Options {
     pub pinned: Option<Description>,
     /// Also ask for the final state, of a server that gives it.
     pub hidden: bool,
+    /// Where products with the weights may come from.
+    pub linear: LinearForms,
 }
 
 /// How far a request is.
@@ -208,11 +211,25 @@ impl Client {
                 (Phases::Online(store.header().id), store.header().id)
             }
         };
-        self.control.send(&Message::Request(Request { items: items as u64, batch: batch as u64, phases }))?;
+        let linear = self.options.linear;
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(|e| Error::Io(std::io::Error::other(e.to_string())))?;
+        self.control.send(&Message::Request(Request {
+            items: items as u64,
+            batch: batch as u64,
+            phases,
+            linear,
+            nonce,
+        }))?;
         let choice = match self.control.receive()? {
             Message::Choice(choice) => choice,
             other => return Err(unexpected(&other)),
         };
+        // What a store was made with was accepted then.
+        if !matches!(phases, Phases::Online(_)) && linear.agree(choice.linear) != Some(choice.linear) {
+            let what = format!("the server chose --linear {}, not {}", choice.linear.name(), linear.name());
+            return Err(ServiceError::Handshake(what));
+        }
         let plans = Plans::build(&self.description, self.options.hidden, (items, batch), phases, &choice)?;
         plans.check(Party::P1, self.options.bounds)?;
         let header = || plans.header(Party::P1, made, &self.description.name, batch, &choice);
@@ -232,7 +249,7 @@ impl Client {
         if let Work::Use(store) = &mut work {
             store.begin()?;
         }
-        Ok(Agreed { plans, work, made })
+        Ok(Agreed { plans, work, made, nonce, counted: None })
     }
 }
 

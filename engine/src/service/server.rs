@@ -1,5 +1,6 @@
 //! The server: owns a model, computes for any client that asks, survives any that misbehaves.
 
+use super::ledger::Ledger;
 use super::wire::{Choice, Control, Message, Objective, Offer, Phases, Purpose, Request, unexpected};
 use super::{
     Agreed, Bounds, Connection, Part, Plans, ServiceError, Summary, Work, bytes, connection_id, in_lanes, memory,
@@ -7,6 +8,7 @@ use super::{
 use crate::model::{Description, Model};
 use crate::plan::planner::{self, MAX_LANES, Policy};
 use crate::plan::speeds::Speeds;
+use crate::program::LinearForms;
 use crate::run::Inputs;
 use crate::run::store::{Store, Writer, fingerprint};
 use sirnn_backends::ot::BackendSpec;
@@ -57,6 +59,10 @@ pub struct Options {
     pub fuse: Option<bool>,
     /// Sessions of a request at the same time.
     pub lanes: Option<usize>,
+    /// Where products with the weights come from.
+    pub linear: LinearForms,
+    /// Where it is written down how many values ring-LWE made with these weights.
+    pub ledger: Option<Ledger>,
     /// What is chosen by.
     pub objective: Objective,
     /// The link that times are estimated for.
@@ -76,8 +82,8 @@ pub struct Options {
 impl Options {
     /// The policy of [`crate::plan::planner`].
     pub fn policy(&self) -> Policy {
-        let Self { backend, fuse, lanes, objective, link, .. } = *self;
-        Policy { goal: objective.into(), link, backend, fuse, lanes }
+        let Self { backend, fuse, lanes, linear, objective, link, .. } = *self;
+        Policy { goal: objective.into(), link, backend, fuse, lanes, linear }
     }
 }
 
@@ -114,7 +120,7 @@ struct Shared {
     /// Connections that sessions wait for.
     waiting: Mutex<HashMap<[u8; 16], SyncSender<TcpStream>>>,
     /// What was chosen for requests of some size: planning all there is takes longer than a small request.
-    chosen: Mutex<HashMap<(usize, usize, Phases), Choice>>,
+    chosen: Mutex<HashMap<(usize, usize, Phases, LinearForms), Choice>>,
 }
 
 /// Most requests whose choice is kept.
@@ -253,6 +259,7 @@ impl Shared {
             Ok((items.len(), report))
         })?;
         let mut summary = Summary::new(&agreed.plans);
+        summary.linear_values_total = agreed.counted;
         for (items, report) in done {
             summary.add(items, Party::P0, &report);
         }
@@ -270,7 +277,7 @@ impl Shared {
             max_items: limits.items as u64,
             max_batch: limits.batch as u64,
         }))?;
-        let Request { items, batch, phases } = match control.receive()? {
+        let Request { items, batch, phases, linear, nonce } = match control.receive()? {
             Message::Request(request) => request,
             other => return Err(unexpected(&other)),
         };
@@ -295,7 +302,16 @@ impl Shared {
                 store.fits(Party::P0, items, batch)?;
                 store.header().choice.clone()
             }
-            None => self.choose(items, batch, phases)?,
+            None => {
+                let Some(linear) = self.options.linear.agree(linear) else {
+                    return no(&format!(
+                        "this server makes products with the weights by --linear {}, not {}",
+                        self.options.linear.name(),
+                        linear.name()
+                    ));
+                };
+                self.choose(items, batch, phases, linear)?
+            }
         };
         let plans = Plans::build(&self.description, hidden, (items, batch), phases, &choice)?;
         plans.check(Party::P0, limits.bounds)?;
@@ -311,16 +327,22 @@ impl Shared {
         };
         let lane = |l| [Part::Online, Part::Offline].map(|part| Door::open(self, connection_id(session, l, part)));
         let doors = (0..plans.lanes).map(lane).collect();
+        // Before anything that depends on the weights leaves.
+        let counted = match &self.options.ledger {
+            _ if matches!(phases, Phases::Online(_)) || plans.values() == 0 => None,
+            Some(ledger) => Some(ledger.reserve(plans.values())?),
+            None => return no("this server counts no products from ring-LWE, and so makes none"),
+        };
         control.send(&Message::Choice(choice))?;
         plans.compare(control)?;
         if let Work::Use(store) = &mut work {
             store.begin()?;
         }
-        Ok((Agreed { plans, work, made }, doors))
+        Ok((Agreed { plans, work, made, nonce, counted }, doors))
     }
 
-    fn choose(&self, items: usize, batch: usize, phases: Phases) -> Result<Choice, ServiceError> {
-        let key = (items, batch, phases);
+    fn choose(&self, items: usize, batch: usize, phases: Phases, linear: LinearForms) -> Result<Choice, ServiceError> {
+        let key = (items, batch, phases, linear);
         if let Some(choice) = self.chosen.lock().unwrap_or_else(|e| e.into_inner()).get(&key) {
             return Ok(choice.clone());
         }
@@ -330,12 +352,13 @@ impl Shared {
             bytes(&c.plan, c.backend, phases).saturating_mul(sessions(c)) <= limits.bounds.bytes
                 && memory(&c.plan)[0].saturating_mul(c.lanes as u64) <= limits.bounds.memory
         };
-        let policy = self.options.policy();
+        let policy = Policy { linear, ..self.options.policy() };
         let best = planner::choose(&self.description, (items, batch), *hidden, &policy, speeds, allowed)?;
         let choice = Choice {
             backend: best.backend.name().into(),
             objective: *objective,
             fuse: best.fuse,
+            linear,
             lanes: best.lanes as u64,
             batch: best.batch as u64,
         };

@@ -130,9 +130,23 @@ pub fn cost(task: &Task, form: Form) -> Cost {
 }
 
 /// Bytes of the clients' keys of a session, to P0.
-pub fn session_key_bytes<'a>(tasks: impl Iterator<Item = (&'a Task, Form)>) -> u64 {
-    let shapes: Vec<Shape> = tasks.map(|(task, form)| shape(task, form)).collect();
+pub fn session_key_bytes(tasks: impl Iterator<Item = (Task, Form)>) -> u64 {
+    let shapes: Vec<Shape> = tasks.map(|(task, form)| shape(&task, form)).collect();
     shape::blocks(shapes.iter()).into_iter().map(|(set, blocks)| blocks as u64 * key_bytes(set)).sum()
+}
+
+/// Bytes of memory that making the products of a session takes at its peak, by party, beside their results: from above, where
+/// it grows with the matrices.
+pub fn memory(tasks: impl Iterator<Item = (Task, Form)>) -> [u64; 2] {
+    let (mut server, mut client) = (0, 0);
+    for (task, form) in tasks {
+        let shape = shape(&task, form);
+        let [zero, one] = shape.memory();
+        server = zero.max(server);
+        // What a client has sent may wait for the server to read it; what it received waits for its turn.
+        client += one + shape.cost().to_p0 + shape.cost().keys;
+    }
+    [server, client]
 }
 
 fn shape(task: &Task, form: Form) -> Shape {

@@ -63,6 +63,8 @@ pub struct Cost {
     pub values: u64,
     /// Of `to_p1`, the keys of the matrix.
     pub keys: u64,
+    /// Coefficients of all polynomials that are transformed, and products of coefficients with weights: for estimates of time.
+    pub work: [u64; 2],
 }
 
 /// Bytes of a client's key for a block.
@@ -329,12 +331,29 @@ impl Shape {
         keys + pow2(-(REST_BITS as i32) - 1) + FLOOD + noise / unit + fractions
     }
 
+    /// Bytes of memory, by party: the server's rows of limbs and weights of a group, the client's public polynomials.
+    pub(super) fn memory(&self) -> [u64; 2] {
+        let (bits, primes) = self.form.set.primes();
+        let rows = |limbs: u32| {
+            2 * u64::from(limbs) * (self.inputs + 1) as u64 * (self.reach() + self.form.set.degree()) as u64
+        };
+        let public = primes as u64 * rows(bits.div_ceil(LIMB_BITS));
+        let received = rows((self.width + u32::from(self.form.bits)).div_ceil(LIMB_BITS));
+        let factors = 4 * (self.groups * self.polys() * self.terms()) as u64;
+        [public.max(received) + factors, (8 * primes * self.form.set.degree() * self.channels()) as u64]
+    }
+
     /// Exact cost.
     pub(super) fn cost(&self) -> Cost {
         let (width, bits) = (self.width, u32::from(self.form.bits));
         let key = wide_len(self.form.set.degree(), width + self.form.set.key_fraction());
         let keys = (self.groups * self.polys() * key) as u64;
-        let mut cost = Cost { to_p1: keys, to_p0: 0, blocks: self.blocks() as u64, values: 0, keys };
+        let (n, blocks) = (self.form.set.degree() as u64, self.blocks() as u64);
+        let polys = (self.channels() + self.groups * self.polys()) as u64;
+        let factors = (self.groups * self.polys() * self.terms()) as u64;
+        // Public polynomials have more limbs than masks, for every prime.
+        let work = [(blocks + 1) * polys * n, (blocks + 2) * factors * n];
+        let mut cost = Cost { to_p1: keys, to_p0: 0, blocks, values: 0, keys, work };
         let mut add = |data: usize, sent: usize, outputs: usize, times: u64| {
             let up = wide_len(data, bits) + wide_len(sent - data, bits + width);
             cost.to_p0 += (self.channels() * up) as u64 * times;

@@ -63,7 +63,7 @@ fn check(tasks: &[(Task, Form)], weights: &[Vec<u64>], seed: u64, noise: [fn() -
         [party(Party::P0, a), p1.join().unwrap()]
     });
     let costs: Vec<Cost> = tasks.iter().map(|(task, form)| cost(task, *form)).collect();
-    let keys = session_key_bytes(tasks.iter().map(|(task, form)| (task, *form)));
+    let keys = session_key_bytes(tasks.iter().copied());
     assert_eq!(traffic.sent, costs.iter().map(|c| c.to_p1).sum::<u64>());
     assert_eq!(traffic.received, costs.iter().map(|c| c.to_p0).sum::<u64>() + keys);
     if costs.iter().any(|c| c.values > 0) {
