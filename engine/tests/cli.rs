@@ -202,7 +202,9 @@ fn demo_is_exact() {
 fn a_run_costs_what_was_planned() {
     let items = folder("planned").join("items.csv");
     std::fs::write(&items, csv(2)).unwrap();
-    for options in [&["--ot", "iknp"][..], &["--ot", "softspoken", "--optimize", "rounds", "--fuse", "off"]] {
+    for options in
+        [&["--ot", "iknp"][..], &["--ot", "softspoken", "--optimize", "rounds", "--fuse", "off", "--linear", "rlwe"]]
+    {
         let plan = json(&[&["plan", "--model", DIGITS, "--batch", "2", "--json"], options].concat());
         let run = json(&[&["run", "--model", DIGITS, "--input", text(&items), "--json"], options].concat());
         for key in [
@@ -347,6 +349,38 @@ fn clients_bound_what_they_accept() {
     assert!(server.infer(&output, &[]).status.success());
     let left: Vec<_> = std::fs::read_dir(output.parent().unwrap()).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "only items and result: {left:?}");
+}
+
+/// The forms of products with the weights are agreed, what ring-LWE made is counted beside the model, and there is a limit.
+#[test]
+fn products_from_ring_lwe_are_agreed_and_counted() {
+    let model = model("ledger", "model.toml", |bytes| bytes);
+    let items = folder("ledger-items").join("items.csv");
+    std::fs::write(&items, csv(2)).unwrap();
+    let counted = || std::fs::read_to_string(model.join("linear-values")).unwrap_or_default();
+    let run = |linear: &str| {
+        let shared = ["run", "--model", text(&model), "--input", text(&items), "--ot", "iknp", "--json"];
+        let report = json(&[&shared[..], &["--linear", linear]].concat());
+        let output: Vec<Vec<i64>> = serde_json::from_value(report["output"].clone()).unwrap();
+        assert_eq!(output, expected_scores()[..2], "--linear {linear}");
+        report
+    };
+    let cots = run("cot");
+    assert_eq!((cots["linear_values"].as_u64(), counted().as_str()), (Some(0), ""));
+    let rlwe = run("rlwe");
+    let values = rlwe["linear_values"].as_u64().unwrap();
+    assert!(values > 0 && counted().trim_end().ends_with(&format!("{values:020}")), "{}", counted());
+    run("rlwe");
+    assert!(counted().trim_end().ends_with(&format!("{:020}", 2 * values)), "{}", counted());
+    // A server's limit, and a client that wants what the server does not give.
+    let output = folder("ledger-output").join("result.csv");
+    let limited = Server::of(&model, &["--linear", "rlwe", "--max-values", &(2 * values).to_string()]);
+    refuses(&limited.infer(&output, &[]), &["the peer refused", "ledger", "--linear cot"]);
+    refuses(&limited.infer(&output, &["--linear", "cot"]), &["the peer refused", "--linear rlwe, not cot"]);
+    assert!(!output.exists());
+    let strict = Server::of(&model, &["--linear", "cot"]);
+    refuses(&strict.infer(&output, &["--linear", "rlwe"]), &["the peer refused", "--linear cot, not rlwe"]);
+    assert!(strict.infer(&output, &["--linear", "auto"]).status.success());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use sirnn::fixed::{math, wrap};
 use sirnn::model::description::{Factor, Layer};
 use sirnn::model::{Description, Extra, Items, Model, Results, Reveal, Weights, build, build_with};
 use sirnn::plan::Plan;
-use sirnn::program::{Goal, Profile, clear, ideal::Machine};
+use sirnn::program::{Goal, LinearForms, Profile, clear, ideal::Machine};
 use sirnn::protocols::truncation::Rounding;
 use sirnn::run::pair;
 use std::{collections::HashMap, path::PathBuf};
@@ -80,8 +80,37 @@ fn google30_is_exact(rounding: Rounding, suffix: &str, batch: usize, fuse: bool,
     // One item with every call checked against its definition, and with real transfers; several for the layout.
     assert_eq!(Machine::new(&program, 7, batch == 1).run(&inputs).unwrap(), want, "two parties, {suffix}");
     if batch == 1 {
-        let [_, (got, _)] = pair::run(&Plan::new(program, profile), "iknp", &inputs).unwrap();
+        let plan = Plan::new(program, profile);
+        assert_eq!(profile.linear == LinearForms::Cot, plan.linear.iter().all(|task| task.form.is_none()));
+        let [_, (got, _)] = pair::run(&plan, "iknp", &inputs).unwrap();
         assert_eq!(got, want.into_iter().collect(), "real transfers, {suffix}");
+    }
+}
+
+/// Products with the weights from ring-LWE, in either rounding; the report is checked against the plan by the run itself.
+#[test]
+fn google30_from_ring_lwe() {
+    let [profile, _] = profiles();
+    google30_is_exact(Rounding::Floor, "floor", 1, true, Profile { linear: LinearForms::Rlwe, ..profile });
+    google30_is_exact(Rounding::TowardZero, "div", 1, true, Profile { linear: LinearForms::Auto, ..profile });
+}
+
+/// Bytes of the four matrices of the recurrence by ring-LWE are what `docs/linear.md` says, and a plan says how they are made.
+#[test]
+fn google30_products_take_few_bytes() {
+    let [profile, _] = profiles();
+    let profile = Profile { linear: LinearForms::Auto, ..profile };
+    let d = Description::parse(GOOGLE30).unwrap();
+    for (batch, most) in [(1, 1.7e6), (16, 0.4e6)] {
+        let plan = Plan::new(build(&d, batch, profile).unwrap(), profile);
+        let made: Vec<_> = plan.linear.iter().filter(|task| task.form.is_some()).collect();
+        assert_eq!(made.len(), 4, "all but the output layer");
+        let bytes = made.iter().map(|t| t.offline_cost().1 + t.offline_cost().2).sum::<u64>() + plan.key_bytes();
+        assert!((bytes as f64) < most * batch as f64, "{bytes}");
+        assert!(plan.values() >= (99 * 251 * batch) as u64);
+        let other = Plan::new(build(&d, batch, profile).unwrap(), Profile { linear: LinearForms::Cot, ..profile });
+        assert_ne!(plan.digest, other.digest);
+        assert!(other.values() == 0 && other.key_bytes() == 0);
     }
 }
 
