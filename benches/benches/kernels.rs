@@ -47,16 +47,17 @@ fn aes_and_hash(c: &mut Criterion) {
         let (r, o) = (blocks(rows), blocks(n));
         let mut out = blocks(rows * n);
         let case = format!("{rows} rows x {n}{what}");
-        levels(c, "hash_offsets", &case, Throughput::Elements((rows * n) as u64), |l| {
-            hash::Hasher::new_at(l, 1, 2).hash_offsets(5, 0, black_box(&r), &o, &mut out);
-        });
-        levels(c, "hash_keyed", &case, Throughput::Elements((rows * n) as u64), |l| {
-            hash::Hasher::new_at(l, 1, 2).hash_keyed(5, black_box(&r), &o, &mut out);
+        levels(c, "pads", &case, Throughput::Elements((rows * n) as u64), |l| {
+            hash::Hasher::new_at(l, 1, 2).pads(5, 0, black_box(&r), &o, &mut out);
         });
     }
+    let (r, [mut zero, mut one]) = (blocks(1024), [(); 2].map(|()| blocks(1024)));
+    levels(c, "pad_pairs", "1024 rows", Throughput::Elements(1024), |l| {
+        hash::Hasher::new_at(l, 1, 2).pad_pairs(5, 0, black_box(&r), 7, &mut zero, &mut one);
+    });
     let mut out = blocks(256);
-    levels(c, "hash_blocks", "256 of a row", Throughput::Elements(256), |l| {
-        hash::Hasher::new_at(l, 1, 2).hash_blocks(5, 9, 0, black_box(&mut out));
+    levels(c, "long_pad", "256 blocks", Throughput::Elements(256), |l| {
+        hash::Hasher::new_at(l, 1, 2).long_pad(5, 9, 0, black_box(&mut out));
     });
 }
 
@@ -160,7 +161,7 @@ fn tables(c: &mut Criterion) {
         }
         levels(c, "lut_send", &case, instances.clone(), |l| table::lut_send_at(l, &lookups!(), &mut out));
         levels(c, "lut_send, with pads and packing", &case, instances.clone(), |l| {
-            hash::Hasher::new_at(l, 1, 2).hash_keyed(5, black_box(&rows), &offsets, &mut pads);
+            hash::Hasher::new_at(l, 1, 2).pads(5, 0, black_box(&rows), &offsets, &mut pads);
             table::lut_send_at(l, &lookups!(), &mut out);
             pack::pack_at(l, width, &out, &mut bytes);
         });

@@ -131,6 +131,8 @@ impl Server {
             .send(&Message::Request(Request {
                 items: 2,
                 batch: 2,
+                steps: 8,
+                lengths: None,
                 phases: Phases::Both,
                 linear: LinearForms::Auto,
                 nonce: [9; 16],
@@ -264,11 +266,14 @@ fn bad_models_are_named() {
         refuses(&run(&["run", "--model", text(model), "--input", &items]), parts);
     };
     refused(Path::new("/no/such/folder"), &["/no/such/folder/model.toml"]);
-    refused(&model("format", "model.toml", replace("format = 1", "format = 9")), &["model.toml", "format", "9"]);
+    refused(&model("format", "model.toml", replace("format = 2", "format = 9")), &["model.toml", "format", "9"]);
     refused(&model("toml", "model.toml", |_| b"steps = [".to_vec()), &["model.toml", "line 1"]);
     refused(&model("binary", "model.toml", |_| vec![0xff; 100]), &["model.toml"]);
     refused(&model("short", "weights.safetensors", |b| b[..b.len() / 2].to_vec()), &["weights.safetensors"]);
-    refused(&model("hidden", "model.toml", replace("hidden = 32", "hidden = 31")), &["weights.safetensors", "tensor"]);
+    refused(
+        &model("narrow", "model.toml", replace("[\"steps\", 8]", "[\"steps\", 7]")),
+        &["weights.safetensors", "tensor 'W'"],
+    );
     let missing = model("missing", "weights.safetensors", |b| b);
     std::fs::remove_file(missing.join("weights.safetensors")).unwrap();
     refused(&missing, &["weights.safetensors", "No such file"]);
@@ -442,6 +447,8 @@ fn a_server_survives_bad_clients() {
         .send(&Message::Request(Request {
             items: u64::MAX,
             batch: 1,
+            steps: 8,
+            lengths: None,
             phases: Phases::Both,
             linear: LinearForms::Auto,
             nonce: [9; 16],
@@ -885,6 +892,8 @@ fn a_store_is_used_as_soon_as_the_session_begins() {
             .send(&Message::Request(Request {
                 items: 3,
                 batch: 3,
+                steps: 8,
+                lengths: None,
                 phases: Phases::Online(header.id),
                 linear: LinearForms::Auto,
                 nonce: [9; 16],
@@ -944,6 +953,8 @@ fn half_a_pair_is_not_kept() {
         .send(&Message::Request(Request {
             items: 3,
             batch: 3,
+            steps: 8,
+            lengths: None,
             phases: Phases::Offline,
             linear: LinearForms::Auto,
             nonce: [9; 16],

@@ -81,7 +81,7 @@ impl Prg {
 
     /// The next blocks of the stream.
     pub fn fill_blocks(&mut self, out: &mut [u128]) {
-        self.key.key.counter(self.counter, out);
+        self.key.key.counter(self.counter.into(), out);
         self.counter += out.len() as u64;
     }
 
@@ -92,7 +92,7 @@ impl Prg {
         assert!(fold.v.len() >= fold.height * m && fold.partial.len() >= (fold.height + 1) * m);
         let start = self.counter;
         self.counter += m as u64;
-        self.key.key.fold(start, m, fold);
+        self.key.key.fold(start.into(), m, fold);
     }
 
     /// The next block.

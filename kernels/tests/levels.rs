@@ -131,11 +131,12 @@ proptest! {
         let position = position >> 1;
         let (r, o) = (blocks(1, rows), blocks(2, n));
         agree(|l| {
-            let mut out = vec![0; 2 * rows * n];
-            let (a, b) = out.split_at_mut(rows * n);
+            let mut out = [rows * n, rows, rows, n].map(|len| vec![0; len]);
+            let [all, zero, one, long] = &mut out;
             let hasher = hash::Hasher::new_at(l, session, domain);
-            hasher.hash_offsets(position, block, &r, &o, a);
-            hasher.hash_keyed(position, &r, &o, b);
+            hasher.pads(position, block, &r, &o, all);
+            hasher.pad_pairs(position, block, &r, o[0], zero, one);
+            hasher.long_pad(position, session, block >> 1, long);
             out
         });
     }

@@ -17,10 +17,7 @@ pub type Outcome = (BTreeMap<String, Vec<i128>>, Report);
 /// Those of either party; P0's first.
 pub fn run(plan: &Plan, backend: &str, inputs: &Inputs) -> Result<[Outcome; 2], RunError> {
     let spec = ot::lookup(backend)?;
-    let mut random = [[0; 16]; 2];
-    getrandom::fill(random.as_flattened_mut())
-        .map_err(|e| sirnn_backends::Error::Io(std::io::Error::other(e.to_string())))?;
-    let [id, nonce] = random;
+    let (id, nonce) = (ot::os_random()?, ot::os_random()?);
     let (online, offline) = (MemChannel::pair(), MemChannel::pair());
     let party = |party, mut online: MemChannel, offline: MemChannel| {
         let session =

@@ -24,14 +24,15 @@ impl Key {
         }
     }
 
-    /// `out[i]` = encryption of the number `start + i mod 2^64`.
-    pub(crate) fn counter(&self, start: u64, out: &mut [u128]) {
-        out.iter_mut().enumerate().for_each(|(i, o)| *o = u128::from(start.wrapping_add(i as u64)));
+    /// `out[i]` = encryption of `start + i`, where the sum is that of the low 64 bits, without a carry into the others.
+    pub(crate) fn counter(&self, start: u128, out: &mut [u128]) {
+        let high = start & !u128::from(u64::MAX);
+        out.iter_mut().enumerate().for_each(|(i, o)| *o = high | u128::from((start as u64).wrapping_add(i as u64)));
         self.encrypt(out);
     }
 
     /// See [`crate::aes::Prg::fold`].
-    pub(crate) fn fold(&self, start: u64, m: usize, sums: Fold<'_>) {
+    pub(crate) fn fold(&self, start: u128, m: usize, sums: Fold<'_>) {
         fold(Level::Portable, |x| self.counter(start, x), m, sums);
     }
 
@@ -45,21 +46,6 @@ impl Key {
             *o = *p ^ child;
             *p = child;
         }
-    }
-
-    /// `out[i * N + j] = H(tweak + i, rows[i] ^ offsets[j])` with `N = offsets.len()`.
-    pub(crate) fn hash_rows(&self, tweak: u128, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
-        hash_rows(tweak, rows, offsets, out, |x, t| self.hash(x, t));
-    }
-
-    /// `x[i] = H(t[i], x[i])` with the hash of [`crate::hash`], which overwrites the tweaks.
-    pub(crate) fn hash(&self, x: &mut [u128], t: &mut [u128]) {
-        self.encrypt(x);
-        for (x, t) in x.iter_mut().zip(&mut *t) {
-            (*x, *t) = (*x ^ *t, *x);
-        }
-        self.encrypt(x);
-        x.iter_mut().zip(t).for_each(|(x, y)| *x ^= *y);
     }
 }
 
@@ -77,39 +63,29 @@ pub(crate) fn fold(level: Level, next: impl FnOnce(&mut [u128]), m: usize, sums:
     }
 }
 
-/// [`Key::hash_rows`] by a `hash` of blocks and their tweaks.
-pub(crate) fn hash_rows(
-    tweak: u128,
-    rows: &[u128],
-    offsets: &[u128],
-    out: &mut [u128],
-    hash: impl Fn(&mut [u128], &mut [u128]),
-) {
-    const CHUNK: usize = 64;
-    let n = offsets.len();
-    for (out, row) in out.chunks_exact_mut(n).zip(rows) {
-        out.iter_mut().zip(offsets).for_each(|(out, offset)| *out = row ^ offset);
-    }
-    let (mut tweaks, mut tweak, mut left) = ([0; CHUNK], tweak, n);
-    for out in out.chunks_mut(CHUNK) {
-        let tweaks = &mut tweaks[..out.len()];
-        for t in &mut *tweaks {
-            if left == 0 {
-                (tweak, left) = (tweak + 1, n);
-            }
-            left -= 1;
-            *t = tweak;
-        }
-        hash(out, tweaks);
-    }
-}
-
-/// `out[i * N + j] = F(position + i, rows[i] ^ offsets[j])` with the keyed hash of [`crate::hash`], whose keys are
-/// `key ^ position`.
-pub(crate) fn hash_keyed(level: Level, key: u128, position: u64, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
+/// `out[i * N + j] = F(position + i, rows[i] ^ offsets[j])` with `N = offsets.len()` and the hash of [`crate::hash`], whose
+/// keys are `key ^ position`.
+pub(crate) fn hash(level: Level, key: u128, position: u64, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
     for ((out, row), t) in out.chunks_exact_mut(offsets.len()).zip(rows).zip(position..) {
         out.iter_mut().zip(offsets).for_each(|(out, offset)| *out = row ^ offset);
         Key::new(level, key ^ u128::from(t)).encrypt(out);
         out.iter_mut().zip(offsets).for_each(|(out, offset)| *out ^= row ^ offset);
+    }
+}
+
+/// `zero[i] = F(position + i, rows[i])`, `one[i] = F(position + i, rows[i] ^ delta)`: see [`hash`].
+pub(crate) fn hash_pairs(
+    level: Level,
+    key: u128,
+    position: u64,
+    rows: &[u128],
+    delta: u128,
+    zero: &mut [u128],
+    one: &mut [u128],
+) {
+    for (((row, zero), one), t) in rows.iter().zip(zero).zip(one).zip(position..) {
+        let mut both = [0; 2];
+        hash(level, key, t, &[*row], &[0, delta], &mut both);
+        [*zero, *one] = both;
     }
 }
