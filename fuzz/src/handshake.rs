@@ -8,7 +8,7 @@ use crate::show;
 use crate::source::Source;
 use sirnn::model::{Description, Model, Weights, build};
 use sirnn::plan::Plan;
-use sirnn::program::{Profile, Rates};
+use sirnn::program::{LinearForms, Profile, Rates};
 use sirnn::run::Inputs;
 use sirnn::service::server::{Event, Limits};
 use sirnn::service::wire::{Choice, Control, Message, Objective, Offer, Phases, Purpose, Request, hello};
@@ -68,6 +68,8 @@ fn target() -> &'static Target {
             backend: Some(backend),
             fuse: Some(false),
             lanes: None,
+            linear: LinearForms::Cot,
+            ledger: None,
             objective,
             link: Link::LAN,
             speeds: Speeds::default(),
@@ -120,7 +122,7 @@ fn to_server(s: &mut Source) {
 /// A message, or something like one.
 fn message(s: &mut Source, target: &Target, bytes: &mut Vec<u8>) {
     let message = match s.range(0, 8) {
-        0 | 1 => Message::Request(Request { items: number(s), batch: number(s), phases: phases(s) }),
+        0 | 1 => Message::Request(Request { items: number(s), batch: number(s), phases: phases(s), linear: linear(s), nonce: [9; 16] }),
         2 => Message::Plans(vec![target.digest.clone(); s.below(3)]),
         3 => Message::Plans(vec![String::from_utf8_lossy(s.rest()).into_owned()]),
         4 => Message::Refusal(String::from_utf8_lossy(s.rest()).into_owned()),
@@ -168,7 +170,12 @@ fn choice(s: &mut Source) -> Choice {
         _ => Objective::Time { bits_per_second: number(s), latency_ns: number(s) },
     };
     let backend = s.pick(&["iknp", "softspoken", "ferret", "none"]).into();
-    Choice { backend, objective, fuse: s.range(0, 1) == 0, lanes: number(s), batch: number(s) }
+    Choice { backend, objective, fuse: s.range(0, 1) == 0, linear: linear(s), lanes: number(s), batch: number(s) }
+}
+
+/// Where products with the weights come from.
+fn linear(s: &mut Source) -> LinearForms {
+    s.pick(&[LinearForms::Cot, LinearForms::Rlwe, LinearForms::Auto])
 }
 
 /// A description that asks for more than it should.
@@ -208,7 +215,7 @@ fn to_client(s: &mut Source) {
     }
     std::thread::scope(|scope| {
         scope.spawn(|| talk(listener.accept().expect("the client connects").0, &bytes));
-        let options = client::Options { bounds: BOUNDS, connection: connection(), pinned: None, hidden: false };
+        let options = client::Options { bounds: BOUNDS, connection: connection(), pinned: None, hidden: false, linear: LinearForms::Auto };
         let client = match Client::connect(&[*address], options) {
             Ok(client) => client,
             Err(e) => return show!("refused: {e}"),
@@ -231,7 +238,7 @@ fn session(s: &mut Source) {
     let Message::Offer(offer) = control.receive().expect("the server makes an offer") else {
         panic!("an offer comes first");
     };
-    control.send(&Message::Request(Request { items: 1, batch: 1, phases: Phases::Both })).expect("the server listens");
+    control.send(&Message::Request(Request { items: 1, batch: 1, phases: Phases::Both, linear: LinearForms::Auto, nonce: [9; 16] })).expect("the server listens");
     control.send(&Message::Plans(vec![target.digest.clone()])).expect("the server listens");
     let chosen = control.receive();
     assert!(matches!(chosen, Ok(Message::Choice(_))), "a choice comes next: {chosen:?}");

@@ -3,6 +3,7 @@
 use crate::show;
 use crate::source::Source;
 use sirnn::plan::WIRE_VERSION;
+use sirnn::program::LinearForms;
 use sirnn::service::wire::{Choice, Objective};
 use sirnn::run::store::{Header, SectionHeader, Store, Writer, peek};
 use sirnn_backends::correlation::Correlations;
@@ -62,7 +63,7 @@ fn whole() -> &'static (PathBuf, Vec<u8>) {
     WHOLE.get_or_init(|| {
         let path = std::env::temp_dir().join(format!("sirnn-fuzz-{}.store", std::process::id()));
         let sections = [30, 20].map(|bytes| SectionHeader { plan: "p".into(), bytes }).into();
-        let choice = Choice { backend: "iknp".into(), objective: Objective::Rounds, fuse: true, lanes: 1, batch: 2 };
+        let choice = Choice { backend: "iknp".into(), objective: Objective::Rounds, fuse: true, linear: LinearForms::Cot, lanes: 1, batch: 2 };
         let header = Header {
             wire: WIRE_VERSION,
             party: Party::P1,

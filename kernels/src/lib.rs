@@ -18,6 +18,9 @@
 //! | [`cross`] | message assembly of correlated OT |
 //! | [`matmul`] | matrix product mod `2^w` |
 //! | [`ops`] | element-wise ring arithmetic |
+//! | [`ntt`] | polynomials modulo a prime and `X^n + 1` |
+//! | [`limbs`] | long numbers times small weights |
+//! | [`sample`] | small random numbers |
 //! | [`memory`] | (no kernel) room for large vectors |
 
 // Kernels take lengths, widths and every operand apart: a struct per call would only rename the arguments.
@@ -31,12 +34,15 @@ pub mod aes;
 pub mod bits;
 pub mod cross;
 pub mod hash;
+pub mod limbs;
 pub mod matmul;
 pub mod memory;
+pub mod ntt;
 pub mod onehot;
 pub mod ops;
 pub mod pack;
 pub mod ring;
+pub mod sample;
 pub mod table;
 pub mod transpose;
 pub mod tree;

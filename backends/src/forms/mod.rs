@@ -21,6 +21,7 @@ mod cross;
 mod cross_matrix;
 mod leaf;
 mod linear;
+pub mod linear_rlwe;
 mod lookup;
 mod open;
 mod opened;

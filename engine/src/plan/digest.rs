@@ -2,7 +2,7 @@
 //!
 //! The encoding is written out here by hand, so that it depends on what a plan *means* and not on how its parts are called
 //! in the source: renaming a type, a variant or a field changes nothing. It starts with a name and [`WIRE_VERSION`] and then
-//! lists profile, registers, blocks with their schedules, inputs and outputs:
+//! lists profile, registers, blocks with their schedules, inputs, outputs and the forms of products with the weights:
 //!
 //! * a number is 8 bytes, little endian (a value of a register's range or a constant is 16, two's complement; a real number
 //!   is the 8 bytes of its IEEE 754 form);
@@ -20,11 +20,19 @@
 use super::WIRE_VERSION;
 use super::schedule::{BlockSchedule, Times};
 use crate::program::cost::OneHotRate;
-use crate::program::{Block, Carry, Goal, Holder, Input, LocalOp, Node, Op, Profile, Program, Rates, Reg, Ty};
+use crate::program::{
+    Block, Carry, Goal, Holder, Input, LinearForms, LocalOp, Node, Op, Profile, Program, Rates, Reg, Ty,
+};
+use sirnn_backends::forms::linear_rlwe::{Form, Set};
 use sirnn_backends::inst::{Conv, Flag, FlagKind, Inst, LinearOp, LookupForm, Party, Ring, Table};
 
 /// Digest of all that both parties must agree on.
-pub(super) fn digest(program: &Program, blocks: &[BlockSchedule], profile: &Profile) -> [u8; 32] {
+pub(super) fn digest(
+    program: &Program,
+    blocks: &[BlockSchedule],
+    profile: &Profile,
+    forms: &[Option<Form>],
+) -> [u8; 32] {
     // All fields, so that a new one is not forgotten.
     let Program { regs, home, blocks: parts, inputs, outputs, calls: _, scopes: _ } = program;
     let mut e = Encoder::default();
@@ -43,6 +51,7 @@ pub(super) fn digest(program: &Program, blocks: &[BlockSchedule], profile: &Prof
         e.text(name);
         e.reg(reg);
     });
+    e.list(forms, |e, &form| e.form(form));
     e.finish()
 }
 
@@ -144,7 +153,7 @@ impl Encoder {
         self.number(bits);
     }
 
-    fn profile(&mut self, &Profile { goal, rates }: &Profile) {
+    fn profile(&mut self, &Profile { goal, rates, linear }: &Profile) {
         match goal {
             Goal::Rounds => self.tag(0),
             Goal::Bytes => self.tag(1),
@@ -164,6 +173,27 @@ impl Encoder {
             e.number(top);
             e.real(bytes);
         });
+        self.tag(match linear {
+            LinearForms::Cot => 0,
+            LinearForms::Rlwe => 1,
+            LinearForms::Auto => 2,
+        });
+    }
+
+    fn form(&mut self, form: Option<Form>) {
+        match form {
+            None => self.tag(0),
+            Some(Form { set, spread, bits }) => {
+                self.tag(1);
+                self.tag(match set {
+                    Set::N4096Q100 => 0,
+                    Set::N4096Q105 => 1,
+                    Set::N8192Q150 => 2,
+                });
+                self.number(spread);
+                self.number(bits);
+            }
+        }
     }
 
     fn ty(&mut self, ty: &Ty) {
@@ -397,6 +427,11 @@ impl Encoder {
 mod tests {
     use super::*;
     use sirnn_backends::table::PublicTable;
+
+    fn digest(program: &Program, blocks: &[BlockSchedule], profile: &Profile) -> [u8; 32] {
+        super::digest(program, blocks, profile, &[None])
+    }
+
     use std::sync::Arc;
 
     fn hash(encode: impl FnOnce(&mut Encoder)) -> String {
@@ -496,7 +531,7 @@ mod tests {
             ..Program::default()
         };
         let goal = Goal::Time { bits_per_second: 1e9, latency: 0.5e-3 };
-        (program, vec![schedule], Profile { goal, rates: Rates::iknp() })
+        (program, vec![schedule], Profile { goal, rates: Rates::iknp(), linear: LinearForms::Cot })
     }
 
     /// If this fails, read the last paragraph of the module's head.
@@ -539,6 +574,13 @@ mod tests {
         differs(&|_, s, _| s.available[1][0] += 1);
         differs(&|_, _, f| f.goal = Goal::Bytes);
         differs(&|_, _, f| f.rates.one_of[12] += 1.0);
+        differs(&|_, _, f| f.linear = LinearForms::Auto);
+        let forms =
+            [(Set::N4096Q100, 1, 70), (Set::N4096Q100, 2, 70), (Set::N4096Q100, 1, 71), (Set::N8192Q150, 1, 70)];
+        for (set, spread, bits) in forms {
+            assert!(seen.insert(super::digest(&program, &blocks, &profile, &[Some(Form { set, spread, bits })])));
+        }
+        assert!(seen.insert(super::digest(&program, &blocks, &profile, &[])));
     }
 
     #[test]

@@ -54,6 +54,37 @@ pub struct OneHotRate {
 /// nanoseconds at either party.
 // AGREEMENT.
 const OT_WORK: f64 = 0.5;
+/// What the shares of products with the server's weights are made from, before the online phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinearForms {
+    /// Correlated OTs: bytes for every weight and row. A client cannot read weights in the offline phase, whatever it sends.
+    #[default]
+    Cot,
+    /// Ring-LWE ([`sirnn_backends::forms::linear_rlwe`]) wherever there is such a form: bytes for every element.
+    Rlwe,
+    /// For each matrix what is fewer bytes.
+    Auto,
+}
+
+impl LinearForms {
+    /// What both a server and a client accept, if there is such a thing.
+    pub fn agree(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (Self::Auto, x) | (x, Self::Auto) => Some(x),
+            (x, y) => (x == y).then_some(x),
+        }
+    }
+
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cot => "cot",
+            Self::Rlwe => "rlwe",
+            Self::Auto => "auto",
+        }
+    }
+}
 
 /// Choices that both parties must share: AGREEMENT, hashed into the handshake.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,6 +93,8 @@ pub struct Profile {
     pub goal: Goal,
     /// Costs of the OT backend.
     pub rates: Rates,
+    /// Where products with the weights come from.
+    pub linear: LinearForms,
 }
 
 impl Rates {
@@ -121,7 +154,7 @@ impl Rates {
 
 impl Default for Profile {
     fn default() -> Self {
-        Self { goal: Goal::Bytes, rates: Rates::iknp() }
+        Self { goal: Goal::Bytes, rates: Rates::iknp(), linear: LinearForms::Cot }
     }
 }
 
@@ -129,7 +162,8 @@ impl Profile {
     /// For a goal and a backend.
     pub fn of(goal: Goal, backend: &dyn BackendSpec) -> Self {
         let rates = Rates::of(backend);
-        Self { goal, rates: if goal == Goal::Online { rates.online() } else { rates } }
+        let rates = if goal == Goal::Online { rates.online() } else { rates };
+        Self { goal, rates, linear: LinearForms::Cot }
     }
 
     /// Orders forms: lower is better. `bytes` per instance, `n` instances.

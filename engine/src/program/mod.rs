@@ -14,7 +14,7 @@ pub mod cost;
 pub mod local;
 pub mod lookup;
 
-pub use cost::{Goal, Profile, Rates};
+pub use cost::{Goal, LinearForms, Profile, Rates};
 pub use local::LocalOp;
 use sirnn_backends::inst::{Inst, Party, Ring};
 use std::{

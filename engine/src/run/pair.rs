@@ -18,10 +18,11 @@ pub type Outcome = (BTreeMap<String, Vec<i128>>, Report);
 /// Those of either party; P0's first.
 pub fn run(plan: &Plan, backend: &str, inputs: &Inputs) -> Result<[Outcome; 2], RunError> {
     let spec = ot::lookup(backend)?;
-    let id = random::bytes()?;
+    let (id, nonce) = (random::bytes()?, random::bytes()?);
     let (online, offline) = (MemChannel::pair(), MemChannel::pair());
     let party = |party, mut online: MemChannel, offline: MemChannel| {
-        let session = Session { plan, party, backend: spec, id, online: &mut online, offline: Box::new(offline) };
+        let session =
+            Session { plan, party, backend: spec, id, nonce, online: &mut online, offline: Box::new(offline) };
         session.run(inputs, &mut |_| {})
     };
     let (a, b) = std::thread::scope(|s| {

@@ -11,6 +11,7 @@ use crate::program::Reg;
 use crate::run::store::{Section, write_section};
 use crate::run::trace::Trace;
 use crate::run::{self, Inputs, PartyRun, Prepared, RunError};
+use sirnn_backends::forms::linear_rlwe::Public;
 use sirnn_backends::inst::{CorrelationKind, Party};
 use sirnn_backends::ot::BackendSpec;
 use sirnn_backends::ot::streams::{Mode, Streams, totals};
@@ -31,8 +32,10 @@ pub struct Session<'a> {
     pub party: Party,
     /// Where correlations come from.
     pub backend: &'a dyn BackendSpec,
-    /// The same at both parties, never used before.
+    /// The same at both parties, never used before; the server's choice.
     pub id: [u8; 16],
+    /// The client's part of what public randomness is drawn from.
+    pub nonce: [u8; 16],
     /// Online channel.
     pub online: &'a mut dyn Channel,
     /// Generator's channel.
@@ -140,8 +143,9 @@ impl<'a> Session<'a> {
         let start = Instant::now();
         let before = self.online.traffic();
         let (correlations, channel) = (&mut streams, &mut *self.online);
+        let public = Public::new(&self.id, &self.nonce);
         let prepared =
-            PartyRun { plan, party, correlations, channel, prg: &mut prg()?, trace: None }.prepare(inputs)?;
+            PartyRun { plan, party, correlations, channel, prg: &mut prg()?, trace: None }.prepare(inputs, &public)?;
         report.offline = start.elapsed();
         let products = since(before, self.online.traffic());
         let ready = Ready { plan, party, streams, prepared, report };

@@ -555,6 +555,7 @@ pub fn write_section(plan: &Plan, prepared: &Prepared, streams: &mut Streams, to
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::LinearForms;
     use crate::service::wire::Objective;
 
     fn folder(name: &str) -> PathBuf {
@@ -573,7 +574,14 @@ mod tests {
             items: 5,
             batch: 4,
             steps: 8,
-            choice: Choice { backend: "iknp".into(), objective: Objective::Bytes, fuse: true, lanes: 2, batch: 2 },
+            choice: Choice {
+                backend: "iknp".into(),
+                objective: Objective::Bytes,
+                fuse: true,
+                linear: LinearForms::Cot,
+                lanes: 2,
+                batch: 2,
+            },
             sections: [30, 20].map(|bytes| SectionHeader { plan: "p".into(), bytes }).into(),
         }
     }
