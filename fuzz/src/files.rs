@@ -4,7 +4,8 @@ use crate::show;
 use crate::source::Source;
 use sirnn::model::{Description, Extra, Items, Results, Weights, build_with};
 use sirnn::plan::Plan;
-use sirnn::program::{Holder, Profile, clear};
+use sirnn::program::{Holder, Profile};
+use sirnn::run::shares;
 use sirnn_backends::inst::Party;
 
 /// A small model's description, in which one number of columns has to come from the weights.
@@ -73,7 +74,7 @@ pub fn weights(data: &[u8]) {
         let program =
             build_with(&d, 1, Profile::default(), Extra { hidden: false, fuse }).expect("the model is complete");
         for input in program.inputs.iter().filter(|i| program.ty(i.reg).holder == Holder::Only(Party::P0)) {
-            clear::check_range(&input.name, program.ty(input.reg), &inputs[&input.name]).expect("checked when read");
+            shares::check_range(&input.name, program.ty(input.reg), &inputs[&input.name]).expect("checked when read");
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::source::Source;
 use sirnn::fixed::{math, wrap};
 use sirnn::model::description::{Activation, FORMAT, Factor, Input, Kind, Layer, Output, Pre, Scaled, State};
 use sirnn::model::{Description, Extra, Reveal, Weights, build_with};
-use sirnn::program::{clear, signed};
+use sirnn::program::{signed};
+use sirnn::run::clear;
 use sirnn::protocols::truncation::Rounding;
 use std::collections::HashMap;
 

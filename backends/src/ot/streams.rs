@@ -12,12 +12,12 @@
 //! Chunks can also be made ahead of time: [`Streams::store`] writes what is left of streams, [`Streams::stored`] reads
 //! it again while the online phase runs, with the same budget.
 
-pub use super::chunks::Mode;
+pub use super::chunks::{Mode, totals};
 
 use super::{
     Backend, BackendSpec, Batch, Session,
     batch::nothing,
-    chunks::{AHEAD, chunk_bytes, chunk_len, order, rest, schedule, totals},
+    chunks::{AHEAD, chunk_bytes, chunk_len, order, rest, schedule},
     cost::{Cost, Ledger, cost_of},
     extension::domain,
     store,
@@ -39,7 +39,7 @@ use zeroize::Zeroizing;
 
 /// Exact cost of set-up and generation for a list of needs in the order in which they arise.
 pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(CorrelationKind, u64)], mode: Mode) -> Cost {
-    let mut meter = spec.meter(&totals(needs).into_iter().collect::<Vec<_>>());
+    let mut meter = spec.meter(&totals(needs));
     let chunks = schedule(needs, mode, |kind| meter.flow(kind));
     let orders = Party::BOTH.map(|party| {
         // The set-up is step 0.

@@ -1,10 +1,9 @@
 //! `sirnn doctor`: which kernels this machine uses, and whether they work.
 
 use super::output::write_file;
-use super::{Failure, speeds_file};
+use super::{Failure, calibrate, speeds_file};
 use clap::Args;
 use serde_json::json;
-use sirnn::plan::speeds;
 use sirnn::service::local::say;
 use sirnn_kernels::aes::Prg;
 use sirnn_kernels::{
@@ -72,7 +71,7 @@ impl Doctor {
     fn calibrate(&self) -> Result<(), Failure> {
         let file = speeds_file().ok_or("there is no folder for settings: name a file in SIRNN_SPEEDS")?;
         let terminal = std::io::stderr().is_terminal();
-        let speeds = speeds::measure(&mut |what| {
+        let speeds = calibrate::measure(&mut |what| {
             if terminal {
                 eprintln!("measuring {what}");
             }

@@ -2,6 +2,7 @@
 
 mod ask;
 mod bench;
+mod calibrate;
 mod cost_table;
 mod demo;
 mod doctor;
@@ -12,6 +13,7 @@ mod plan;
 mod profile;
 mod run;
 mod serve;
+mod show;
 mod table;
 
 use clap::builder::PossibleValue;
@@ -45,6 +47,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
     after_help = "\
 Start here:
   sirnn demo                                   server and client on this machine, handwritten digits
+  sirnn show --model models/digits             the network, node by node
   sirnn plan --model models/digits             rounds, bytes, memory, and what the client learns, before anything runs
   sirnn serve --model models/digits --listen 127.0.0.1:7700
   sirnn infer --connect 127.0.0.1:7700 --input models/digits/inputs.npy --output result.csv"
@@ -57,6 +60,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Demo),
+    Show(show::Show),
     Plan(plan::PlanCommand),
     Run(run::Run),
     Serve(serve::Serve),
@@ -71,6 +75,7 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(c) => c.run(),
+        Command::Show(c) => c.run(),
         Command::Plan(c) => c.run(),
         Command::Run(c) => c.run(),
         Command::Serve(c) => c.run(),
@@ -113,8 +118,8 @@ struct Planning {
     /// simulated one, or lan
     #[arg(long, value_name = "LINK", value_parser = Link::from_str)]
     link: Option<Link>,
-    /// Compute a cell's activations as one look-up where the pre-activation is narrow enough: the same bits, in fewer
-    /// rounds and bytes
+    /// Compute what depends on one narrow value alone, as a cell's activations often do, as one look-up: the same bits, in
+    /// fewer rounds and bytes
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     fuse: Fuse,
     /// Batches that are computed at the same time, each on connections of its own: auto, or 1 to 8
@@ -207,7 +212,7 @@ impl Planning {
             speeds: speeds()?,
             limits,
             connection: patience.connection(net),
-            hidden: false,
+            watch: Vec::new(),
             stores,
         })
     }

@@ -1,6 +1,8 @@
 //! The plan: a program with its schedule, and everything that follows from both before anything runs: frames, rounds,
 //! bytes, correlations in the order of their use, memory, and the digest that both parties compare.
 
+pub mod correlations;
+mod digest;
 pub mod explain;
 pub mod operations;
 pub mod planner;
@@ -13,7 +15,6 @@ use sirnn_backends::forms::linear_offline_cost;
 use sirnn_backends::inst::{CorrelationKind, Inst, LinearOp, Party};
 use sirnn_backends::ot::{self, cost::Cost, streams::Mode};
 use sirnn_backends::vector::Vector;
-use std::fmt::Write;
 
 /// Bytes of a frame's header: round number and payload length, 4 bytes each.
 pub const FRAME_HEADER: usize = 8;
@@ -67,7 +68,7 @@ pub struct Plan {
     pub needs: Vec<(CorrelationKind, u64)>,
     /// Offline products.
     pub linear: Vec<LinearTask>,
-    /// Digest of program, schedule and constants.
+    /// Digest of program, schedule and constants, over a canonical encoding.
     pub digest: [u8; 32],
 }
 
@@ -93,7 +94,7 @@ impl Plan {
         for (b, s) in blocks.iter().enumerate() {
             block_traffic(&program, b, s, &mut frames, &mut needs);
         }
-        let digest = digest(&program, &blocks, &profile);
+        let digest = digest::digest(&program, &blocks, &profile);
         Plan { program, profile, blocks, frames, needs, linear, digest }
     }
 
@@ -259,33 +260,4 @@ fn block_traffic(
             frames.push(frame);
         }
     }
-}
-
-struct Hashing(blake3::Hasher);
-
-impl Write for Hashing {
-    fn write_str(&mut self, s: &str) -> std::fmt::Result {
-        self.0.update(s.as_bytes());
-        Ok(())
-    }
-}
-
-/// Digest of all that both parties must agree on.
-fn digest(program: &Program, blocks: &[BlockSchedule], profile: &Profile) -> [u8; 32] {
-    let mut h = Hashing(blake3::Hasher::new());
-    let mut put = |what: &dyn std::fmt::Debug| write!(h, "{what:?};").expect("hashing does not fail");
-    put(&("sirnn plan", WIRE_VERSION, profile));
-    put(&program.regs);
-    for (block, s) in program.blocks.iter().zip(blocks) {
-        put(&(block.trips, &block.slices, &block.carries, &block.stacks, &block.finals));
-        for node in &block.nodes {
-            put(&(&node.op, &node.ins, &node.outs));
-        }
-        put(s);
-    }
-    for input in &program.inputs {
-        put(&(&input.name, input.reg));
-    }
-    put(&program.outputs);
-    *h.0.finalize().as_bytes()
 }

@@ -6,12 +6,14 @@
 //! [store](crate::run::store) ([`Session::make`]), and another one begin with that ([`Stored`]).
 
 use crate::plan::Plan;
+use crate::plan::correlations::{CORRELATION_BUDGET, mode};
 use crate::program::Reg;
 use crate::run::store::{Section, write_section};
 use crate::run::trace::Trace;
 use crate::run::{self, Inputs, PartyRun, Prepared, RunError};
 use sirnn_backends::inst::{CorrelationKind, Party};
-use sirnn_backends::ot::{BackendSpec, cost::Cost, streams::Mode, streams::Streams};
+use sirnn_backends::ot::BackendSpec;
+use sirnn_backends::ot::streams::{Mode, Streams, totals};
 use sirnn_backends::transport::{Channel, Traffic};
 use sirnn_backends::vector::Vector;
 use sirnn_backends::{Error, random};
@@ -20,10 +22,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Correlations that may be held before the online phase starts, or at any time beside it: bytes per party.
-// AGREEMENT: it decides the order of the generator's messages.
-pub const CORRELATION_BUDGET: u64 = 384 << 20;
 
 /// What a session needs beside the plan.
 pub struct Session<'a> {
@@ -64,26 +62,6 @@ pub struct Report {
     pub used: Vec<(CorrelationKind, u64)>,
     /// Correlations made.
     pub generated: Vec<(CorrelationKind, u64)>,
-}
-
-/// Bytes that `needs` take when they are all held at once.
-pub fn correlation_bytes(needs: &[(CorrelationKind, u64)]) -> u64 {
-    let one = |kind: CorrelationKind| match kind {
-        CorrelationKind::Cot { .. } => 17,
-        CorrelationKind::OneOf { .. } => 18,
-        CorrelationKind::Triple { cols } => u64::from(1 + 2 * cols).div_ceil(8),
-    };
-    needs.iter().map(|&(kind, n)| one(kind) * n).sum()
-}
-
-/// When a plan's correlations are made.
-pub fn mode(plan: &Plan) -> Mode {
-    if correlation_bytes(&plan.needs) <= CORRELATION_BUDGET { Mode::Prefilled } else { Mode::Live }
-}
-
-/// Exact cost of everything before the online phase.
-pub fn offline_cost(plan: &Plan, backend: &dyn BackendSpec) -> Cost {
-    plan.offline_cost(backend, mode(plan))
 }
 
 /// Outputs by name.
@@ -289,13 +267,4 @@ fn check(phase: &str, party: Party, planned: [u64; 2], measured: Traffic) -> Res
         measured.sent, measured.received
     ))
     .into())
-}
-
-/// Sums of a list of needs by kind.
-pub fn totals(needs: &[(CorrelationKind, u64)]) -> Vec<(CorrelationKind, u64)> {
-    let mut sums = BTreeMap::new();
-    for &(kind, n) in needs {
-        *sums.entry(kind).or_insert(0) += n;
-    }
-    sums.into_iter().collect()
 }

@@ -1,10 +1,11 @@
 //! What sessions cost, under the names that reports use everywhere.
 
 use super::Plans;
-use crate::run::session::{Report, totals};
+use crate::run::session::Report;
 use serde::Serialize;
 use sirnn_backends::Party;
 use sirnn_backends::inst::CorrelationKind;
+use sirnn_backends::ot::streams::totals;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
