@@ -204,6 +204,36 @@ impl LinearOp {
             LinearOp::Conv(conv) => n / conv.image_len() * conv.places() * conv.filters as usize,
         }
     }
+
+    /// The map's definition, in any ring: every element of the result is a sum of products of a weight and an input, made from
+    /// `zero` by `add_product(sum, weight, input)`. What computes the map fast is tested against it.
+    pub fn apply<T: Copy>(self, weights: &[T], x: &[T], zero: T, add_product: impl Fn(T, T, T) -> T) -> Vec<T> {
+        let terms = match self {
+            LinearOp::MatMul { inner, .. } => inner as usize,
+            LinearOp::Scale { .. } => 1,
+            LinearOp::Conv(conv) => conv.patch(),
+        };
+        // Positions of the factors of term `k` of element `i`; none where the input is padding.
+        let factors = |i: usize, k: usize| match self {
+            LinearOp::MatMul { inner, outer } => {
+                let (inner, outer) = (inner as usize, outer as usize);
+                Some((k * outer + i % outer, i / outer * inner + k))
+            }
+            LinearOp::Scale { period } => Some((i % period as usize, i)),
+            LinearOp::Conv(conv) => {
+                let (patch, filters) = (conv.patch(), conv.filters as usize);
+                let outer = filters / conv.groups as usize;
+                let (group, j) = (i % filters / outer, i % outer);
+                let column = group * patch + k;
+                conv.source(i / filters, column).map(|at| (column * outer + j, at))
+            }
+        };
+        let element = |i: usize| {
+            let factors = (0..terms).filter_map(|k| factors(i, k));
+            factors.fold(zero, |sum, (weight, at)| add_product(sum, weights[weight], x[at]))
+        };
+        (0..self.output_len(x.len())).map(element).collect()
+    }
 }
 
 /// An interactive instruction. Operands are listed with each; "private" means that only that party has the register.
@@ -314,7 +344,7 @@ pub struct Ready {
 
 /// A kind of correlation; see [`crate::correlation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-pub enum Kind {
+pub enum CorrelationKind {
     /// Correlated OT: the sender has `q` (and its global delta), the receiver a bit `c` and `q xor c delta`.
     Cot {
         /// Who knows delta.
@@ -411,16 +441,16 @@ impl Inst {
     }
 
     /// Correlations that `n` instances consume. [`Inst::Linear`] has its own, made per weight: none here.
-    pub fn demand(&self, n: usize) -> Option<(Kind, usize)> {
+    pub fn demand(&self, n: usize) -> Option<(CorrelationKind, usize)> {
         match self {
-            Inst::And { cols } => Some((Kind::Triple { cols: *cols }, n)),
+            Inst::And { cols } => Some((CorrelationKind::Triple { cols: *cols }, n)),
             Inst::Cross { chooser, bits, .. } | Inst::CrossMatrix { chooser, bits, .. } => {
-                Some((Kind::Cot { sender: chooser.other() }, n * usize::from(*bits)))
+                Some((CorrelationKind::Cot { sender: chooser.other() }, n * usize::from(*bits)))
             }
             Inst::Lookup { sender, index, xor_index, .. } => {
-                Some((Kind::OneOf { sender: *sender, bits: index + xor_index }, n))
+                Some((CorrelationKind::OneOf { sender: *sender, bits: index + xor_index }, n))
             }
-            Inst::Leaf { sender, digit, .. } => Some((Kind::OneOf { sender: *sender, bits: *digit }, n)),
+            Inst::Leaf { sender, digit, .. } => Some((CorrelationKind::OneOf { sender: *sender, bits: *digit }, n)),
             Inst::Linear { .. } | Inst::Open { .. } => None,
         }
     }

@@ -145,7 +145,9 @@ impl Options {
         let values = match values.len() {
             n if n == item => values.repeat(batch),
             n if n == item * batch => values,
-            n => return Err(format!("{}: {n} values, {item} expected, or {batch} times as many", path.display()).into()),
+            n => {
+                return Err(format!("{}: {n} values, {item} expected, or {batch} times as many", path.display()).into());
+            }
         };
         Ok(Items::from_integers(description, steps, &[values], None)?)
     }

@@ -126,7 +126,9 @@ impl Server {
         control.send_hello(Party::P1, Purpose::Session).unwrap();
         control.receive_hello(Party::P1).unwrap();
         let Message::Offer(offer) = control.receive().unwrap() else { panic!("an offer is expected") };
-        control.send(&Message::Request(Request { items: 2, batch: 2, steps: 8, lengths: None, phases: Phases::Both })).unwrap();
+        control
+            .send(&Message::Request(Request { items: 2, batch: 2, steps: 8, lengths: None, phases: Phases::Both }))
+            .unwrap();
         assert!(matches!(control.receive(), Ok(Message::Choice(_))));
         let plans = control.receive().unwrap();
         assert!(matches!(plans, Message::Plans(_)));
@@ -257,7 +259,10 @@ fn bad_models_are_named() {
     refused(&model("toml", "model.toml", |_| b"steps = [".to_vec()), &["model.toml", "line 1"]);
     refused(&model("binary", "model.toml", |_| vec![0xff; 100]), &["model.toml"]);
     refused(&model("short", "weights.safetensors", |b| b[..b.len() / 2].to_vec()), &["weights.safetensors"]);
-    refused(&model("narrow", "model.toml", replace("[\"steps\", 8]", "[\"steps\", 7]")), &["weights.safetensors", "tensor 'W'"]);
+    refused(
+        &model("narrow", "model.toml", replace("[\"steps\", 8]", "[\"steps\", 7]")),
+        &["weights.safetensors", "tensor 'W'"],
+    );
     let missing = model("missing", "weights.safetensors", |b| b);
     std::fs::remove_file(missing.join("weights.safetensors")).unwrap();
     refused(&missing, &["weights.safetensors", "No such file"]);
@@ -395,7 +400,9 @@ fn a_server_survives_bad_clients() {
     control.send_hello(Party::P1, Purpose::Session).unwrap();
     control.receive_hello(Party::P1).unwrap();
     control.receive().unwrap();
-    control.send(&Message::Request(Request { items: u64::MAX, batch: 1, steps: 8, lengths: None, phases: Phases::Both })).unwrap();
+    control
+        .send(&Message::Request(Request { items: u64::MAX, batch: 1, steps: 8, lengths: None, phases: Phases::Both }))
+        .unwrap();
     assert!(control.receive().unwrap_err().to_string().contains("grants up to"));
     server.complains("were asked for");
     // A second client meanwhile.
@@ -823,7 +830,15 @@ fn a_store_is_used_as_soon_as_the_session_begins() {
         control.send_hello(Party::P1, Purpose::Session).unwrap();
         control.receive_hello(Party::P1).unwrap();
         control.receive().unwrap();
-        control.send(&Message::Request(Request { items: 3, batch: 3, steps: 8, lengths: None, phases: Phases::Online(header.id) })).unwrap();
+        control
+            .send(&Message::Request(Request {
+                items: 3,
+                batch: 3,
+                steps: 8,
+                lengths: None,
+                phases: Phases::Online(header.id),
+            }))
+            .unwrap();
         assert!(matches!(control.receive(), Ok(Message::Choice(_))));
         let plans = control.receive().unwrap();
         assert!(matches!(plans, Message::Plans(_)));
@@ -874,7 +889,9 @@ fn half_a_pair_is_not_kept() {
     control.send_hello(Party::P1, Purpose::Session).unwrap();
     control.receive_hello(Party::P1).unwrap();
     control.receive().unwrap();
-    control.send(&Message::Request(Request { items: 3, batch: 3, steps: 8, lengths: None, phases: Phases::Offline })).unwrap();
+    control
+        .send(&Message::Request(Request { items: 3, batch: 3, steps: 8, lengths: None, phases: Phases::Offline }))
+        .unwrap();
     assert!(matches!(control.receive(), Ok(Message::Choice(_))));
     let plans = control.receive().unwrap();
     control.send(&plans).unwrap();

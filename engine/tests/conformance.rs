@@ -2,7 +2,8 @@
 //! call against its definition, and costs what was planned.
 
 use sirnn::plan::operations::{OPERATIONS, Params, inputs};
-use sirnn::program::{Goal, Profile, Rates, ideal::Machine};
+use sirnn::program::{Goal, Profile, Rates};
+use sirnn::run::ideal::Machine;
 use sirnn::run::pair;
 use sirnn_backends::ot;
 

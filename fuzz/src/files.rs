@@ -6,7 +6,8 @@ use sirnn::compile::{Options, Request, compile};
 use sirnn::graph::Dim;
 use sirnn::model::{Description, Items, Model, Results, weights};
 use sirnn::plan::Plan;
-use sirnn::program::{Holder, Profile, clear};
+use sirnn::program::{Holder, Profile};
+use sirnn::run::shares;
 use sirnn_backends::inst::Party;
 use std::collections::BTreeMap;
 
@@ -67,7 +68,7 @@ pub fn weights(data: &[u8]) {
         let compiled = compile(graph, &request, Profile::default(), &options).expect("the model is complete");
         let (program, inputs) = (&compiled.program, compiled.server_inputs(&model.weights));
         for input in program.inputs.iter().filter(|i| program.ty(i.reg).holder == Holder::Only(Party::P0)) {
-            clear::check_range(&input.name, program.ty(input.reg), &inputs[&input.name]).expect("checked when read");
+            shares::check_range(&input.name, program.ty(input.reg), &inputs[&input.name]).expect("checked when read");
         }
     }
 }

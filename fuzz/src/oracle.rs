@@ -3,9 +3,10 @@
 use crate::show;
 use sirnn::run::pair;
 use sirnn::plan::Plan;
-use sirnn::program::{Profile, Program, clear, ideal::Machine};
+use sirnn::program::{Profile, Program};
+use sirnn::run::{clear, ideal::Machine};
 use sirnn::run::{self, Inputs, PartyRun, RunError};
-use sirnn::run::session::totals;
+use sirnn_backends::ot::streams::totals;
 use sirnn_backends::dealer::InsecureDealer;
 use sirnn_backends::inst::Party;
 use sirnn_backends::transport::{Channel, MemChannel, Traffic};

@@ -11,7 +11,8 @@ use sirnn::fixed::math;
 use sirnn::program::{Build, Cx, Function, Goal, Holder, Int, Own, Profile, Rates, Reg, signed};
 use sirnn::protocols::activation::Relu;
 use sirnn::protocols::basic::{Add, Constant, Gather, Repeat, Reveal, Share, ShiftLeft, SubtractFrom, Wrap};
-use sirnn::protocols::bits::{BitToArithmetic, Mux, Sign};
+use sirnn::protocols::bits::{BitToArithmetic, Mux};
+use sirnn::protocols::sign::Sign;
 use sirnn::protocols::compare::{Equal, Gate, Greater, Not, Select, Wraps, WrapsAndOnes, WrapsGivenSign};
 use sirnn::protocols::conv::SharedConv;
 use sirnn::protocols::division::{Divide, DivideGeneral, Reciprocal};
@@ -528,8 +529,8 @@ impl Generator<'_, '_> {
         match self.s.range(0, 11) {
             0 => {
                 let shift = shifts[0];
-                let six = (self.s.range(0, 1) == 1).then(|| i128::from(self.s.range(0, 7)) << self.s.range(0, 63));
-                self.call(cx, Relu { six, shift, width }, &[x])?;
+                let limit = (self.s.range(0, 1) == 1).then(|| i128::from(self.s.range(0, 7)) << self.s.range(0, 63));
+                self.call(cx, Relu { limit, shift, width }, &[x])?;
             }
             1 => {
                 let conv = convolution(self.s);

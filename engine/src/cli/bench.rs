@@ -3,12 +3,13 @@
 use super::{Failure, Optimize, output};
 use clap::Args;
 use serde_json::json;
+use sirnn::plan::correlations::offline_cost;
 use sirnn::plan::operations::{self, OPERATIONS, Operation, Params};
 use sirnn::program::{Goal, Profile, Rates};
-use sirnn::run::session::{self, Session};
+use sirnn::run::session::Session;
 use sirnn::service::{Summary, local};
 use sirnn_backends::Party;
-use sirnn_backends::ot::{self, BackendSpec};
+use sirnn_backends::ot::{self, BackendSpec, os_random};
 use sirnn_backends::transport::{Channel, TcpChannel, connect_with_retry};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
@@ -142,9 +143,7 @@ impl Bench {
     }
 
     fn measure(&self, op: &Operation, backend: &dyn BackendSpec) -> Result<(), Failure> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|e| format!("random numbers: {e}"))?;
-        let id = u128::from_le_bytes(id);
+        let id = u128::from_le_bytes(os_random()?);
         let mut command = Command::new(std::env::current_exe()?);
         command.args(std::env::args_os().skip(1)).args(["--host", &format!("{id:x}")]);
         let server = local::Process::start(&mut command)?;
@@ -181,5 +180,5 @@ pub(super) fn planned(op: &Operation, params: &Params) -> Result<(f64, f64, usiz
     let plan = op.plan(params, Profile { goal: Goal::Bytes, rates: Rates::of(backend) })?;
     let n = params.n as f64;
     let sum = |[a, b]: [u64; 2]| (a + b) as f64 / n;
-    Ok((sum(session::offline_cost(&plan, backend).bytes_from), sum(plan.online_bytes()), plan.rounds()))
+    Ok((sum(offline_cost(&plan, backend).bytes_from), sum(plan.online_bytes()), plan.rounds()))
 }

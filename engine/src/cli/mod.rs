@@ -2,6 +2,7 @@
 
 mod ask;
 mod bench;
+mod calibrate;
 mod cost_table;
 mod demo;
 mod doctor;

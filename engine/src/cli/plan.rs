@@ -7,13 +7,14 @@ use serde_json::json;
 use sirnn::compile::Request;
 use sirnn::graph::{Dim, Reveal};
 use sirnn::model::{Description, Model, weights};
+use sirnn::plan::correlations::offline_cost;
 use sirnn::plan::planner::{self, Candidate, Task};
-use sirnn::run::session::{offline_cost, totals};
 use sirnn::run::store::SectionHeader;
 use sirnn::service::local::say;
 use sirnn::service::memory;
 use sirnn::service::summary::kind_name;
 use sirnn_backends::Party;
+use sirnn_backends::ot::streams::totals;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

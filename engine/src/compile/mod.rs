@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | | [`expand`] | the nodes of the graph as exact operations on vectors ([`ir`]) |
 //! | 1 | [`ranges`] | the range of every value, from public facts |
+//! | 2 | [`loops`] | loops of as many steps that read each other step by step, or not at all, become one |
 //! | 2 | [`hoist`] | what a step computes without the state moves before the loop; rows before gathers that repeat them |
 //! | 3 | [`rescales`] | chains of shifts and wraps become one carry tree |
 //! | 4 | [`rings`] | every value in the ring of its readers |
@@ -15,6 +16,7 @@
 mod expand;
 mod hoist;
 mod ir;
+mod loops;
 mod lower;
 mod prove;
 mod ranges;
@@ -91,6 +93,8 @@ pub fn compile(graph: &Graph, request: &Request, profile: Profile, options: &Opt
     }
     let mut ir = expand::expand(&typed, request, &options.watch)?;
     ir.sweep();
+    hoist::before_gathers(&mut ir);
+    loops::run(&mut ir);
     hoist::run(&mut ir);
     hoist::before_gathers(&mut ir);
     ranges::run(&mut ir);

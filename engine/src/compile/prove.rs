@@ -89,6 +89,20 @@ impl Proof<'_> {
         }
     }
 
+    /// The columns of a look-up. What wraps in it is known then, too.
+    fn entries(&mut self, site: &Arc<tables::Site>) -> Arc<Vec<Vec<i128>>> {
+        let key = Arc::as_ptr(site);
+        if let Some(all) = self.entries.get(&key) {
+            return all.clone();
+        }
+        for (name, wraps) in site.wraps(self.weights) {
+            *self.wraps.entry(name).or_insert(false) |= wraps;
+        }
+        let all = Arc::new(site.all_entries(self.weights));
+        self.entries.insert(key, all.clone());
+        all
+    }
+
     fn public(&self, v: Val) -> Spans {
         let value = self.ir.value(v);
         Spans::Flat(vec![(value.lo, value.hi)])
@@ -107,10 +121,8 @@ impl Proof<'_> {
             Def::Linear { op: op @ (LinearOp::MatMul { .. } | LinearOp::Conv(_)), weights } => {
                 Spans::Flat(self.linear(value.ins[0], *op, &weights.values(self.weights)))
             }
-            Def::Column { site, column } => {
-                let key = Arc::as_ptr(site);
-                let weights = self.weights;
-                let all = self.entries.entry(key).or_insert_with(|| Arc::new(site.all_entries(weights)));
+            Def::Column { site, column } if site.whole(*column) => {
+                let all = self.entries(site);
                 let spans: Vec<Span> = all[*column].iter().map(|&x| (x, x)).collect();
                 let all = Spans::Entries { index: value.ins[0], bits: site.bits, spans };
                 if by_entry {
@@ -249,6 +261,7 @@ impl Proof<'_> {
                     if minus { (lo - (b << up), hi - (a << up)) } else { (lo + (a << up), hi + (b << up)) }
                 })
             }
+            Def::Within { lo, hi } => (args[0].0.clamp(*lo, *hi), args[0].1.clamp(*lo, *hi)),
             Def::Shift(shift) => {
                 let (lo, hi) = args[0];
                 if shift.may_wrap(lo, hi) {

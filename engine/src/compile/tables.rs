@@ -7,7 +7,7 @@
 //!
 //! Rounds: 2. Bytes online: `2^d` times the columns' widths per element.
 
-use super::ir::{Def, Home, Ir, Item, Val};
+use super::ir::{Def, Ir, Unary, Val};
 use super::rings::{self, Rings};
 use super::scalar;
 use super::server::Recipe;
@@ -28,6 +28,19 @@ enum Source {
     Step(usize),
 }
 
+/// An operation of a site.
+#[derive(Clone, Debug)]
+struct Step {
+    def: Def,
+    sources: Vec<Source>,
+    /// Of its value.
+    name: Arc<str>,
+    /// Whether its value is the integer itself: from the low bits of the index some are known only modulo a power of 2.
+    whole: bool,
+    /// Whether those of its operands are.
+    from_whole: bool,
+}
+
 /// A part of the graph that is one look-up.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
@@ -38,7 +51,7 @@ pub(crate) struct Site {
     /// The smallest value, if the index determines it; else values are read as signed.
     lo: Option<i128>,
     /// The operations in order.
-    steps: Vec<(Def, Vec<Source>)>,
+    steps: Vec<Step>,
     /// Steps that are columns.
     pub columns: Vec<usize>,
     /// The columns' values, by which their rings are known.
@@ -50,7 +63,7 @@ pub(crate) struct Site {
 impl Site {
     /// Whether no constant of the server is among the operations.
     pub(crate) fn public(&self) -> bool {
-        !self.steps.iter().any(|(def, _)| recipe(def).is_some())
+        !self.steps.iter().any(|step| recipe(&step.def).is_some())
     }
 
     /// Ring of a column: every bit of it travels `2^bits` times, so that it is extended afterwards where its readers want more.
@@ -78,44 +91,72 @@ impl Site {
         self.all_entries(weights).swap_remove(column)
     }
 
-    /// All entries of all columns. An entry that no value has may lie outside of the column's range: it is never read, and is brought inside.
+    /// All entries of all columns.
     pub(super) fn all_entries(&self, weights: &Weights) -> Vec<Vec<i128>> {
-        let vectors: Vec<Option<Vec<i128>>> = self
-            .steps
-            .iter()
-            .map(|(def, _)| match def {
-                Def::Public(values) => Some(values.to_vec()),
-                def => recipe(def).map(|r| r.values(weights)),
-            })
-            .collect();
         let mut columns = vec![Vec::with_capacity(self.units << self.bits); self.columns.len()];
-        let mut results = vec![0i128; self.steps.len()];
-        for unit in 0..self.units {
-            for e in 0..1usize << self.bits {
-                let index = self.value(e);
-                for (k, (def, sources)) in self.steps.iter().enumerate() {
-                    let mut args = [0i128; 8];
-                    let mut more = Vec::new();
-                    for (i, source) in sources.iter().enumerate() {
-                        let arg = match source {
-                            Source::Index => index,
-                            Source::Step(s) => results[*s],
-                        };
-                        if sources.len() <= args.len() { args[i] = arg } else { more.push(arg) }
-                    }
-                    let args = if more.is_empty() { &args[..sources.len()] } else { &more };
-                    let own = vectors[k].as_ref().map(|v| v[unit % v.len()]);
-                    results[k] = scalar::eval(def, args, own);
-                }
-                for (column, &step) in columns.iter_mut().zip(&self.columns) {
-                    column.push(results[step]);
-                }
+        self.each(weights, |results, _| {
+            for (column, &step) in columns.iter_mut().zip(&self.columns) {
+                column.push(results[step]);
             }
-        }
+        });
         columns
     }
 
-    /// The entries as they are held in a ring of `width` bits.
+    /// Whether a column is the value itself for every entry, not only its low bits.
+    pub(super) fn whole(&self, column: usize) -> bool {
+        self.steps[self.columns[column]].whole
+    }
+
+    /// The values of the site that wrap: whether one of an entry does, or may.
+    pub(super) fn wraps(&self, weights: &Weights) -> Vec<(Arc<str>, bool)> {
+        let shift = |step: &Step| match step.def {
+            Def::Shift(shift) if shift.wrap.is_some() => Some(shift),
+            _ => None,
+        };
+        let mut wraps: Vec<bool> = self.steps.iter().map(|s| shift(s).is_some() && !s.from_whole).collect();
+        self.each(weights, |results, index| {
+            for (k, step) in self.steps.iter().enumerate() {
+                if let Some(shift) = shift(step) {
+                    let x = match step.sources[0] {
+                        Source::Index => index,
+                        Source::Step(s) => results[s],
+                    };
+                    wraps[k] |= shift.may_wrap(x, x);
+                }
+            }
+        });
+        let found = self.steps.iter().zip(wraps).filter(|(step, _)| shift(step).is_some());
+        found.map(|(step, wraps)| (step.name.clone(), wraps)).collect()
+    }
+
+    /// Calls `visit` with the results of all operations and the index, for every entry of every table.
+    fn each(&self, weights: &Weights, mut visit: impl FnMut(&[i128], i128)) {
+        let vector = |step: &Step| match &step.def {
+            Def::Public(values) => Some(values.to_vec()),
+            def => recipe(def).map(|r| r.values(weights)),
+        };
+        let vectors: Vec<Option<Vec<i128>>> = self.steps.iter().map(vector).collect();
+        let mut results = vec![0i128; self.steps.len()];
+        let mut args = Vec::new();
+        for unit in 0..self.units {
+            for e in 0..1usize << self.bits {
+                let index = self.value(e);
+                for (k, step) in self.steps.iter().enumerate() {
+                    args.clear();
+                    args.extend(step.sources.iter().map(|source| match source {
+                        Source::Index => index,
+                        Source::Step(s) => results[*s],
+                    }));
+                    let own = vectors[k].as_ref().map(|v| v[unit % v.len()]);
+                    results[k] = scalar::eval(&step.def, &args, own);
+                }
+                visit(&results, index);
+            }
+        }
+    }
+
+    /// The entries as they are held in a ring of `width` bits. An entry that no value leads to may lie outside of the column's range: it is
+    /// never read, and is brought inside.
     pub(super) fn held_entries(&self, column: usize, width: u32, weights: &Weights) -> Vec<i128> {
         let (lo, hi) = self.ranges[column];
         let narrow = signed_bits(lo, hi) > width;
@@ -233,9 +274,24 @@ fn apply(ir: &mut Ir, c: Candidate) {
     let lo = exact.then_some(index.lo);
     let number: HashMap<Val, usize> = c.steps.iter().enumerate().map(|(k, &v)| (v, k)).collect();
     let source = |x: &Val| if *x == c.index { Source::Index } else { Source::Step(number[x]) };
-    let steps: Vec<(Def, Vec<Source>)> =
-        c.steps.iter().map(|&v| (ir.value(v).def.clone(), ir.value(v).ins.iter().map(source).collect())).collect();
-    let period = |(def, _): &(Def, Vec<Source>)| match def {
+    let mut steps: Vec<Step> = Vec::new();
+    for &v in &c.steps {
+        let value = ir.value(v);
+        let sources: Vec<Source> = value.ins.iter().map(source).collect();
+        let from_whole = sources.iter().all(|source| match source {
+            Source::Index => exact,
+            Source::Step(s) => steps[*s].whole,
+        });
+        // What is asked of the index decides a wrapped number, and what a function makes of one.
+        let decided = match &value.def {
+            Def::Shift(shift) => shift.wrap.is_some(),
+            Def::Unary { function, .. } => !matches!(function, Unary::Relu { .. } | Unary::DivideBy { .. }),
+            _ => false,
+        };
+        let (def, name, whole) = (value.def.clone(), value.name.clone(), from_whole || decided);
+        steps.push(Step { def, sources, name, whole, from_whole });
+    }
+    let period = |step: &Step| match &step.def {
         Def::Public(values) => values.len(),
         def => recipe(def).map_or(1, |r| r.len()),
     };
@@ -254,9 +310,6 @@ fn apply(ir: &mut Ir, c: Candidate) {
         value.def = Def::Column { site: site.clone(), column };
         value.ins = vec![c.index];
     }
-    // What a column was computed from is not needed any more unless others read it: `sweep` sees that.
-    debug_assert!(matches!(ir.value(c.columns[0]).home, Home::Top | Home::Loop(_)));
-    debug_assert!(ir.top.iter().all(|i| !matches!(i, Item::Value(v) if v.index() >= ir.values.len())));
 }
 
 fn lcm(a: usize, b: usize) -> usize {

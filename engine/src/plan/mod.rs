@@ -1,6 +1,8 @@
 //! The plan: a program with its schedule, and everything that follows from both before anything runs: frames, rounds,
 //! bytes, correlations in the order of their use, memory, and the digest that both parties compare.
 
+pub mod correlations;
+mod digest;
 pub mod explain;
 pub mod operations;
 pub mod planner;
@@ -10,10 +12,9 @@ pub mod speeds;
 use crate::program::{Op, Profile, Program, Reg};
 use schedule::{BlockSchedule, Time, Times};
 use sirnn_backends::forms::linear_offline_cost;
-use sirnn_backends::inst::{Inst, Kind, LinearOp, Party};
+use sirnn_backends::inst::{CorrelationKind, Inst, LinearOp, Party};
 use sirnn_backends::ot::{self, cost::Cost, streams::Mode};
 use sirnn_backends::vector::Vector;
-use std::fmt::Write;
 
 /// Bytes of a frame's header: round number and payload length, 4 bytes each.
 pub const FRAME_HEADER: usize = 8;
@@ -23,7 +24,7 @@ pub const FRAME_HEADER: usize = 8;
 pub const WIRE_VERSION: u32 = 2;
 
 /// What products with the weights are made from.
-const PRODUCTS: Kind = Kind::Cot { sender: Party::P1 };
+const PRODUCTS: CorrelationKind = CorrelationKind::Cot { sender: Party::P1 };
 
 /// A matrix that the offline phase prepares: one per [`Inst::Linear`] node, for all trips.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +65,10 @@ pub struct Plan {
     /// Payload bytes of each party's frame in each round.
     pub frames: Vec<[usize; 2]>,
     /// Correlations in the order in which they are drawn.
-    pub needs: Vec<(Kind, u64)>,
+    pub needs: Vec<(CorrelationKind, u64)>,
     /// Offline products.
     pub linear: Vec<LinearTask>,
-    /// Digest of program, schedule and constants.
+    /// Digest of program, schedule and constants, over a canonical encoding.
     pub digest: [u8; 32],
 }
 
@@ -93,7 +94,7 @@ impl Plan {
         for (b, s) in blocks.iter().enumerate() {
             block_traffic(&program, b, s, &mut frames, &mut needs);
         }
-        let digest = digest(&program, &blocks, &profile);
+        let digest = digest::digest(&program, &blocks, &profile);
         Plan { program, profile, blocks, frames, needs, linear, digest }
     }
 
@@ -116,7 +117,7 @@ impl Plan {
     }
 
     /// Those of `needs` that the offline products draw, before anything else does.
-    pub fn drawn_offline(&self) -> (Kind, u64) {
+    pub fn drawn_offline(&self) -> (CorrelationKind, u64) {
         (PRODUCTS, self.linear.iter().map(|task| task.offline_cost().0).sum())
     }
 
@@ -211,7 +212,7 @@ impl Plan {
     }
 }
 
-fn add_need(needs: &mut Vec<(Kind, u64)>, kind: Kind, n: u64) {
+fn add_need(needs: &mut Vec<(CorrelationKind, u64)>, kind: CorrelationKind, n: u64) {
     match needs.last_mut() {
         Some((last, count)) if *last == kind => *count += n,
         _ => needs.push((kind, n)),
@@ -231,11 +232,11 @@ fn block_traffic(
     b: usize,
     s: &BlockSchedule,
     frames: &mut Vec<[usize; 2]>,
-    needs: &mut Vec<(Kind, u64)>,
+    needs: &mut Vec<(CorrelationKind, u64)>,
 ) {
     let block = &program.blocks[b];
     let mut bytes = vec![[0usize; 2]; s.length + 1];
-    let mut draws: Vec<Vec<(Kind, u64)>> = vec![Vec::new(); s.length + 1];
+    let mut draws: Vec<Vec<(CorrelationKind, u64)>> = vec![Vec::new(); s.length + 1];
     for (node, times) in block.nodes.iter().zip(&s.nodes) {
         if let (Op::Inter(inst), Times::Inter { draw, messages, .. }) = (&node.op, times) {
             let n = node.instances(&program.regs);
@@ -259,33 +260,4 @@ fn block_traffic(
             frames.push(frame);
         }
     }
-}
-
-struct Hashing(blake3::Hasher);
-
-impl Write for Hashing {
-    fn write_str(&mut self, s: &str) -> std::fmt::Result {
-        self.0.update(s.as_bytes());
-        Ok(())
-    }
-}
-
-/// Digest of all that both parties must agree on.
-fn digest(program: &Program, blocks: &[BlockSchedule], profile: &Profile) -> [u8; 32] {
-    let mut h = Hashing(blake3::Hasher::new());
-    let mut put = |what: &dyn std::fmt::Debug| write!(h, "{what:?};").expect("hashing does not fail");
-    put(&("sirnn plan", WIRE_VERSION, profile));
-    put(&program.regs);
-    for (block, s) in program.blocks.iter().zip(blocks) {
-        put(&(block.trips, &block.slices, &block.carries, &block.stacks, &block.finals));
-        for node in &block.nodes {
-            put(&(&node.op, &node.ins, &node.outs));
-        }
-        put(s);
-    }
-    for input in &program.inputs {
-        put(&(&input.name, input.reg));
-    }
-    put(&program.outputs);
-    *h.0.finalize().as_bytes()
 }

@@ -4,13 +4,12 @@
 
 use crate::fixed::math;
 use crate::plan::Plan;
-use crate::program::{Bit, Build, Cx, Int, Own, Profile, Program, Reg, refuse, signed};
+use crate::program::{Bit, Build, Cx, Inputs, Int, Own, Profile, Program, Reg, refuse, signed};
 use crate::protocols::normalise::L2Normalise;
 use crate::protocols::truncation::{Rounding, Shift};
 use crate::protocols::{
     activation, carries, division, exp, linear, lookup, msnzb, pool, product, reciprocal, roots, select, sigmoid,
 };
-use crate::run::Inputs;
 use sirnn_backends::inst::{Conv, LinearOp, Party};
 use sirnn_kernels::aes::Prg;
 use std::sync::Arc;
@@ -396,10 +395,10 @@ fn root(cx: &mut Cx, p: &Params, reference: math::Root) -> Build<()> {
     cx.call(roots::Root { reference, width: p.out_width }, &[x.0]).map(drop)
 }
 
-fn relu(cx: &mut Cx, p: &Params, six: Option<i128>, shift: u32) -> Build<()> {
+fn relu(cx: &mut Cx, p: &Params, limit: Option<i128>, shift: u32) -> Build<()> {
     let x = operand(cx, "x", p, p.n);
-    let width = if six.is_some() { p.out_width } else { p.width };
-    cx.call(activation::Relu { six, shift, width }, &[x.0]).map(drop)
+    let width = if limit.is_some() { p.out_width } else { p.width };
+    cx.call(activation::Relu { limit, shift, width }, &[x.0]).map(drop)
 }
 
 /// Random inputs for a program of this module: sharings of values in the operands' ranges.

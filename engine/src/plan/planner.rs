@@ -7,9 +7,9 @@
 use crate::compile::{self, Options, Request};
 use crate::graph::Graph;
 use crate::plan::Plan;
+use crate::plan::correlations::{mode, offline_cost};
 use crate::plan::speeds::Speeds;
 use crate::program::{Build, Goal, Profile, Rates};
-use crate::run::session::{mode, offline_cost};
 use serde::Serialize;
 use sirnn_backends::ot::{self, BackendSpec, cost::Cost, streams::Mode};
 use sirnn_backends::transport::Link;

@@ -3,16 +3,14 @@
 //! [`Cx`] records nodes while protocols are *called like functions* on symbolic registers. A program is a list of
 //! [`Block`]s; each runs its nodes `trips` times, carrying state from one trip to the next. From it everything else is
 //! derived: the schedule of messages in rounds ([`crate::plan::schedule`]), cost and correlation demand
-//! ([`crate::plan`]), and its execution by one of two machines: [`ideal`] (both parties, no cryptography) or
-//! [`crate::run`] (one party, over a channel).
+//! ([`crate::plan`]), and its execution in [`crate::run`]: by one party over a channel, by the ideal machine (both
+//! parties, no cryptography), or on integers in the clear.
 //!
 //! Functions ([`Function`]) have two faces: `clear` says on integers what the result *is*, `lower` says how two
 //! parties get it. Every call of one is recorded with its operands, so that the ideal machine can compare both at
-//! every boundary ([`ideal::Machine::new`]) and name the first function that is wrong.
+//! every boundary ([`crate::run::ideal::Machine::new`]) and name the first function that is wrong.
 
-pub mod clear;
 pub mod cost;
-pub mod ideal;
 pub mod local;
 
 pub use cost::{Goal, Profile, Rates};
@@ -217,6 +215,9 @@ pub struct Call {
     /// Scope it opened.
     pub scope: u32,
 }
+
+/// Values of inputs, by name.
+pub type Inputs = HashMap<String, Vec<i128>>;
 
 /// A value that a party brings.
 #[derive(Clone, Debug)]

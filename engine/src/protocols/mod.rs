@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`carries`] | wrap, carries, zero tests: one carry tree | III-C, IV-A |
 //! | [`compare`] | millionaires', equality, wrap, gates, selection | III-A, III-C, IV-A |
-//! | [`bits`] | B2A, MUX, sign | III-A |
+//! | [`bits`], [`sign`] | AND, B2A, MUX; sign | III-A |
 //! | [`truncation`] | truncate-and-reduce, shifts, division by powers of two in three roundings, extension | IV-A, IV-B |
 //! | [`rescale`] | shift, wrap, shift and change of ring in one truncation | IV-B |
 //! | [`product`] | mixed-width products, squares | IV-C |
@@ -37,6 +37,7 @@ pub mod rescale;
 pub mod roots;
 pub mod select;
 pub mod sigmoid;
+pub mod sign;
 #[cfg(test)]
 mod test_support;
 #[cfg(test)]

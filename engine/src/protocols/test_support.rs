@@ -2,8 +2,9 @@
 
 use super::basic::Reveal;
 use crate::plan::Plan;
-use crate::program::{Build, Cx, Function, Goal, Holder, Own, Profile, Program, Reg, clear, ideal::Machine};
+use crate::program::{Build, Cx, Function, Goal, Holder, Own, Profile, Program, Reg};
 use crate::run::pair;
+use crate::run::{clear, ideal::Machine};
 use sirnn_backends::inst::Party;
 use std::collections::HashMap;
 

@@ -4,14 +4,19 @@
 //! read the peer's, hand its sections to their instances. Both parties do everything in the same order (trip, then node), so sections need no
 //! labels: a frame is a header and the planned bytes.
 
+pub mod clear;
+pub mod ideal;
+pub mod local;
 pub mod pair;
 pub mod session;
+pub mod shares;
 pub mod store;
 pub mod trace;
 
 use crate::plan::schedule::{Times, executes};
 use crate::plan::{FRAME_HEADER, LinearTask, Plan, trips_at};
-use crate::program::{Holder, Op, Reg, clear, ideal, local};
+pub use crate::program::Inputs;
+use crate::program::{Holder, LocalOp, Op, Reg};
 use crate::run::trace::Trace;
 use sirnn_backends::correlation::Correlations;
 use sirnn_backends::forms::{self, Instance, LinearShare, Operand};
@@ -46,9 +51,6 @@ impl From<Error> for RunError {
     }
 }
 
-/// Private inputs of a party, by name.
-pub type Inputs = HashMap<String, Vec<i128>>;
-
 /// A party in a run: who it is, what it brings, what it consumes.
 pub struct PartyRun<'a> {
     /// The plan, the same at both parties.
@@ -77,8 +79,8 @@ pub fn bind(plan: &Plan, party: Party, inputs: &Inputs) -> Result<HashMap<Reg, A
             continue;
         }
         let values = inputs.get(&input.name).ok_or_else(|| RunError::Input(format!("'{}' is missing", input.name)))?;
-        clear::check_range(&input.name, ty, values).map_err(RunError::Input)?;
-        out.insert(input.reg, Arc::new(ideal::encode(ty, values)));
+        shares::check_range(&input.name, ty, values).map_err(RunError::Input)?;
+        out.insert(input.reg, Arc::new(shares::encode(ty, values)));
     }
     Ok(out)
 }
@@ -127,7 +129,7 @@ impl PartyRun<'_> {
         for (name, reg) in &program.outputs {
             if let Some(v) = globals.get(reg) {
                 let ty = program.ty(*reg);
-                outputs.insert(name.clone(), ideal::words(v).into_iter().map(|w| ty.decode(w)).collect());
+                outputs.insert(name.clone(), shares::words(v).into_iter().map(|w| ty.decode(w)).collect());
             }
         }
         Ok(outputs)
@@ -519,7 +521,7 @@ impl<'r, 'a> BlockRun<'r, 'a> {
         }
         for (&(_, outer), rows) in block.stacks.iter().zip(&self.stacked) {
             let rows: Vec<&Arc<Vector>> = rows.iter().flatten().collect();
-            out.push((outer, local::eval(&local::LocalOp::Concat, true, &rows, plan.program.ty(outer))));
+            out.push((outer, local::eval(&LocalOp::Concat, true, &rows, plan.program.ty(outer))));
         }
         for reg in later_reads(plan, self.index) {
             if plan.program.home[reg.0 as usize] == self.index && block.trips == 1 {

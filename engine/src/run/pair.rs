@@ -17,8 +17,7 @@ pub type Outcome = (BTreeMap<String, Vec<i128>>, Report);
 /// Those of either party; P0's first.
 pub fn run(plan: &Plan, backend: &str, inputs: &Inputs) -> Result<[Outcome; 2], RunError> {
     let spec = ot::lookup(backend)?;
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|e| sirnn_backends::Error::Io(std::io::Error::other(e.to_string())))?;
+    let id = ot::os_random()?;
     let (online, offline) = (MemChannel::pair(), MemChannel::pair());
     let party = |party, mut online: MemChannel, offline: MemChannel| {
         let session = Session { plan, party, backend: spec, id, online: &mut online, offline: Box::new(offline) };

@@ -22,8 +22,8 @@
 //! is refused by the other.
 
 use crate::graph::Weights;
+use crate::plan::correlations::CORRELATION_BUDGET;
 use crate::plan::{LinearTask, Plan, WIRE_VERSION};
-use crate::run::session::CORRELATION_BUDGET;
 use crate::run::{Prepared, RunError};
 use crate::service::wire::{Choice, shown};
 use serde::{Deserialize, Serialize};

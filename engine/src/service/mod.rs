@@ -40,10 +40,11 @@ pub use summary::Summary;
 use crate::compile::{self, Request};
 use crate::graph::Weights;
 use crate::model::ModelError;
+use crate::plan::correlations::{CORRELATION_BUDGET, correlation_bytes, offline_cost};
 use crate::plan::planner::{MAX_LANES, Task};
 use crate::plan::{Plan, WIRE_VERSION};
 use crate::program::{BuildError, Profile, Rates};
-use crate::run::session::{self, CORRELATION_BUDGET, Report, Session, Stored};
+use crate::run::session::{Report, Session, Stored};
 use crate::run::store::{Header, SectionHeader, Store, StoreError, Writer};
 use crate::run::trace::Trace;
 use crate::run::{Inputs, RunError};
@@ -412,7 +413,7 @@ impl Agreed {
 
 /// Bytes of a session, both ways.
 pub fn bytes(plan: &Plan, backend: &dyn BackendSpec, phases: Phases) -> u64 {
-    let offline = || session::offline_cost(plan, backend).bytes_from.iter().sum::<u64>();
+    let offline = || offline_cost(plan, backend).bytes_from.iter().sum::<u64>();
     let online = plan.online_bytes().iter().sum::<u64>();
     match phases {
         Phases::Both => offline() + online,
@@ -423,7 +424,7 @@ pub fn bytes(plan: &Plan, backend: &dyn BackendSpec, phases: Phases) -> u64 {
 
 /// Memory of a session at its peak, by party: the plan's and that of waiting correlations.
 pub fn memory(plan: &Plan) -> [u64; 2] {
-    let waiting = session::correlation_bytes(&plan.needs).min(CORRELATION_BUDGET);
+    let waiting = correlation_bytes(&plan.needs).min(CORRELATION_BUDGET);
     plan.memory().map(|m| m + waiting)
 }
 

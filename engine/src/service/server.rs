@@ -10,7 +10,7 @@ use crate::model::{Description, Model};
 use crate::plan::planner::{self, MAX_LANES, Policy, Task};
 use crate::plan::speeds::Speeds;
 use crate::run::store::{Store, Writer, fingerprint};
-use sirnn_backends::ot::BackendSpec;
+use sirnn_backends::ot::{BackendSpec, os_random};
 use sirnn_backends::transport::Link;
 use sirnn_backends::{Error, Party};
 use std::collections::HashMap;
@@ -230,8 +230,7 @@ impl Shared {
     }
 
     fn session(&self, mut control: Control) -> Result<Summary, ServiceError> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|e| Error::Io(std::io::Error::other(e.to_string())))?;
+        let id = os_random()?;
         let (agreed, doors) = match self.agree(&mut control, id) {
             Ok(agreed) => agreed,
             Err(e) => {

@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(of(Exp {}.into(), &[4096, 0, -5, -32768]), [1506, 4096, 4096, 4096]);
         assert_eq!(
             of(Reciprocal {}.into(), &[6144, 4096, 0, -7, 8191, 8192, 32767]),
-            [2730, 4096, 4096, 4096, 2048, 2048, 2048].map(|v: i64| v.min(4095)).map(|v| v)
+            [2730, 4095, 4095, 4095, 2047, 2047, 2047]
         );
         assert_eq!(of(Rsqrt {}.into(), &[16384, 1, 0, -5])[1..], vec![of(Rsqrt {}.into(), &[1])[0]; 3]);
         assert!(of(Rsqrt {}.into(), &[16384])[0].abs_diff(2048) <= 1);
@@ -165,8 +165,7 @@ mod tests {
     fn refusals() {
         let x = Number::new(16, 12);
         let scale = |scale| Number::new(16, scale);
-        let none = "sigmoid is not defined for output scale";
-        assert!(refused(Sigmoid {}, &[(&[1], x)], Some(scale(0))).starts_with(none));
+        assert!(refused(Sigmoid {}, &[(&[1], x)], Some(scale(0))).contains("output scale 0"));
         assert!(refused(Sigmoid {}, &[(&[1], x)], Some(scale(-1))).contains("output scale -1"));
         assert!(refused(Tanh {}, &[(&[1], scale(-1))], Some(x)).contains("input scale -1"));
         assert!(refused(Exp {}, &[(&[1], x)], None).contains("format is missing"));

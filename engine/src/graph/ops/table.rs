@@ -40,3 +40,30 @@ impl Operation for Table {
         vec![Tensor::new(x.shape.clone(), x.data.iter().map(|&x| entries[(x & mask) as usize]).collect())]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::ops::testing::{compute, refused};
+
+    #[test]
+    fn values() {
+        let (x, y) = (Number::new(8, 4), Number::new(8, 6));
+        let of = |name: &str| compute(Table { function: name.into() }, &[(&[4], x, &[0, 16, -16, -128])], y);
+        // By hand: sigmoid(1) = 0.7311, sigmoid(-8) = 0.0003; square(1) = 1 and 64, which saturates.
+        assert_eq!(of("sigmoid"), [32, 47, 17, 0]);
+        assert_eq!(of("square"), [0, 64, 64, 127]);
+        assert_eq!(of("elu"), [0, 64, -40, -64]);
+        let unsigned = Number { unsigned: true, ..x };
+        assert_eq!(compute(Table { function: "sqrt".into() }, &[(&[2], unsigned, &[255, 64])], y), [127, 127]);
+    }
+
+    #[test]
+    fn refusals() {
+        let of = |name: &str, bits| {
+            refused(Table { function: name.into() }, &[(&[1], Number::new(bits, 4))], Some(Number::new(8, 4)))
+        };
+        assert!(of("sine", 8).contains("'sine'; there are"));
+        assert!(of("sin", 17).contains("17 bits"));
+    }
+}

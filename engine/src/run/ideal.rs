@@ -1,9 +1,11 @@
 //! The ideal machine: both parties in one process, every instruction executed by its definition, with fresh shares.
 //! No cryptography and no schedule: the debugger, and what tests and fuzzing stand on.
 
-use super::{Holder, Op, Program, Reg, Ty, clear, local};
-use sirnn_backends::inst::{FlagKind, Inst, LinearOp, Party, Ring, Table};
-use sirnn_backends::vector::{Bits, Vector};
+use super::shares::{combine, encode, mask, words};
+use super::{clear, local};
+use crate::program::{Call, Holder, LocalOp, Node, Op, Program, Reg, Ty};
+use sirnn_backends::inst::{FlagKind, Inst, Party, Ring, Table};
+use sirnn_backends::vector::Vector;
 use sirnn_kernels::aes::Prg;
 use std::{collections::HashMap, sync::Arc};
 
@@ -17,43 +19,6 @@ pub struct Machine<'a> {
     regs: HashMap<Reg, Pair>,
     prg: Prg,
     check: bool,
-}
-
-fn mask(width: u32) -> u64 {
-    if width == 64 { u64::MAX } else { (1 << width) - 1 }
-}
-
-/// Values as a vector of the given type.
-pub fn encode(ty: &Ty, values: &[i128]) -> Vector {
-    match ty.ring {
-        Ring::Add(w) => Vector::from_u64s(u32::from(w), values.iter().map(|&v| v as u64)),
-        Ring::Xor(k) => {
-            let mut bits = Bits::zero(usize::from(k), values.len());
-            for (i, v) in values.iter().enumerate() {
-                for p in 0..usize::from(k) {
-                    bits.set(p, i, v >> p & 1 == 1);
-                }
-            }
-            Vector::Bits(bits)
-        }
-    }
-}
-
-/// The words of a register: elements, or planes put together as numbers.
-pub fn words(v: &Vector) -> Vec<u64> {
-    match v {
-        Vector::Bits(b) => (0..b.len).map(|i| (0..b.planes).map(|p| u64::from(b.get(p, i)) << p).sum()).collect(),
-        v => v.to_u64s(),
-    }
-}
-
-/// Puts two shares together.
-pub fn combine(ring: Ring, a: &Vector, b: &Vector) -> Vec<u64> {
-    let pairs = words(a).into_iter().zip(words(b));
-    match ring {
-        Ring::Add(w) => pairs.map(|(a, b)| a.wrapping_add(b) & mask(w.into())).collect(),
-        Ring::Xor(_) => pairs.map(|(a, b)| a ^ b).collect(),
-    }
 }
 
 impl<'a> Machine<'a> {
@@ -101,7 +66,7 @@ impl<'a> Machine<'a> {
     fn block(&mut self, index: usize) -> Result<(), String> {
         let program = self.program;
         let block = &program.blocks[index];
-        let mut calls: Vec<Vec<&super::Call>> = vec![Vec::new(); block.nodes.len() + 1];
+        let mut calls: Vec<Vec<&Call>> = vec![Vec::new(); block.nodes.len() + 1];
         // A call is checked right after the node that makes its last result.
         let made: HashMap<Reg, usize> =
             block.nodes.iter().enumerate().flat_map(|(i, n)| n.outs.iter().map(move |&r| (r, i))).collect();
@@ -114,7 +79,7 @@ impl<'a> Machine<'a> {
                 let len = program.ty(inner).len;
                 let pair = self.regs[&outer].clone().map(|v| {
                     v.map(|v| {
-                        let op = super::LocalOp::Slice { from: trip * len, len };
+                        let op = LocalOp::Slice { from: trip * len, len };
                         local::eval(&op, true, &[&v], program.ty(inner))
                     })
                 });
@@ -140,7 +105,7 @@ impl<'a> Machine<'a> {
                     let before = self.regs[&outer].clone();
                     for (now, before) in pair.iter_mut().zip(before) {
                         if let (Some(n), Some(b)) = (now.as_ref(), before) {
-                            *now = Some(local::eval(&super::LocalOp::Concat, true, &[&b, n], program.ty(outer)));
+                            *now = Some(local::eval(&LocalOp::Concat, true, &[&b, n], program.ty(outer)));
                         }
                     }
                 }
@@ -154,7 +119,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn node(&mut self, node: &super::Node) {
+    fn node(&mut self, node: &Node) {
         let program = self.program;
         match &node.op {
             Op::Local(op) => {
@@ -202,7 +167,7 @@ impl<'a> Machine<'a> {
         [encode(&ty, &random), encode(&ty, &other)]
     }
 
-    fn check_call(&self, call: &super::Call, trip: usize) -> Result<(), String> {
+    fn check_call(&self, call: &Call, trip: usize) -> Result<(), String> {
         let ins: Vec<Vec<i128>> = call.ins.iter().map(|&r| self.value(r)).collect();
         // Where an operand's range is wider than its ring the definition cannot be evaluated from shares.
         if call.ins.iter().any(|&r| !self.program.ty(r).exact()) {
@@ -309,39 +274,9 @@ pub fn execute(inst: &Inst, ins: &[Vec<u64>]) -> Vec<Vec<u64>> {
         Inst::Linear { op, weight_bits, width } => {
             let sign = 64 - u32::from(*weight_bits);
             let w: Vec<u64> = ins[0].iter().map(|w| ((w << sign) as i64 >> sign) as u64).collect();
-            let x = &ins[1];
             let m = mask((*width).into());
-            vec![match *op {
-                LinearOp::MatMul { inner, outer } => {
-                    let (inner, outer) = (inner as usize, outer as usize);
-                    let mut y = vec![0u64; x.len() / inner * outer];
-                    for (row, out) in x.chunks(inner).zip(y.chunks_mut(outer)) {
-                        for (xk, wk) in row.iter().zip(w.chunks(outer)) {
-                            for (o, wkj) in out.iter_mut().zip(wk) {
-                                *o = o.wrapping_add(xk.wrapping_mul(*wkj));
-                            }
-                        }
-                    }
-                    y.iter().map(|v| v & m).collect()
-                }
-                LinearOp::Conv(conv) => {
-                    let (patch, filters) = (conv.patch(), conv.filters as usize);
-                    let outer = filters / conv.groups as usize;
-                    let value = |i: usize| {
-                        let (row, filter) = (i / filters, i % filters);
-                        let (group, j) = (filter / outer, filter % outer);
-                        let term = |k: usize| {
-                            let x = conv.source(row, group * patch + k).map_or(0, |at| x[at]);
-                            x.wrapping_mul(w[(group * patch + k) * outer + j])
-                        };
-                        (0..patch).map(term).fold(0, u64::wrapping_add) & m
-                    };
-                    (0..LinearOp::Conv(conv).output_len(x.len())).map(value).collect()
-                }
-                LinearOp::Scale { period } => {
-                    x.iter().enumerate().map(|(i, x)| x.wrapping_mul(w[i % period as usize]) & m).collect()
-                }
-            }]
+            let y = op.apply(&w, &ins[1], 0u64, |sum, w, x| sum.wrapping_add(w.wrapping_mul(x)));
+            vec![y.into_iter().map(|v| v & m).collect()]
         }
         Inst::Open { .. } => vec![ins[0].clone()],
     }

@@ -1,6 +1,7 @@
 //! The cleartext evaluator: interprets the functions of a program on integers. It is the definition of correct.
 
-use super::{Block, Program, Reg};
+use super::shares::check_range;
+use crate::program::{Block, Program, Reg};
 use std::collections::HashMap;
 
 /// Values of registers as the integers they stand for.
@@ -28,17 +29,6 @@ pub fn bind(program: &Program, inputs: &HashMap<String, Vec<i128>>) -> Result<Va
         values.insert(input.reg, v.clone());
     }
     Ok(values)
-}
-
-/// Checks one input.
-pub fn check_range(name: &str, ty: &super::Ty, v: &[i128]) -> Result<(), String> {
-    if v.len() != ty.len {
-        return Err(format!("'{name}' has {} values, {} expected", v.len(), ty.len));
-    }
-    match v.iter().position(|x| *x < ty.lo || *x > ty.hi) {
-        Some(i) => Err(format!("'{name}' has a value outside {}..={} at position {i}", ty.lo, ty.hi)),
-        None => Ok(()),
-    }
 }
 
 fn run_block(program: &Program, index: usize, block: &Block, values: &mut Values) {
