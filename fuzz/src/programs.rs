@@ -8,7 +8,7 @@ use crate::oracle::{self, Case};
 use crate::show;
 use crate::source::Source;
 use sirnn::fixed::math;
-use sirnn::program::{Build, Cx, Function, Goal, Holder, Int, Own, Profile, Rates, cost::OneHotRate, Reg, signed};
+use sirnn::program::{Build, Cx, Function, Goal, Holder, Int, LinearForms, Own, Profile, Rates, cost::OneHotRate, Reg, signed};
 use sirnn::protocols::activation::Relu;
 use sirnn::protocols::basic::{Add, Constant, Gather, Repeat, Reveal, Share, ShiftLeft, SubtractFrom, Wrap};
 use sirnn::protocols::bits::{BitToArithmetic, Mux};

@@ -71,6 +71,7 @@ fn whole() -> &'static (PathBuf, Vec<u8>) {
             model: "m".into(),
             items: 3,
             batch: 2,
+            steps: 2,
             choice,
             sections,
         };
