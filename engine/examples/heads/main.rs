@@ -1,25 +1,38 @@
-//! The head detector of the SIRNN paper with its real weights: an image goes in, 18,000 integers come out, bit for bit those of the
-//! fixed-point program, and from them the heads.
+//! The head detector of the SIRNN paper with its real weights, between two processes: an image goes in, 18,000 integers come out, bit for
+//! bit those of the fixed-point program, and from them the heads.
 //!
 //! ```text
-//! cargo run --release --example heads -- DIR [--rescale floor|div] [--input FILE] [--picture FILE] [--json]
+//! cargo run --release --example heads -- DIR [--rescale floor|div] [--input FILE] [--picture FILE] [--ot NAME] [--json]
+//! cargo run --release --example heads -- DIR --cleartext    # the evaluator alone
 //! ```
-//! `DIR` holds `params.json`, `weights.npz` and `input_i8_240x320.bin`. The network is evaluated in the clear.
+//! `DIR` holds `params.json`, `weights.npz` and `input_i8_240x320.bin`.
 
 mod boxes;
 mod model;
 mod picture;
 
 use clap::{Parser, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
+use sirnn::compile::Request;
 use sirnn::graph::evaluate;
+use sirnn::model::{Description, Items, Model};
+use sirnn::plan::speeds::Speeds;
+use sirnn::program::LinearForms;
 use sirnn::protocols::truncation::Rounding;
+use sirnn::service::client::{self, Client};
+use sirnn::service::ledger::Ledger;
+use sirnn::service::local::{Process, complete, cpu_seconds, host_one, peak_memory, say};
+use sirnn::service::server::{self, Limits};
+use sirnn::service::wire::Objective;
+use sirnn::service::{Bounds, Connection, Server};
+use sirnn_backends::ot;
+use sirnn_backends::transport::Link;
 use std::error::Error;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-/// Find heads in an image
+/// Find heads in an image, between two processes
 #[derive(Parser, Clone)]
 struct Options {
     /// Folder with params.json, weights.npz and input_i8_240x320.bin
@@ -33,9 +46,24 @@ struct Options {
     /// Write the image with the heads framed to this PNG
     #[arg(long)]
     picture: Option<PathBuf>,
+    /// OT backend
+    #[arg(long, default_value = "ferret")]
+    ot: String,
+    /// Where products with the weights come from
+    #[arg(long, default_value = "auto")]
+    linear: Products,
+    /// What to optimise where a protocol has several forms
+    #[arg(long, default_value = "time")]
+    optimize: Goal,
+    /// Evaluate in the clear, without a second party
+    #[arg(long)]
+    cleartext: bool,
     /// Print one JSON object only
     #[arg(long)]
     json: bool,
+    /// This process is the server
+    #[arg(long, hide = true)]
+    server: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -44,14 +72,51 @@ enum Rescale {
     Floor,
 }
 
-impl Rescale {
-    fn rounding(self) -> Rounding {
-        if self == Rescale::Div { Rounding::TowardZero } else { Rounding::Floor }
+#[derive(Clone, Copy, ValueEnum)]
+enum Products {
+    Auto,
+    Cot,
+    Rlwe,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Goal {
+    Time,
+    Rounds,
+    Bytes,
+}
+
+/// Both parties are ours: nothing is refused.
+const BOUNDS: Bounds = Bounds { bytes: u64::MAX, memory: u64::MAX };
+
+impl Options {
+    fn description(&self) -> Result<(Description, sirnn::graph::Weights), Box<dyn Error>> {
+        let rounding = if self.rescale == Rescale::Div { Rounding::TowardZero } else { Rounding::Floor };
+        let (graph, weights) = model::load(&self.directory, rounding)?;
+        Ok((Description::new("heads", graph), weights))
+    }
+
+    fn linear(&self) -> LinearForms {
+        match self.linear {
+            Products::Auto => LinearForms::Auto,
+            Products::Cot => LinearForms::Cot,
+            Products::Rlwe => LinearForms::Rlwe,
+        }
+    }
+
+    fn objective(&self) -> Objective {
+        match self.optimize {
+            Goal::Rounds => Objective::Rounds,
+            Goal::Bytes => Objective::Bytes,
+            Goal::Time => Objective::Time { bits_per_second: 3_000_000_000, latency_ns: 400_000 },
+        }
     }
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
+    let options = Options::parse();
+    let result = if options.server { serve(&options) } else { detect(&options) };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("heads: {e}");
@@ -60,25 +125,76 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Result<(), Box<dyn Error>> {
-    let (graph, weights) = model::load(&options.directory, options.rescale.rounding())?;
+fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
+    let (description, weights) = options.description()?;
+    let served = server::Options {
+        backend: Some(ot::lookup(&options.ot)?),
+        fuse: Some(true),
+        lanes: Some(1),
+        linear: options.linear(),
+        ledger: Some(Ledger::beside(&std::env::temp_dir(), u64::MAX)),
+        objective: options.objective(),
+        link: Link::LAN,
+        speeds: Speeds::default(),
+        limits: Limits { items: 1, batch: 1, sessions: 1, bounds: BOUNDS },
+        connection: Connection::default(),
+        watch: Vec::new(),
+        stores: server::Stores::None,
+    };
+    host_one(Server::bind("127.0.0.1:0", &Model::new(description, weights)?, served)?)?;
+    Ok(())
+}
+
+fn detect(options: &Options) -> Result<(), Box<dyn Error>> {
     let path = options.input.clone().unwrap_or_else(|| options.directory.join("input_i8_240x320.bin"));
     let image = model::image(&path)?;
-    let start = Instant::now();
-    let output = evaluate(&graph.infer(0)?, &weights, std::slice::from_ref(&image)).remove(0).data;
-    let seconds = start.elapsed().as_secs_f64();
+    let (output, mut report) = if options.cleartext { clear(options, &image)? } else { secure(options, &image)? };
     let heads = boxes::heads(&output);
     if let Some(path) = &options.picture {
         picture::write(path, &image.data, model::IMAGE, &heads)?;
     }
-    if options.json {
-        println!("{}", json!({ "output": output, "heads": heads.len(), "seconds": seconds }));
+    if !options.json {
+        say(serde_json::to_string_pretty(&report)?);
+        for head in &heads {
+            let [left, top, right, bottom] = head.corners.map(f64::round);
+            say(format_args!("{:3.0} %  from ({left}, {top}) to ({right}, {bottom})", 100.0 * head.probability));
+        }
         return Ok(());
     }
-    println!("{} heads in {seconds:.1} s:", heads.len());
-    for head in &heads {
-        let [left, top, right, bottom] = head.corners.map(f64::round);
-        println!("  {:3.0} %  from ({left}, {top}) to ({right}, {bottom})", 100.0 * head.probability);
-    }
+    report["output"] = json!(output);
+    report["heads"] = json!(heads.len());
+    say(report);
     Ok(())
+}
+
+/// What the evaluator says.
+fn clear(options: &Options, image: &sirnn::graph::Tensor) -> Result<(Vec<i64>, Value), Box<dyn Error>> {
+    let (description, weights) = options.description()?;
+    let start = Instant::now();
+    let output = evaluate(&description.typed(0)?, &weights, std::slice::from_ref(image)).remove(0).data;
+    Ok((output, json!({ "seconds": start.elapsed().as_secs_f64() })))
+}
+
+/// What two parties compute: this process is the client, another one the server.
+fn secure(options: &Options, image: &sirnn::graph::Tensor) -> Result<(Vec<i64>, Value), Box<dyn Error>> {
+    let (description, _) = options.description()?;
+    let items = Items::from_integers(&description, 0, std::slice::from_ref(&image.data), None)?;
+    let server =
+        Process::start(Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).arg("--server"))?;
+    let expected = client::Options {
+        bounds: BOUNDS,
+        connection: Connection::default(),
+        pinned: Some(description),
+        watch: Vec::new(),
+        linear: LinearForms::Auto,
+    };
+    let client = Client::connect(&[server.address], expected)?;
+    let request = Request { items: 1, steps: 0, lengths: None };
+    let (outputs, summary) = client.infer(&request, Some(1), &|range| items.inputs(range), &mut |_| {})?;
+    let output = outputs.get("boxes").ok_or("no output")?.iter().map(|&v| v as i64).collect();
+    let mut report = serde_json::to_value(&summary)?;
+    report["cpu_seconds"] = json!([null, cpu_seconds()]);
+    report["peak_memory"] = json!([null, peak_memory()]);
+    complete(&mut report, &server.finish()?);
+    Ok((output, report))
 }
