@@ -416,20 +416,12 @@ impl Cell for Lstm {
 }
 
 /// Where a gated recurrent unit applies its reset gate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
     /// To the state, before the product: `U_n (r h)`; `linear_before_reset = 0`.
-    State {
-        /// Format of `r h`.
-        out: Number,
-    },
+    State,
     /// To the product: `r (U_n h + b_u)`; `linear_before_reset = 1`.
-    Product {
-        /// `b_u` and the format of the sum with it.
-        bias: Option<(Bias, Number)>,
-        /// Format of the product with `r`.
-        out: Number,
-    },
+    Product,
 }
 
 /// Gated recurrent unit; see the module for the equations.
@@ -443,6 +435,10 @@ pub struct Gru {
     pub candidate_pre: Preactivation,
     /// Where the reset gate is applied.
     pub reset: Reset,
+    /// Format of what the reset gate makes.
+    pub reset_out: Number,
+    /// `b_u` and the format of the sum with it; only of a reset after the product.
+    pub state_bias: Option<(Bias, Number)>,
     /// The function of z and r: sigmoid.
     pub gate: Activation,
     /// The function of n: tanh.
@@ -467,20 +463,20 @@ impl Cell for Gru {
         let z = nodes.compute("z", self.gate.op.clone(), &[&parts[0]], gate);
         let r = nodes.compute("r", self.gate.op.clone(), &[&parts[1]], gate);
         let pre = &self.candidate_pre;
-        let n = match &self.reset {
-            Reset::State { out } => {
-                let reset = product(nodes, "reset", [(&r, gate), ("h", self.state)], *out, rounding);
+        let n = match self.reset {
+            Reset::State => {
+                let reset = product(nodes, "reset", [(&r, gate), ("h", self.state)], self.reset_out, rounding);
                 pre.append(nodes, "n_pre", ["x", &reset]).0
             }
-            Reset::Product { bias, out } => {
+            Reset::Product => {
                 // The chain of the state's product stands before the reset; the sum takes what comes out of it.
                 let mut product_of_h = chain(nodes, "u_h", "h", &pre.state);
                 let mut number = pre.state.last().map_or(self.state, |factor| factor.out);
-                if let Some((bias, biased)) = bias {
+                if let Some((bias, biased)) = &self.state_bias {
                     product_of_h = nodes.compute("u_h_biased", bias.clone(), &[&product_of_h], *biased);
                     number = *biased;
                 }
-                let reset = product(nodes, "reset", [(&r, gate), (&product_of_h, number)], *out, rounding);
+                let reset = product(nodes, "reset", [(&r, gate), (&product_of_h, number)], self.reset_out, rounding);
                 Preactivation { state: Vec::new(), ..pre.clone() }.append(nodes, "n_pre", ["x", &reset]).0
             }
         };
@@ -631,12 +627,14 @@ mod tests {
         }
     }
 
-    fn gru(reset: Reset) -> Gru {
+    fn gru(reset: Reset, reset_out: Number, state_bias: Option<(Bias, Number)>) -> Gru {
         Gru {
             hidden: HIDDEN,
             gates: pre("", 2),
             candidate_pre: pre("n", 1),
             reset,
+            reset_out,
+            state_bias,
             gate: Activation::sigmoid(GATE),
             candidate: Activation::tanh(GATE),
             state: STATE,
@@ -673,8 +671,8 @@ mod tests {
                 state[0] = (0..HIDDEN).map(|j| (1.0 - z[j]) * n[j].tanh() + z[j] * h[j]).collect();
             }
         };
-        check(&gru(Reset::State { out: STATE }), 1, step(false));
-        check(&gru(Reset::Product { bias: Some(bias("bu")), out: PRE }), 1, step(true));
+        check(&gru(Reset::State, STATE, None), 1, step(false));
+        check(&gru(Reset::Product, PRE, Some(bias("bu"))), 1, step(true));
     }
 
     #[test]
