@@ -11,7 +11,7 @@ use sirnn::graph::ops::{self, Parameter};
 use sirnn::graph::rescale::Shifts;
 use sirnn::graph::{Graph, Node, Number, Op, Output, Rescale, Reveal, Tensor, ValueType, Weights};
 use sirnn::model::{Description, Items, Model, Results};
-use sirnn::program::clear;
+use sirnn::run::clear;
 use sirnn::protocols::truncation::Rounding;
 use std::collections::BTreeMap;
 
