@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 fn profile(backend: &str, goal: Goal) -> Profile {
-    Profile { goal, rates: Rates::of(ot::lookup(backend).expect("a registered backend")) }
+    Profile { goal, rates: Rates::of(ot::lookup(backend).expect("a registered backend")), ..Profile::default() }
 }
 
 /// The plan of a model for a batch, and the server's inputs.

@@ -7,7 +7,7 @@ use sirnn::graph::{Reveal, Tensor, Weights};
 use sirnn::model::input::Sources;
 use sirnn::model::{Description, Items, Model, Results, weights};
 use sirnn::plan::Plan;
-use sirnn::program::{Goal, Profile};
+use sirnn::program::{Goal, LinearForms, Profile};
 use sirnn::run::{ideal::Machine, pair};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -152,6 +152,7 @@ fn google30_is_exact(rounding: &str, suffix: &str) {
     for (batch, tables, profile, parties) in [
         (1, false, by_bytes, Parties::Ideal),
         (1, true, by_rounds, Parties::Real),
+        (1, true, Profile { linear: LinearForms::Rlwe, ..by_bytes }, Parties::Real),
         (2, false, by_rounds, Parties::Ideal),
         (2, true, by_bytes, Parties::Ideal),
     ] {
@@ -191,6 +192,26 @@ fn google30_takes_few_rounds() {
     let Some(root) = data() else { return };
     let plan = plan(&google30(&root, "floor").description, true);
     assert!(plan.rounds() <= 820, "{}", plan.rounds());
+}
+
+/// Products of the recurrence from ring-LWE take the bytes that `docs/linear.md` says, and a plan says how they are made.
+#[test]
+fn google30_products_take_few_bytes() {
+    let d = Description::parse(GOOGLE30).unwrap();
+    for (items, most) in [(1, 1.7e6), (16, 0.4e6)] {
+        let [auto, cot] = [LinearForms::Auto, LinearForms::Cot].map(|linear| {
+            let profile = Profile { linear, ..Profile::default() };
+            let request = Request { items, steps: d.graph.steps, lengths: None };
+            let options = Options { tables: true, watch: Vec::new() };
+            Plan::new(compile(&d.graph, &request, profile, &options).unwrap().program, profile)
+        });
+        let made: Vec<_> = auto.linear.iter().filter(|task| task.form.is_some()).collect();
+        let bytes = made.iter().map(|t| t.offline_cost().1 + t.offline_cost().2).sum::<u64>() + auto.key_bytes();
+        assert!(made.len() >= 4 && (bytes as f64) < most * items as f64, "{} matrices, {bytes} bytes", made.len());
+        assert!(auto.values() >= (99 * 251 * items) as u64);
+        assert!(cot.linear.iter().all(|task| task.form.is_none()) && cot.values() == 0 && cot.key_bytes() == 0);
+        assert_ne!(auto.digest, cot.digest);
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use sirnn::compile::{self, Options, compile};
 use sirnn::graph::Dim;
 use sirnn::model::{Description, Model};
 use sirnn::plan::Plan;
-use sirnn::program::{Profile, Rates};
+use sirnn::program::{LinearForms, Profile};
 use sirnn::run::Inputs;
 use sirnn::service::server::{Event, Limits};
 use sirnn::service::wire::{Choice, Control, Message, Objective, Offer, Phases, Purpose, Request, hello};
@@ -62,7 +62,7 @@ fn target() -> &'static Target {
         let model = Model::new(description, weights).expect("weights in their widths");
         let backend = ot::lookup("iknp").expect("there is IKNP");
         let objective = Objective::Bytes;
-        let profile = Profile { goal: objective.into(), rates: Rates::of(backend) };
+        let profile = Profile::of(objective.into(), backend);
         let graph = &model.description.graph;
         let request = compile::Request { items: 1, steps: graph.steps, lengths: None };
         let compiled = compile(graph, &request, profile, &Options::default()).expect("the model is complete");
@@ -72,6 +72,8 @@ fn target() -> &'static Target {
             backend: Some(backend),
             fuse: Some(false),
             lanes: None,
+            linear: LinearForms::Cot,
+            ledger: None,
             objective,
             link: Link::LAN,
             speeds: Speeds::default(),
@@ -175,7 +177,12 @@ fn choice(s: &mut Source) -> Choice {
         _ => Objective::Time { bits_per_second: number(s), latency_ns: number(s) },
     };
     let backend = s.pick(&["iknp", "softspoken", "ferret", "none"]).into();
-    Choice { backend, objective, fuse: s.range(0, 1) == 0, lanes: number(s), batch: number(s) }
+    Choice { backend, objective, fuse: s.range(0, 1) == 0, linear: linear(s), lanes: number(s), batch: number(s) }
+}
+
+/// Where products with the weights come from.
+fn linear(s: &mut Source) -> LinearForms {
+    s.pick(&[LinearForms::Cot, LinearForms::Rlwe, LinearForms::Auto])
 }
 
 /// A description that asks for more than it should.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub enum Mode {
     /// All of them, before the online phase.
     Prefilled,
-    /// Beside the online phase.
+    /// While the online phase runs.
     Live,
 }
 
@@ -23,6 +23,8 @@ pub(super) fn chunk_len(kind: CorrelationKind) -> u64 {
         CorrelationKind::Cot { .. } => 1 << 16,
         CorrelationKind::OneOf { .. } => 1 << 15,
         CorrelationKind::Triple { .. } => 1 << 18,
+        // As many as keep the leaves in 4 megabytes while they are made: their messages wait for each other, too.
+        CorrelationKind::OneHot(shape) => ((1 << 18) / shape.leaves() as u64).min(1 << 15),
     }
 }
 
@@ -32,6 +34,7 @@ pub(super) fn chunk_bytes(kind: CorrelationKind, n: usize) -> usize {
         CorrelationKind::Cot { .. } => 16 * n + n / 8,
         CorrelationKind::OneOf { .. } => 18 * n,
         CorrelationKind::Triple { cols } => (1 + 2 * usize::from(cols)) * n.div_ceil(64) * 8,
+        CorrelationKind::OneHot(shape) => n * shape.bytes(),
     }
 }
 

@@ -4,10 +4,11 @@
 use super::Failure;
 use sirnn::plan::operations::{self, Params};
 use sirnn::plan::speeds::{Backend, Costs, Speeds};
-use sirnn::program::{Goal, Profile, Rates};
+use sirnn::program::{Goal, Profile};
 use sirnn::run::pair;
 use sirnn::service::local::cpu_seconds;
 use sirnn_backends::inst::{CorrelationKind, Party};
+use sirnn_backends::onehot::Shape;
 use sirnn_backends::ot::{self, BackendSpec, streams::totals};
 use sirnn_backends::transport::MemChannel;
 use std::collections::BTreeMap;
@@ -55,8 +56,12 @@ fn measure_backend(spec: &dyn BackendSpec) -> Result<Backend, Failure> {
     let [of_16, of_256] = [4, 8].map(|bits| each(CorrelationKind::OneOf { sender, bits }, 18));
     let (of_16, of_256) = (of_16?, of_256?);
     let bit = ((of_256 - of_16) / 4.0).max(0.0);
+    let cot = each(CorrelationKind::Cot { sender }, 21)?;
+    let vectors = Shape { bits: 16, top: 4, sign: true };
+    let vector = each(CorrelationKind::OneHot(vectors), 12)? - 2.0 * cot * vectors.cots() as f64;
     let make = Costs {
-        cot: each(CorrelationKind::Cot { sender }, 21)?,
+        cot,
+        one_hot: (vector / vectors.vector_blocks() as f64).max(0.0),
         one_of: (of_16 - 4.0 * bit).max(0.0),
         one_of_each: bit,
         triple: each(CorrelationKind::Triple { cols: 1 }, 21)?,
@@ -86,6 +91,10 @@ fn measure_backend(spec: &dyn BackendSpec) -> Result<Backend, Failure> {
     let pad = ((lookups * c - leaves * a) / (b * c - d * a)).clamp(0.0, lookups / b.max(1.0));
     measured.spend.one_of_each = if pad.is_finite() { pad } else { 0.0 };
     measured.spend.one_of = ((lookups - b * measured.spend.one_of_each) / a.max(1.0)).max(0.0);
+    let long = Params { digit: 16, n: 1 << 12, ..Params::default() };
+    let (picks, tickets) = rest(&measured, "lut", long, |k| matches!(k, CorrelationKind::OneHot(_)))?;
+    let blocks: f64 = tickets.iter().map(|(_, n)| *n as f64 * vectors.vector_blocks() as f64).sum();
+    measured.spend.one_hot = picks / blocks.max(1.0);
     let (products, cots) = rest(&measured, "mul", many, |k| matches!(k, CorrelationKind::Cot { .. }))?;
     measured.spend.cot = products / count(&cots)[0].max(1.0);
     Ok(measured)
@@ -120,7 +129,7 @@ struct Run {
 }
 
 fn session(op: &str, backend: &str, params: Params) -> Result<Run, Failure> {
-    let profile = Profile { goal: Goal::Bytes, rates: Rates::of(ot::lookup(backend)?) };
+    let profile = Profile::of(Goal::Bytes, ot::lookup(backend)?);
     let plan = operations::find(op).expect("a registered operation").plan(&params, profile)?;
     let inputs = operations::inputs(&plan.program, 1);
     let ([_, (_, report)], cpu) = half_cpu(|| pair::run(&plan, backend, &inputs))?;

@@ -2,7 +2,7 @@
 
 use super::ask::{ItemFiles, Question, ask, write_results};
 use super::output::{check_writable, cost};
-use super::{Failure, Net, Patience, resolve};
+use super::{Failure, LinearArg, Net, Patience, resolve};
 use clap::Args;
 use sirnn::model::Description;
 use sirnn::service::client::Options;
@@ -33,6 +33,9 @@ pub(super) struct Infer {
     /// Do the online phase alone, with this store of `sirnn offline --connect`; it is used up
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
+    /// Where products with the weights may come from: cot, rlwe, or auto for what the server wants
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    linear: LinearArg,
     #[command(flatten)]
     patience: Patience,
     /// Simulate a link for what this side sends: none, lan, wan, or MBIT,MS
@@ -55,6 +58,7 @@ impl Infer {
             connection: self.patience.connection(self.net),
             pinned: self.model.as_deref().map(Description::load).transpose()?,
             watch: Vec::new(),
+            linear: self.linear.into(),
         };
         let sources = self.items.sources();
         let question = Question { sources: &sources, first: None, batch: self.batch, store: self.store.as_deref() };

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sirnn::compile::Request;
 use sirnn::model::{Description, Model};
 use sirnn::service::client::{self, Client};
+use sirnn::service::ledger::{self, Ledger};
 use sirnn::service::local::{Process, complete, cpu_seconds, peak_memory, say};
 use sirnn::service::server::{Limits, Stores};
 use sirnn::service::wire::{Choice, shown};
@@ -93,7 +94,8 @@ impl Offline {
         let items = most(self.items, usize::MAX);
         let limits = Limits { items, batch: most(self.batch, items), sessions: 1, bounds: self.patience.bounds() };
         let stores = Stores::Make(self.store.clone());
-        let options = self.planning.server(&self.patience, self.net, limits, stores)?;
+        let ledger = Ledger::beside(self.model.as_deref().expect("required"), ledger::LIMIT);
+        let options = self.planning.server(&self.patience, self.net, limits, stores, ledger)?;
         let server = serve::bind(address, &addresses, &model, options)?;
         let greeting = format!("making a store for {}", model.description.name);
         serve::host(server, &greeting, true, self.json, |line| {
@@ -111,6 +113,7 @@ impl Offline {
             connection: self.patience.connection(self.net),
             pinned,
             watch: Vec::new(),
+            linear: self.planning.linear.into(),
         };
         let of_server = |e| super::ask::of_server(addresses, e);
         let client = Client::connect(addresses, options).map_err(of_server)?;

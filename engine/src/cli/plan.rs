@@ -9,6 +9,7 @@ use sirnn::graph::{Dim, Reveal};
 use sirnn::model::{Description, Model, weights};
 use sirnn::plan::correlations::offline_cost;
 use sirnn::plan::planner::{self, Candidate, Task};
+use sirnn::plan::{LinearTask, Plan};
 use sirnn::run::store::SectionHeader;
 use sirnn::service::local::say;
 use sirnn::service::memory;
@@ -94,6 +95,8 @@ impl PlanCommand {
                 "bytes_per_instance": (online + offline_bytes) as f64 / batch as f64,
                 "digest": blake3::Hash::from(plan.digest).to_hex().to_string(),
                 "scopes": scopes, "revealed": revealed,
+                "linear": plan.linear.iter().map(|task| product(plan, task)).collect::<Vec<_>>(),
+                "linear_key_bytes": plan.key_bytes(), "linear_values": plan.values(),
             }));
             return Ok(());
         }
@@ -129,6 +132,7 @@ impl PlanCommand {
             bytes(stores[0]),
             bytes(stores[1])
         ));
+        products(plan);
         say("\ncorrelations");
         for (kind, n) in &correlations {
             say(format_args!("  {kind:<20} {n:>12}"));
@@ -142,6 +146,45 @@ impl PlanCommand {
             say(format_args!("\n{}", plan.explain()));
         }
         Ok(())
+    }
+}
+
+/// Where the products with a matrix come from, for programs.
+fn product(plan: &Plan, task: &LinearTask) -> serde_json::Value {
+    let ((_, to_p1, to_p0), (cots, cot_p1, cot_p0)) = (task.offline_cost(), task.cot_cost());
+    let node = &plan.program.blocks[task.node.0].nodes[task.node.1];
+    json!({
+        "scope": plan.program.path(node.scope), "bits": task.width, "weight_bits": task.weight_bits,
+        "form": if task.form.is_some() { "rlwe" } else { "cot" },
+        "set": task.form.map(|f| f.set.name()), "spread": task.form.map(|f| f.spread), "error_bits": task.form.map(|f| f.bits),
+        "bytes": to_p1 + to_p0, "bytes_by_cots": cot_p1 + cot_p0, "cots": cots,
+    })
+}
+
+/// The same for people.
+fn products(plan: &Plan) {
+    if plan.linear.is_empty() {
+        return;
+    }
+    say("\nproducts with the weights, offline (--linear)");
+    for task in &plan.linear {
+        let node = &plan.program.blocks[task.node.0].nodes[task.node.1];
+        let (_, to_p1, to_p0) = task.offline_cost();
+        let (_, cot_p1, cot_p0) = task.cot_cost();
+        let how = match task.form {
+            None => "COTs".into(),
+            Some(f) => {
+                format!("ring-LWE, {}, spread {}; by COTs {}", f.set.name(), f.spread, bytes(cot_p1 + cot_p0))
+            }
+        };
+        say(format_args!("  {:<46} {:>12}  {how}", plan.program.path(node.scope), bytes(to_p1 + to_p0)));
+    }
+    if plan.values() > 0 {
+        say(format_args!("  {:<46} {:>12}  for all of them", "the client's keys", bytes(plan.key_bytes())));
+        say(format_args!(
+            "  ring-LWE makes {} values: a client that does not follow the protocol could read up to 2 bits about the weights in each",
+            plan.values()
+        ));
     }
 }
 

@@ -125,7 +125,8 @@ pub(super) fn both(
     let server = Process::start(&mut command)?;
     let mut connection = patience.connection(net);
     connection.trace = profile.as_ref().map(|_| profile::EVENTS);
-    let options = Options { bounds: patience.bounds(), connection, pinned, watch: Vec::new() };
+    let options =
+        Options { bounds: patience.bounds(), connection, pinned, watch: Vec::new(), linear: planning.linear.into() };
     let mut answer = ask(&[server.address], options, question)?;
     complete(&mut answer.report, &server.finish()?);
     if let Some(profile) = profile {

@@ -32,7 +32,7 @@ pub use prove::prove;
 
 use crate::graph::{Graph, Weights};
 use crate::program::{Build, Profile, Program, refuse};
-use crate::protocols::lookup::MAX_INDEX;
+use crate::protocols::lookup::MAX_OT_INDEX;
 use crate::run::Inputs;
 use ir::{Def, Home, Ir, Item, State};
 use std::sync::Arc;
@@ -100,7 +100,7 @@ pub fn compile(graph: &Graph, request: &Request, profile: Profile, options: &Opt
     ranges::run(&mut ir);
     rescales::shifts(&mut ir);
     if options.tables {
-        tables::run(&mut ir, MAX_INDEX);
+        tables::run(&mut ir, MAX_OT_INDEX);
     }
     rescales::sums(&mut ir);
     close_lasts(&mut ir);

@@ -5,7 +5,7 @@ use crate::graph::builder::{Body, Builder, output, series};
 use crate::graph::ops::scan::Steps;
 use crate::graph::ops::{Parameter, activation, add, bias, matmul, mul, scale};
 use crate::graph::{Number, Rescale, Reveal, Tensor, Weights, evaluate};
-use crate::program::{Goal, Profile, Rates};
+use crate::program::{Goal, Profile};
 use crate::protocols::truncation::Rounding;
 use crate::run::ideal;
 
@@ -122,7 +122,7 @@ fn google30_as_a_graph() {
         assert_eq!(clear[0].data, expected);
         for tables in [false, true] {
             for goal in [Goal::Bytes, Goal::Rounds] {
-                let profile = Profile { goal, rates: Rates::of(sirnn_backends::ot::lookup("ferret").unwrap()) };
+                let profile = Profile::of(goal, sirnn_backends::ot::lookup("ferret").unwrap());
                 let request = Request { items: 1, steps: 99, lengths: None };
                 let compiled = compile(&graph, &request, profile, &Options { tables, watch: vec![] }).unwrap();
                 let mut inputs = compiled.server_inputs(&weights);
@@ -201,7 +201,7 @@ fn check(graph: &Graph, lengths: Option<&[usize]>, items: usize) -> Cost {
     let request = Request { items, steps, lengths: lengths.map(<[usize]>::to_vec) };
     let mut cost = Cost { rounds: 0, bytes: 0 };
     for (tables, goal) in [(false, Goal::Bytes), (true, Goal::Bytes), (true, Goal::Rounds), (false, Goal::Rounds)] {
-        let profile = Profile { goal, rates: Rates::iknp() };
+        let profile = Profile { goal, ..Profile::default() };
         let compiled = compile(&graph, &request, profile, &Options { tables, watch: vec![] }).unwrap();
         let mut all = compiled.server_inputs(&weights);
         for (i, declared) in graph.inputs.iter().enumerate() {

@@ -14,6 +14,7 @@ pub fn correlation_bytes(needs: &[(CorrelationKind, u64)]) -> u64 {
         CorrelationKind::Cot { .. } => 17,
         CorrelationKind::OneOf { .. } => 18,
         CorrelationKind::Triple { cols } => u64::from(1 + 2 * cols).div_ceil(8),
+        CorrelationKind::OneHot(shape) => shape.bytes() as u64,
     };
     needs.iter().map(|&(kind, n)| one(kind) * n).sum()
 }

@@ -2,7 +2,7 @@
 //!
 //! The encoding is written out here by hand, so that it depends on what a plan *means* and not on how its parts are called
 //! in the source: renaming a type, a variant or a field changes nothing. It starts with a name and [`WIRE_VERSION`] and then
-//! lists profile, registers, blocks with their schedules, inputs and outputs:
+//! lists profile, registers, blocks with their schedules, inputs, outputs and the forms of products with the weights:
 //!
 //! * a number is 8 bytes, little endian (a value of a register's range or a constant is 16, two's complement; a real number
 //!   is the 8 bytes of its IEEE 754 form);
@@ -19,11 +19,20 @@
 
 use super::WIRE_VERSION;
 use super::schedule::{BlockSchedule, Times};
-use crate::program::{Block, Carry, Goal, Holder, Input, LocalOp, Node, Op, Profile, Program, Rates, Reg, Ty};
-use sirnn_backends::inst::{Conv, Flag, FlagKind, Inst, LinearOp, Party, Ring, Table};
+use crate::program::cost::OneHotRate;
+use crate::program::{
+    Block, Carry, Goal, Holder, Input, LinearForms, LocalOp, Node, Op, Profile, Program, Rates, Reg, Ty,
+};
+use sirnn_backends::forms::linear_rlwe::{Form, Set};
+use sirnn_backends::inst::{Conv, Flag, FlagKind, Inst, LinearOp, LookupForm, Party, Ring, Table};
 
 /// Digest of all that both parties must agree on.
-pub(super) fn digest(program: &Program, blocks: &[BlockSchedule], profile: &Profile) -> [u8; 32] {
+pub(super) fn digest(
+    program: &Program,
+    blocks: &[BlockSchedule],
+    profile: &Profile,
+    forms: &[Option<Form>],
+) -> [u8; 32] {
     // All fields, so that a new one is not forgotten.
     let Program { regs, home, blocks: parts, inputs, outputs, calls: _, scopes: _ } = program;
     let mut e = Encoder::default();
@@ -42,6 +51,7 @@ pub(super) fn digest(program: &Program, blocks: &[BlockSchedule], profile: &Prof
         e.text(name);
         e.reg(reg);
     });
+    e.list(forms, |e, &form| e.form(form));
     e.finish()
 }
 
@@ -143,21 +153,47 @@ impl Encoder {
         self.number(bits);
     }
 
-    fn profile(&mut self, &Profile { goal, rates }: &Profile) {
+    fn profile(&mut self, &Profile { goal, rates, linear }: &Profile) {
         match goal {
             Goal::Rounds => self.tag(0),
             Goal::Bytes => self.tag(1),
+            Goal::Online => self.tag(3),
             Goal::Time { bits_per_second, latency } => {
                 self.tag(2);
                 self.real(bits_per_second);
                 self.real(latency);
             }
         }
-        let Rates { cot, one_of, triple, triples } = rates;
+        let Rates { cot, one_of, triple, triples, one_hot } = rates;
         self.real(cot);
         self.list(&one_of, |e, &rate| e.real(rate));
         self.real(triple);
         self.real(triples);
+        self.list(&one_hot, |e, &OneHotRate { top, bytes }| {
+            e.number(top);
+            e.real(bytes);
+        });
+        self.tag(match linear {
+            LinearForms::Cot => 0,
+            LinearForms::Rlwe => 1,
+            LinearForms::Auto => 2,
+        });
+    }
+
+    fn form(&mut self, form: Option<Form>) {
+        match form {
+            None => self.tag(0),
+            Some(Form { set, spread, bits }) => {
+                self.tag(1);
+                self.tag(match set {
+                    Set::N4096Q100 => 0,
+                    Set::N4096Q105 => 1,
+                    Set::N8192Q150 => 2,
+                });
+                self.number(spread);
+                self.number(bits);
+            }
+        }
     }
 
     fn ty(&mut self, ty: &Ty) {
@@ -291,16 +327,25 @@ impl Encoder {
                 self.tag(flip.into());
                 self.numbers(shape);
             }
-            Inst::Lookup { sender, index, xor_index, units, ref table, ref columns } => {
+            Inst::Lookup { form, index, xor_index, units, ref table, ref columns } => {
                 self.tag(3);
-                self.party(sender);
+                match form {
+                    LookupForm::OneOf { sender } => {
+                        self.tag(0);
+                        self.party(sender);
+                    }
+                    LookupForm::Opened { top } => {
+                        self.tag(1);
+                        self.number(top);
+                    }
+                }
                 self.number(index);
                 self.number(xor_index);
                 self.number(units);
                 match table {
-                    Table::Public(columns) => {
+                    Table::Public(table) => {
                         self.tag(0);
-                        self.list(columns, |e, column| e.numbers(column));
+                        self.bytes(table.digest());
                     }
                     Table::Private => self.tag(1),
                 }
@@ -381,6 +426,12 @@ impl Encoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sirnn_backends::table::PublicTable;
+
+    fn digest(program: &Program, blocks: &[BlockSchedule], profile: &Profile) -> [u8; 32] {
+        super::digest(program, blocks, profile, &[None])
+    }
+
     use std::sync::Arc;
 
     fn hash(encode: impl FnOnce(&mut Encoder)) -> String {
@@ -401,14 +452,16 @@ mod tests {
             Conv { image: [5, 4, 2], kernel: [3, 2], stride: [2, 1], padding: [1, 1, 0, 1], groups: 2, filters: 4 };
         let flags =
             vec![Flag { kind: FlagKind::Carry, bits: 3, view: 0 }, Flag { kind: FlagKind::Ones, bits: 4, view: 1 }];
-        let lookup = |table| Inst::Lookup {
-            sender: Party::P1,
+        let lookup = |form, table| Inst::Lookup {
+            form,
             index: 4,
             xor_index: 1,
             units: 2,
             table,
             columns: vec![Ring::Add(7), Ring::Xor(3)],
         };
+        let by_ot = LookupForm::OneOf { sender: Party::P1 };
+        let public = || Table::Public(Arc::new(PublicTable::new(vec![vec![1, 2], vec![3]])));
         let linear = |op| Inst::Linear { op, weight_bits: 5, width: 20 };
         let local = [
             LocalOp::Add,
@@ -440,8 +493,9 @@ mod tests {
             Inst::And { cols: 2 },
             Inst::Cross { chooser: Party::P0, bits: 3, width: 9, top: true },
             Inst::CrossMatrix { chooser: Party::P1, bits: 3, width: 9, flip: false, shape: [1, 2, 3] },
-            lookup(Table::Private),
-            lookup(Table::Public(Arc::new(vec![vec![1, 2], vec![3]]))),
+            lookup(by_ot, Table::Private),
+            lookup(by_ot, public()),
+            lookup(LookupForm::Opened { top: 3 }, public()),
             Inst::Leaf { sender: Party::P0, digit: 4, views: 2, flags },
             linear(LinearOp::MatMul { inner: 2, outer: 3 }),
             linear(LinearOp::Scale { period: 4 }),
@@ -477,7 +531,7 @@ mod tests {
             ..Program::default()
         };
         let goal = Goal::Time { bits_per_second: 1e9, latency: 0.5e-3 };
-        (program, vec![schedule], Profile { goal, rates: Rates::iknp() })
+        (program, vec![schedule], Profile { goal, rates: Rates::iknp(), linear: LinearForms::Cot })
     }
 
     /// If this fails, read the last paragraph of the module's head.
@@ -520,6 +574,13 @@ mod tests {
         differs(&|_, s, _| s.available[1][0] += 1);
         differs(&|_, _, f| f.goal = Goal::Bytes);
         differs(&|_, _, f| f.rates.one_of[12] += 1.0);
+        differs(&|_, _, f| f.linear = LinearForms::Auto);
+        let forms =
+            [(Set::N4096Q100, 1, 70), (Set::N4096Q100, 2, 70), (Set::N4096Q100, 1, 71), (Set::N8192Q150, 1, 70)];
+        for (set, spread, bits) in forms {
+            assert!(seen.insert(super::digest(&program, &blocks, &profile, &[Some(Form { set, spread, bits })])));
+        }
+        assert!(seen.insert(super::digest(&program, &blocks, &profile, &[])));
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub struct Costs {
     pub one_of_each: f64,
     /// A bit triple.
     pub triple: f64,
+    /// A block of 128 bits of a one-hot vector, besides its correlated OTs when it is made.
+    #[serde(default)]
+    pub one_hot: f64,
 }
 
 impl Costs {
@@ -30,12 +33,13 @@ impl Costs {
             CorrelationKind::Cot { .. } => self.cot,
             CorrelationKind::Triple { cols } => self.triple * f64::from(cols),
             CorrelationKind::OneOf { bits, .. } => self.one_of + self.one_of_each * each(bits),
+            CorrelationKind::OneHot(shape) => self.one_hot * shape.vector_blocks() as f64,
         };
         one * n as f64
     }
 
-    fn all(&self) -> [f64; 4] {
-        [self.cot, self.one_of, self.one_of_each, self.triple]
+    fn all(&self) -> [f64; 5] {
+        [self.cot, self.one_of, self.one_of_each, self.triple, self.one_hot]
     }
 }
 
@@ -59,7 +63,12 @@ pub struct Backend {
 impl Backend {
     /// Seconds to make these correlations, set-up excluded.
     pub fn making(&self, needs: &[(CorrelationKind, u64)]) -> f64 {
-        needs.iter().map(|need| self.make.of(need, f64::from)).sum::<f64>() * 1e-9
+        // One-hot vectors are made from correlated OTs, of which each party makes a part as sender and a part as receiver.
+        let cots = |&(kind, n): &(CorrelationKind, u64)| match kind {
+            CorrelationKind::OneHot(shape) => 2.0 * self.make.cot * (n as usize * shape.cots()) as f64,
+            _ => 0.0,
+        };
+        needs.iter().map(|need| self.make.of(need, f64::from) + cots(need)).sum::<f64>() * 1e-9
     }
 
     /// Seconds of online work that these correlations stand for.

@@ -12,8 +12,9 @@
 
 pub mod cost;
 pub mod local;
+pub mod lookup;
 
-pub use cost::{Goal, Profile, Rates};
+pub use cost::{Goal, LinearForms, Profile, Rates};
 pub use local::LocalOp;
 use sirnn_backends::inst::{Inst, Party, Ring};
 use std::{
@@ -137,6 +138,11 @@ pub trait Function: Send + Sync + std::fmt::Debug {
     fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>>;
     /// The protocol.
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>>;
+    /// The width of the result, if there is one and it is a function of the one operand, element by element: on few enough bits it can
+    /// be a table of all values.
+    fn pointwise(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// What a node does.
@@ -352,7 +358,7 @@ impl Cx {
         let function: Arc<dyn Function> = Arc::new(function);
         let parent = self.enter(function.name());
         self.depth += 1;
-        let outs = function.lower(self, ins);
+        let outs = self.best_form(&*function, ins);
         self.depth -= 1;
         let scope = self.scope;
         self.scope = parent;

@@ -13,6 +13,7 @@
 //! | [`lookup`] | tables at a shared index, public or the server's; digit decomposition | III-A, IV-D |
 //! | [`msnzb`] | most significant non-zero bit: index, one-hot; shifts by secret bits | IV-E |
 //! | [`exp`], [`reciprocal`], [`division`], [`sigmoid`], [`roots`] | math functions | V |
+//! | [`nearest`] | any function rounded to the nearest, as a table | |
 //! | [`activation`] | ReLU, ReLU6 | |
 //! | [`select`], [`pool`] | argmax, max, maxpool, average pool, public division | |
 //! | [`normalise`] | sums with rescaling, batch and L2 normalisation | |
@@ -29,6 +30,7 @@ pub mod linear;
 pub mod lookup;
 pub mod matmul_shared;
 pub mod msnzb;
+pub mod nearest;
 pub mod normalise;
 pub mod pool;
 pub mod product;

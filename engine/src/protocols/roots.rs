@@ -15,7 +15,7 @@
 //!
 //! Rounds for 16 bits, scale 12: 33; about 2,290 bytes with IKNP.
 
-use super::lookup::MAX_INDEX;
+use super::lookup::MAX_OT_INDEX;
 use super::msnzb::{Columns, leading};
 use super::product::{Product, ScaledProduct};
 use super::truncation::{Shift, truncate_and_reduce};
@@ -160,7 +160,7 @@ impl Function for Root {
             let what = format!("an operand in 0..2^{} is expected, not {}..={}", w - 1, ty.lo, ty.hi);
             return refuse(name, what);
         }
-        if w > 63 || self.width == 0 || self.width > 64 || m + 1 > MAX_INDEX {
+        if w > 63 || self.width == 0 || self.width > 64 || m + 1 > MAX_OT_INDEX {
             return refuse(name, format!("{w} bits to {} with scale {s}", self.width));
         }
         let bits = bits_for(ty.hi).max(1);
@@ -200,5 +200,8 @@ impl Function for Root {
         let Interval { lo, hi } = self.range(x, ks);
         debug_assert!(x.fits(s + 1), "x is below 2");
         Ok(vec![cx.retype(result, lo, hi).0])
+    }
+    fn pointwise(&self) -> Option<u32> {
+        Some(self.width)
     }
 }

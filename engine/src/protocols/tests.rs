@@ -221,6 +221,25 @@ fn sigmoid_and_tanh_on_every_input() {
     one(Tanh { reference, trailing_zeros: 6, width: 16 }, &[(10, signed(10))], vec![all(-512, 511)], 10);
 }
 
+/// Any function is one look-up, the same on the ideal machine and with real oblivious transfer.
+#[test]
+fn functions_rounded_to_the_nearest_are_tables() {
+    use super::nearest::NearestTable;
+    use crate::fixed::nearest::{Format, NAMES};
+    let format = |bits, scale| Format { bits, scale, signed: true };
+    for name in NAMES {
+        let f = NearestTable::new(name, format(9, 6), format(12, 8)).unwrap();
+        one(f, &[(9, signed(9))], vec![all(-256, 255)], 21);
+    }
+    let gelu = NearestTable::new("gelu", format(16, 12), format(16, 12)).unwrap();
+    let values: Vec<i128> = (-32768..32768).step_by(401).collect();
+    let p = program(&[(16, signed(16), values.len())], |cx, ins| cx.call(gelu.clone(), ins)).unwrap();
+    check_real(p, &inputs(&[values]), "softspoken");
+    let wide = NearestTable::new("gelu", format(16, 12), format(16, 12)).unwrap();
+    let error = program(&[(17, signed(17), 1)], |cx, ins| cx.call(wide.clone(), ins)).unwrap_err();
+    assert!(error.to_string().contains("up to 16 bits"), "{error}");
+}
+
 #[test]
 fn argmax_keeps_the_first_of_equals() {
     for classes in [1usize, 2, 3, 7, 30] {

@@ -249,7 +249,7 @@ pub fn execute(inst: &Inst, ins: &[Vec<u64>]) -> Vec<Vec<u64>> {
             };
             let column = |c: usize| -> Vec<u64> {
                 let t = match table {
-                    Table::Public(t) => &t[c],
+                    Table::Public(t) => &t.columns()[c],
                     Table::Private => &ins[2 * parts + c],
                 };
                 (0..n).map(|i| t[entry(i)]).collect()

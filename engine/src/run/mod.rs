@@ -5,6 +5,7 @@
 //! labels: a frame is a header and the planned bytes.
 
 pub mod clear;
+pub mod files;
 pub mod ideal;
 pub mod local;
 pub mod pair;
@@ -19,6 +20,7 @@ pub use crate::program::Inputs;
 use crate::program::{Holder, LocalOp, Op, Reg};
 use crate::run::trace::Trace;
 use sirnn_backends::correlation::Correlations;
+use sirnn_backends::forms::linear_rlwe::Public;
 use sirnn_backends::forms::{self, Instance, LinearShare, Operand};
 use sirnn_backends::inst::{Message, Party};
 use sirnn_backends::transport::Channel;
@@ -87,11 +89,24 @@ pub fn bind(plan: &Plan, party: Party, inputs: &Inputs) -> Result<HashMap<Reg, A
 
 impl PartyRun<'_> {
     /// The part of the offline phase that depends on the weights: products with fresh masks, for all trips.
-    pub fn prepare(&mut self, inputs: &HashMap<Reg, Arc<Vector>>) -> Result<Prepared, RunError> {
+    /// `public` is what ring-LWE draws its public polynomials from.
+    pub fn prepare(&mut self, inputs: &HashMap<Reg, Arc<Vector>>, public: &Public) -> Result<Prepared, RunError> {
+        let weights = |task: &LinearTask| inputs.get(&task.weights).map(|w| &**w);
+        let (tasks, factors): (Vec<_>, Vec<_>) =
+            self.plan.linear.iter().filter_map(|task| Some((task.rlwe()?, weights(task)))).unzip();
+        let mut from_rlwe = match tasks[..] {
+            [] => Vec::new(),
+            _ => forms::linear_rlwe::linear_rlwe_offline(self.party, public, &tasks, &factors, self.channel)?,
+        }
+        .into_iter();
         let mut prepared = Vec::new();
         for task in &self.plan.linear {
             let LinearTask { op, weight_bits, width, n, trips, .. } = *task;
-            let weights = inputs.get(&task.weights).map(|w| &**w);
+            let weights = weights(task);
+            if task.form.is_some() {
+                prepared.extend(from_rlwe.next());
+                continue;
+            }
             prepared.push(forms::linear_offline(
                 self.party,
                 op,

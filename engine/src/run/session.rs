@@ -11,12 +11,13 @@ use crate::program::Reg;
 use crate::run::store::{Section, write_section};
 use crate::run::trace::Trace;
 use crate::run::{self, Inputs, PartyRun, Prepared, RunError};
-use sirnn_backends::Error;
+use sirnn_backends::forms::linear_rlwe::Public;
 use sirnn_backends::inst::{CorrelationKind, Party};
+use sirnn_backends::ot::BackendSpec;
 use sirnn_backends::ot::streams::{Mode, Streams, totals};
-use sirnn_backends::ot::{BackendSpec, os_random};
 use sirnn_backends::transport::{Channel, Traffic};
 use sirnn_backends::vector::Vector;
+use sirnn_backends::{Error, random};
 use sirnn_kernels::aes::Prg;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -31,8 +32,10 @@ pub struct Session<'a> {
     pub party: Party,
     /// Where correlations come from.
     pub backend: &'a dyn BackendSpec,
-    /// The same at both parties, never used before.
+    /// The same at both parties, never used before; the server's choice.
     pub id: [u8; 16],
+    /// The client's part of what public randomness is drawn from.
+    pub nonce: [u8; 16],
     /// Online channel.
     pub online: &'a mut dyn Channel,
     /// Generator's channel.
@@ -140,8 +143,9 @@ impl<'a> Session<'a> {
         let start = Instant::now();
         let before = self.online.traffic();
         let (correlations, channel) = (&mut streams, &mut *self.online);
+        let public = Public::new(&self.id, &self.nonce);
         let prepared =
-            PartyRun { plan, party, correlations, channel, prg: &mut prg()?, trace: None }.prepare(inputs)?;
+            PartyRun { plan, party, correlations, channel, prg: &mut prg()?, trace: None }.prepare(inputs, &public)?;
         report.offline = start.elapsed();
         let products = since(before, self.online.traffic());
         let ready = Ready { plan, party, streams, prepared, report };
@@ -254,7 +258,7 @@ impl Offline<'_> {
 
 /// A generator of masks, seeded by the operating system.
 fn prg() -> Result<Prg, Error> {
-    Ok(Prg::new(u128::from_le_bytes(os_random()?)))
+    Ok(Prg::new(*random::block()?))
 }
 
 fn check(phase: &str, party: Party, planned: [u64; 2], measured: Traffic) -> Result<(), RunError> {

@@ -24,10 +24,12 @@
 //! |---|---|
 //! | [`wire`] | hello, messages, deadlines |
 //! | [`server`], [`client`] | the two roles |
+//! | [`ledger`] | how much was made with a model's weights |
 //! | [`summary`] | what sessions cost, with the names used in reports |
 //! | [`local`] | both roles as two processes of one machine |
 
 pub mod client;
+pub mod ledger;
 pub mod local;
 pub mod server;
 pub mod summary;
@@ -43,7 +45,7 @@ use crate::model::ModelError;
 use crate::plan::correlations::{CORRELATION_BUDGET, correlation_bytes, offline_cost};
 use crate::plan::planner::{MAX_LANES, Task};
 use crate::plan::{Plan, WIRE_VERSION};
-use crate::program::{BuildError, Profile, Rates};
+use crate::program::{BuildError, Profile};
 use crate::run::session::{Report, Session, Stored};
 use crate::run::store::{Header, SectionHeader, Store, StoreError, Writer};
 use crate::run::trace::Trace;
@@ -197,7 +199,7 @@ impl Plans {
                 choice.lanes, choice.batch
             )));
         };
-        let profile = Profile { goal: choice.objective.into(), rates: Rates::of(backend) };
+        let profile = Profile { linear: choice.linear, ..Profile::of(choice.objective.into(), backend) };
         let mut requests: Vec<Request> = Vec::new();
         let mut kinds = Vec::new();
         for start in (0..items).step_by(size) {
@@ -246,6 +248,11 @@ impl Plans {
             choice: choice.clone(),
             sections: self.plans.iter().map(|p| SectionHeader::new(&p.plan, party)).collect(),
         }
+    }
+
+    /// Values of all sessions that ring-LWE makes; see [`Plan::values`].
+    fn values(&self) -> u64 {
+        self.batches().map(|(_, planned)| planned.plan.values()).sum()
     }
 
     fn digests(&self) -> Vec<String> {
@@ -368,6 +375,10 @@ struct Agreed {
     work: Work,
     /// The session whose offline phase is or was the request's: its own, or the one that made the store.
     made: [u8; 16],
+    /// The client's part of what public randomness is drawn from.
+    nonce: [u8; 16],
+    /// Values that ring-LWE has made with the model's weights, at the server, these included.
+    counted: Option<u64>,
 }
 
 impl Agreed {
@@ -386,7 +397,8 @@ impl Agreed {
             let session = Stored { plan, party, section: store.section(k, id)?, online };
             return Ok(connection.traced(party, lane, |trace| session.run(inputs, progress, trace))?);
         }
-        let session = Session { plan, party, backend: self.plans.backend, id, online, offline: second()? };
+        let session =
+            Session { plan, party, backend: self.plans.backend, id, nonce: self.nonce, online, offline: second()? };
         if let Work::Make(store) = &self.work {
             let mut store = store.lock().unwrap_or_else(|e| e.into_inner());
             return Ok((BTreeMap::new(), session.make(inputs, &mut *store)?));

@@ -1,5 +1,6 @@
 //! The server: owns a model, computes for any client that asks, survives any that misbehaves.
 
+use super::ledger::Ledger;
 use super::wire::{Choice, Control, Message, Objective, Offer, Phases, Purpose, Request, unexpected};
 use super::{
     Agreed, Bounds, Connection, Part, Plans, ServiceError, Summary, Work, bytes, connection_id, in_lanes, memory,
@@ -9,10 +10,11 @@ use crate::graph::Weights;
 use crate::model::{Description, Model};
 use crate::plan::planner::{self, MAX_LANES, Policy, Task};
 use crate::plan::speeds::Speeds;
+use crate::program::LinearForms;
 use crate::run::store::{Store, Writer, fingerprint};
-use sirnn_backends::ot::{BackendSpec, os_random};
+use sirnn_backends::ot::BackendSpec;
 use sirnn_backends::transport::Link;
-use sirnn_backends::{Error, Party};
+use sirnn_backends::{Error, Party, random};
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -58,6 +60,10 @@ pub struct Options {
     pub fuse: Option<bool>,
     /// Sessions of a request at the same time.
     pub lanes: Option<usize>,
+    /// Where products with the weights come from.
+    pub linear: LinearForms,
+    /// Where it is written down how many values ring-LWE made with these weights.
+    pub ledger: Option<Ledger>,
     /// What is chosen by.
     pub objective: Objective,
     /// The link that times are estimated for.
@@ -77,8 +83,8 @@ pub struct Options {
 impl Options {
     /// The policy of [`crate::plan::planner`].
     pub fn policy(&self) -> Policy {
-        let Self { backend, fuse, lanes, objective, link, .. } = *self;
-        Policy { goal: objective.into(), link, backend, fuse, lanes }
+        let Self { backend, fuse, lanes, linear, objective, link, .. } = *self;
+        Policy { goal: objective.into(), link, backend, fuse, lanes, linear }
     }
 }
 
@@ -230,7 +236,7 @@ impl Shared {
     }
 
     fn session(&self, mut control: Control) -> Result<Summary, ServiceError> {
-        let id = os_random()?;
+        let id = random::bytes()?;
         let (agreed, doors) = match self.agree(&mut control, id) {
             Ok(agreed) => agreed,
             Err(e) => {
@@ -253,6 +259,7 @@ impl Shared {
             Ok((items.len(), report))
         })?;
         let mut summary = Summary::new(&agreed.plans);
+        summary.linear_values_total = agreed.counted;
         for (items, report) in done {
             summary.add(items, Party::P0, &report);
         }
@@ -297,7 +304,17 @@ impl Shared {
                 store.fits(Party::P0, items, task.batch)?;
                 store.header().choice.clone()
             }
-            None => self.choose(&task, &asked)?,
+            None => {
+                let Some(linear) = self.options.linear.agree(asked.linear) else {
+                    return no(&format!(
+                        "this server makes products with the weights by --linear {}, not {}",
+                        self.options.linear.name(),
+                        asked.linear.name()
+                    ));
+                };
+                // The nonce is another one every time, and changes nothing.
+                self.choose(&task, &Request { linear, nonce: [0; 16], ..asked.clone() })?
+            }
         };
         let plans = Plans::build(&task, Some(&self.weights), phases, &choice)?;
         plans.check(Party::P0, limits.bounds)?;
@@ -313,12 +330,18 @@ impl Shared {
         };
         let lane = |l| [Part::Online, Part::Offline].map(|part| Door::open(self, connection_id(session, l, part)));
         let doors = (0..plans.lanes).map(lane).collect();
+        // Before anything that depends on the weights leaves.
+        let counted = match &self.options.ledger {
+            _ if matches!(phases, Phases::Online(_)) || plans.values() == 0 => None,
+            Some(ledger) => Some(ledger.reserve(plans.values())?),
+            None => return no("this server counts no products from ring-LWE, and so makes none"),
+        };
         control.send(&Message::Choice(choice))?;
         plans.compare(control)?;
         if let Work::Use(store) = &mut work {
             store.begin()?;
         }
-        Ok((Agreed { plans, work, made }, doors))
+        Ok((Agreed { plans, work, made, nonce: asked.nonce, counted }, doors))
     }
 
     /// The public facts of a request, if the network can be computed for them.
@@ -349,12 +372,13 @@ impl Shared {
             bytes(&c.plan, c.backend, phases).saturating_mul(sessions(c)) <= limits.bounds.bytes
                 && memory(&c.plan)[0].saturating_mul(c.lanes as u64) <= limits.bounds.memory
         };
-        let policy = self.options.policy();
+        let policy = Policy { linear: asked.linear, ..self.options.policy() };
         let best = planner::choose(task, &policy, speeds, allowed)?;
         let choice = Choice {
             backend: best.backend.name().into(),
             objective: *objective,
             fuse: best.fuse,
+            linear: asked.linear,
             lanes: best.lanes as u64,
             batch: best.batch as u64,
         };
