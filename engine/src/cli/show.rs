@@ -141,8 +141,9 @@ impl Row {
 
     fn cost<'c>(&self, costs: &'c BTreeMap<String, ScopeCost>) -> Option<&'c ScopeCost> {
         let node = self.node.as_ref()?;
-        // What moved out of its loop has a scope of its own name.
-        costs.get(node).or_else(|| costs.get(node.rsplit('/').next()?))
+        // What moved out of its loop has a scope of its own.
+        let inside = node.replacen('/', "/loop/", 1);
+        costs.get(&inside).or_else(|| costs.get(node.rsplit('/').next()?))
     }
 
     fn json(&self, costs: &BTreeMap<String, ScopeCost>) -> Value {
