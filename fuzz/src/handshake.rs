@@ -219,11 +219,7 @@ fn to_client(s: &mut Source) {
     }
     std::thread::scope(|scope| {
         scope.spawn(|| talk(listener.accept().expect("the client connects").0, &bytes));
-<<<<<<< HEAD
         let options = client::Options { bounds: BOUNDS, connection: connection(), pinned: None, watch: Vec::new(), linear: LinearForms::Auto };
-=======
-        let options = client::Options { bounds: BOUNDS, connection: connection(), pinned: None, watch: Vec::new() };
->>>>>>> format
         let client = match Client::connect(&[*address], options) {
             Ok(client) => client,
             Err(e) => return show!("refused: {e}"),
@@ -251,11 +247,7 @@ fn session(s: &mut Source) {
     let Message::Offer(offer) = control.receive().expect("the server makes an offer") else {
         panic!("an offer comes first");
     };
-<<<<<<< HEAD
     control.send(&Message::Request(Request { items: 1, batch: 1, steps: 2, lengths: None, phases: Phases::Both, linear: LinearForms::Auto, nonce: [9; 16] })).expect("the server listens");
-=======
-    control.send(&Message::Request(Request { items: 1, batch: 1, steps: 2, lengths: None, phases: Phases::Both })).expect("the server listens");
->>>>>>> format
     control.send(&Message::Plans(vec![target.digest.clone()])).expect("the server listens");
     let chosen = control.receive();
     assert!(matches!(chosen, Ok(Message::Choice(_))), "a choice comes next: {chosen:?}");

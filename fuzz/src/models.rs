@@ -11,10 +11,6 @@ use sirnn::graph::ops::{self, Parameter};
 use sirnn::graph::rescale::Shifts;
 use sirnn::graph::{Graph, Node, Number, Op, Output, Rescale, Reveal, Tensor, ValueType, Weights};
 use sirnn::model::{Description, Items, Model, Results};
-<<<<<<< HEAD
-=======
-use sirnn::run::clear;
->>>>>>> format
 use sirnn::protocols::truncation::Rounding;
 use std::collections::BTreeMap;
 
