@@ -240,7 +240,7 @@ pub(crate) fn grow(shape: Shape, key: &AesKey, ticket: &[u128], scratch: &mut [u
     let mut n = 1usize << shape.top;
     let (nodes, corrections) = ticket.split_at(n);
     // Every level goes to the other of two places, so that the leaves end in `out`.
-    let (mut here, mut there) = if shape.levels() % 2 == 0 { (scratch, out) } else { (out, scratch) };
+    let (mut here, mut there) = if shape.levels().is_multiple_of(2) { (scratch, out) } else { (out, scratch) };
     here[..n].copy_from_slice(nodes);
     for c in &corrections[..usize::from(shape.levels())] {
         let (left, right) = there[..2 * n].split_at_mut(n);

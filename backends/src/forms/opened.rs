@@ -117,7 +117,7 @@ impl Opened {
                         match column {
                             PickedColumn::Planes(planes) => pick_xor(moved, planes, pick),
                             PickedColumn::Words(table) => {
-                                *pick = with_words!(table, table => u64::from(pick_add(moved, table)));
+                                *pick = with_words!(table, table => pick_add(moved, table).to_u64());
                             }
                         }
                     }

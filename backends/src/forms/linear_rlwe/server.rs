@@ -277,7 +277,7 @@ pub(super) fn answer(
                 let done: Vec<Vec<Answer>> = jobs
                     .into_par_iter()
                     .map(|(polys, mut noise)| {
-                        products(ring, shape, &block, weights, (group, &polys), &rows, key, &mut noise)
+                        products(ring, shape, &block, weights, (group, &polys), (&rows, key), &mut noise)
                     })
                     .collect();
                 for Answer { message, shares } in done.into_iter().flatten() {
@@ -335,8 +335,7 @@ fn products(
     block: &Block,
     weights: &Weights,
     (group, polys): (usize, &[usize]),
-    rows: &Limbs,
-    key: &Poly,
+    (rows, key): (&Limbs, &Poly),
     noise: &mut Noise,
 ) -> Vec<Answer> {
     let (n, cut, flood) = (ring.n, shape.cut(), shape.flood());
