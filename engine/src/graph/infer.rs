@@ -117,6 +117,20 @@ impl Graph {
             (false, most) if most != 0 => return Err(GraphError::new(place, "no input has a time axis")),
             _ => {}
         }
+        let typed = self.typed(steps)?;
+        if timed && steps != self.steps {
+            // Weights do not change with the number of steps.
+            let most = self.typed(self.steps)?;
+            let own = typed.parameters.values().zip(most.parameters.values());
+            if let Some((_, spec)) = own.into_iter().find(|(own, most)| own != most) {
+                let (name, steps) = (shown(&spec.tensor), self.steps);
+                return refuse(place, format!("the shape of tensor '{name}' is that for {steps} steps only"));
+            }
+        }
+        Ok(typed)
+    }
+
+    fn typed(&self, steps: usize) -> Result<Typed<'_>, GraphError> {
         let typed = Typed {
             graph: self,
             steps,
