@@ -263,6 +263,11 @@ impl<'r> Expand<'r, '_> {
 
     /// Adds a shift that does something.
     fn shift(&mut self, x: Val, shift: Shift) -> Val {
+        if shift.wrap.is_some_and(|bits| shift.left >= bits) {
+            // Everything is moved out.
+            let len = self.size(x);
+            return self.push(Def::Public(Arc::new(vec![0])), vec![], len);
+        }
         let (lo, hi) = (self.ir.value(x).lo, self.ir.value(x).hi);
         let possible = Shift { fits: false, ..shift }.may_wrap(lo, hi);
         let shift = if possible { shift } else { Shift { wrap: None, fits: false, ..shift } };
@@ -490,8 +495,7 @@ impl<'r> Expand<'r, '_> {
 
     /// Where items have different lengths, what lies behind an item's own must not enter a value that is not cut.
     fn check_lengths(&self, node: &TypedNode<'_>) -> Build<()> {
-        let mixes = self.home == Home::Top
-            && self.lengths.is_some()
+        let mixes = self.lengths.is_some()
             && node.body.is_none()
             && node.types.iter().any(|ty| ty.timed)
             && node.outs.iter().any(|&o| !self.ty(o).timed);
@@ -523,17 +527,25 @@ impl<'r> Expand<'r, '_> {
         let (mut height, mut width) = if axes == 1 { (1, shape[0]) } else { (shape[0], shape[1]) };
         let channels = shape[shape.len() - 1];
         let spread = [0, 1].map(|d| (kernel[d] - 1) * dilation[d] + 1);
-        let depth = channels / c.groups * c.filters;
-        let recipe = if spread == kernel {
+        // The graph's filters are [kernel.., channels of a group, filters], the protocol's have a block for each group.
+        let (depth, filters) = (channels / c.groups, c.filters / c.groups);
+        let recipe = if spread == kernel && c.groups == 1 {
             Recipe::plain(spec)
         } else {
-            let tap = |y: usize, x: usize| {
+            let tap = |(y, x): (usize, usize)| {
                 let inside = y.is_multiple_of(dilation[0]) && x.is_multiple_of(dilation[1]);
                 inside.then(|| (y / dilation[0]) * kernel[1] + x / dilation[1])
             };
-            let taps = (0..spread[0]).flat_map(|y| (0..spread[1]).map(move |x| (y, x)));
-            let layout = taps.flat_map(|(y, x)| (0..depth).map(move |i| tap(y, x).map(|t| (t * depth + i) as u32)));
-            Recipe { layout: Some(Arc::new(layout.collect())), ..Recipe::plain(spec) }
+            let mut layout = Vec::with_capacity(spread[0] * spread[1] * depth * c.filters);
+            for group in 0..c.groups {
+                for place in (0..spread[0]).flat_map(|y| (0..spread[1]).map(move |x| (y, x))) {
+                    for i in 0..depth {
+                        let first = tap(place).map(|t| (t * depth + i) * c.filters + group * filters);
+                        layout.extend((0..filters).map(|j| first.map(|first| (first + j) as u32)));
+                    }
+                }
+            }
+            Recipe { layout: Some(Arc::new(layout)), ..Recipe::plain(spec) }
         };
         // A border as wide as the kernel is made of zeros instead.
         let mut x = x;
@@ -787,6 +799,10 @@ impl<'r> Expand<'r, '_> {
                 self.ir.outputs.push(Output { name: output.name.clone(), value: cut });
             }
             if output.reveal != Reveal::Values {
+                if ty.timed && ty.shape.len() == 1 && self.lengths.is_some() {
+                    let what = "its class is that of a time step: items of different lengths cannot be in one batch";
+                    return refuse(&format!("output '{}'", output.name), what);
+                }
                 let class = self.along(value, &ty.shape, ty.shape.len() - 1, |n| Rows::ArgMax { n });
                 let cut = self.cut(class, ty.timed && ty.shape.len() > 1, ty.shape.first().copied());
                 self.ir.outputs.push(Output { name: format!("{}.class", output.name), value: cut });

@@ -60,6 +60,12 @@ impl Shift {
         self.floor + self.shift + self.then > 0
     }
 
+    /// The same of numbers that are not negative: toward zero is down, up to a wrap.
+    pub(crate) fn not_negative(self) -> Self {
+        let rounding = if self.wrap.is_none() { Rounding::Floor } else { self.rounding };
+        Self { floor: self.floor + self.shift, shift: 0, rounding, ..self }
+    }
+
     /// The protocol, with its result in a ring of `width` bits.
     pub(crate) fn protocol(&self, width: u32) -> Rescale {
         let Shift { floor, shift, left, then, rounding, .. } = *self;

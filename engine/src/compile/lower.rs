@@ -345,9 +345,9 @@ impl Lowering<'_> {
         let x = cx.retype(x, 0, (1 << site.bits) - 1);
         let columns = if site.public() {
             let columns = (0..site.columns.len())
-                .map(|c| Column {
-                    width: site.width(c, self.rings),
-                    entries: Arc::new(site.entries(c, &Default::default())),
+                .map(|c| {
+                    let width = site.width(c, self.rings);
+                    Column { width, entries: Arc::new(site.held_entries(c, width, &Default::default())) }
                 })
                 .collect();
             cx.call(Lookup { columns }, &[x.0])?

@@ -30,11 +30,12 @@ mod tests;
 
 pub use prove::prove;
 
-use crate::graph::{Graph, Weights};
+use crate::graph::{Graph, Typed, Weights};
 use crate::program::{Build, Profile, Program, refuse};
 use crate::protocols::lookup::MAX_OT_INDEX;
 use crate::run::Inputs;
 use ir::{Def, Home, Ir, Item, State};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The public facts of one batch.
@@ -91,6 +92,9 @@ pub fn compile(graph: &Graph, request: &Request, profile: Profile, options: &Opt
         );
         return refuse("model", what);
     }
+    if let Some(lengths) = &request.lengths {
+        check_lengths(graph, &typed, lengths)?;
+    }
     let mut ir = expand::expand(&typed, request, &options.watch)?;
     ir.sweep();
     hoist::before_gathers(&mut ir);
@@ -107,6 +111,27 @@ pub fn compile(graph: &Graph, request: &Request, profile: Profile, options: &Opt
     let rings = rings::run(&ir);
     let lowered = lower::lower(graph, &ir, &rings, profile)?;
     Ok(Compiled { program: lowered.program, server: lowered.server })
+}
+
+/// Refuses items whose graph, at their own length, is not that of the longest with a shorter time axis: a shape that happens to fit the
+/// number of steps would say something else of them.
+fn check_lengths(graph: &Graph, longest: &Typed<'_>, lengths: &[usize]) -> Build<()> {
+    let different: BTreeSet<usize> = lengths.iter().copied().filter(|&l| l != longest.steps).collect();
+    for length in different {
+        let own = graph.infer(length).or_else(|e| refuse("model", format!("an item of {length} steps: {e}")))?;
+        for (value, own) in longest.values.iter().zip(&own.values) {
+            let mut expected = value.ty.clone();
+            if expected.timed {
+                expected.shape[0] = length;
+            }
+            if own.ty != expected {
+                let what =
+                    format!("'{}' of {length} steps is no part of it: items of one length are expected", value.name);
+                return refuse("model", what);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What only the last step hands out becomes a state that nobody reads: programs hand out states.

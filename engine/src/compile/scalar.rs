@@ -30,7 +30,8 @@ impl Unary {
             Unary::Sigmoid(f) => f.eval(x),
             Unary::Tanh(f) => f.eval(x),
             Unary::Exp(f) => f.eval(x),
-            Unary::Reciprocal(f) => f.eval(1, x),
+            // Entries that no value leads to may lie outside of the domain.
+            Unary::Reciprocal(f) => f.eval(1, x.clamp(1 << f.s_den, (2 << f.s_den) - 1)),
             Unary::Root(f) => f.eval(x),
             Unary::Relu { high, shift } => x.clamp(0, high.unwrap_or(x.max(0))) >> shift,
             Unary::Table { entries, operand } => entries[(x & ((1 << operand.bits) - 1)) as usize],

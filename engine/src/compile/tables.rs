@@ -288,7 +288,12 @@ fn apply(ir: &mut Ir, c: Candidate) {
             Def::Unary { function, .. } => !matches!(function, Unary::Relu { .. } | Unary::DivideBy { .. }),
             _ => false,
         };
-        let (def, name, whole) = (value.def.clone(), value.name.clone(), from_whole || decided);
+        let def = match value.def {
+            // Of a number that is not negative low bits are asked for, and the entry that they stand for may be.
+            Def::Shift(shift) if ir.value(value.ins[0]).lo >= 0 => Def::Shift(shift.not_negative()),
+            ref def => def.clone(),
+        };
+        let (name, whole) = (value.name.clone(), from_whole || decided);
         steps.push(Step { def, sources, name, whole, from_whole });
     }
     let period = |step: &Step| match &step.def {

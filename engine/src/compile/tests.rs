@@ -354,3 +354,117 @@ mod networks {
         }
     }
 }
+
+/// Items of different lengths share a program only if what it computes is, at every length, what the graph says of that length.
+mod lengths {
+    use super::*;
+    use crate::graph::ops::{reshape, sum};
+
+    const BYTE: Number = Number { bits: 8, scale: 0, unsigned: false };
+
+    /// Accepted for items of one length, refused for others.
+    fn refused(shape: &[usize], reveal: Reveal, build: impl FnOnce(&mut Builder) -> String) -> String {
+        let mut builder = Builder::new();
+        let value = build(&mut builder);
+        let graph = builder.finish(3, vec![series("x", shape, BYTE)], vec![output("y", &value, reveal)]);
+        check(&graph, None, 2);
+        let request = Request { items: 2, steps: 3, lengths: Some(vec![3, 2]) };
+        let profile = Profile { goal: Goal::Bytes, rates: Rates::iknp() };
+        compile(&graph, &request, profile, &Options::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_shape_that_fits_one_number_of_steps() {
+        // The first says nothing of two steps; the second something else, with more columns.
+        for shape in [vec![3, 2], vec![3, -1]] {
+            let why = refused(&[2], Reveal::Values, |g| g.arrange("same", reshape::Reshape { shape }, &["x"]));
+            assert!(why.contains("2 steps"), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_class_of_time_steps() {
+        let why = refused(&[], Reveal::Scores, |_| "x".into());
+        assert!(why.contains("time step"), "{why}");
+    }
+
+    #[test]
+    fn weights_of_one_number_of_steps() {
+        let mut g = Builder::new();
+        let op = matmul::MatMul { weights: Parameter::new("w", 4), columns: 2, rescale: Rescale::default() };
+        g.compute("y", op, &["x"], BYTE);
+        let graph = g.finish(3, vec![series("x", &[], BYTE)], vec![output("y", "y", Reveal::Values)]);
+        check(&graph, None, 2);
+        assert!(graph.infer(2).unwrap_err().to_string().contains("tensor 'w'"));
+    }
+
+    #[test]
+    fn time_steps_mixed_in_a_loop() {
+        let why = refused(&[2], Reveal::Values, |g| {
+            let mut body = Body { slices: vec!["x_t".into()], ..Body::default() };
+            body.nodes.compute("all", sum::Sum { axes: vec![0], rescale: Rescale::default() }, &["x"], BYTE);
+            body.nodes.compute("next", add::Add::default(), &["h", "all", "x_t"], BYTE);
+            body.state("h", "next", &[2], BYTE);
+            body.hand_out("h", "next", Steps::Last);
+            g.scan("loop", &["x"], body);
+            "loop.h".into()
+        });
+        assert!(why.contains("mixes time steps"), "{why}");
+    }
+}
+
+/// Rescales whose parameters are out of the ordinary.
+mod rescales {
+    use super::*;
+    use crate::graph::ops::rescaling::Rescaling;
+
+    fn one(from: Number, rescale: Rescale, to: Number) {
+        let mut g = Builder::new();
+        g.compute("y", Rescaling { rescale }, &["x"], to);
+        let inputs = vec![crate::graph::builder::fixed("x", &[40], from)];
+        check(&g.finish(0, inputs, vec![output("y", "y", Reveal::Values)]), None, 2);
+    }
+
+    #[test]
+    fn everything_moved_out() {
+        for rounding in Rounding::ALL {
+            for left in [4, 5, 7] {
+                one(Number::new(12, 0), Rescale { left, ..Rescale::by(2, rounding) }, Number::new(5, 0));
+            }
+        }
+    }
+
+    /// Low bits of a number that is not negative are no negative number.
+    #[test]
+    fn toward_zero_of_unsigned_numbers() {
+        for bits in [9, 20, 41] {
+            for unsigned in [false, true] {
+                let from = Number { unsigned: true, ..Number::new(bits, 0) };
+                let to = Number { unsigned, ..Number::new(7, 0) };
+                one(from, Rescale { left: 3, ..Rescale::by(5, Rounding::TowardZero) }, to);
+            }
+        }
+    }
+}
+
+#[test]
+fn filters_in_groups() {
+    use crate::graph::builder::fixed;
+    use crate::graph::ops::conv::Conv;
+    for (groups, filters, dilation) in [(3, 6, vec![]), (3, 3, vec![2, 1]), (1, 2, vec![1, 2])] {
+        let op = Conv {
+            weights: Parameter::new("f", 5),
+            filters,
+            kernel: vec![2, 2],
+            stride: vec![],
+            dilation,
+            padding: vec![[1, 0], [0, 1]],
+            groups,
+            rescale: Rescale::by(2, Rounding::Floor),
+        };
+        let mut g = Builder::new();
+        g.compute("y", op, &["x"], Number::new(12, 0));
+        let inputs = vec![fixed("x", &[3, 4, 3], Number::new(6, 0))];
+        check(&g.finish(0, inputs, vec![output("y", "y", Reveal::Values)]), None, 2);
+    }
+}
