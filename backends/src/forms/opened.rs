@@ -25,6 +25,7 @@ use crate::{
     vector::{Vector, VectorWord},
     with_word_type, with_words,
 };
+use sirnn_kernels::ring::RingWord;
 use sirnn_kernels::{
     onehot::{pick_add, pick_xor, rotate},
     pack::{pack, unpack},
