@@ -11,7 +11,7 @@ use sirnn_backends::{
         store,
         streams::{Mode, Streams, plan_cost},
     },
-    transport::{Channel, MemChannel},
+    transport::{Channel, Limits, MemChannel},
     vector::Bits,
 };
 use std::time::Duration;
@@ -411,8 +411,8 @@ fn live_cost(backend: Box<dyn Backend>, needs: &[(Kind, u64)], channel: MemChann
         fn traffic(&self) -> sirnn_backends::transport::Traffic {
             self.0.as_ref().unwrap().traffic()
         }
-        fn set_deadline(&mut self, deadline: Duration) {
-            self.0.as_mut().unwrap().set_deadline(deadline);
+        fn set_limits(&mut self, limits: Limits) {
+            self.0.as_mut().unwrap().set_limits(limits);
         }
     }
     impl Drop for Lent {
@@ -457,7 +457,7 @@ fn silent_garbled_and_short_peers_are_errors() {
         for party in Party::BOTH {
             let attempt = |garbage: &[u8], die: bool| {
                 let (mut a, mut b) = MemChannel::pair();
-                a.set_deadline(Duration::from_millis(50));
+                a.set_limits(Limits::within(Duration::from_millis(50)));
                 b.send(garbage).unwrap();
                 let kept = (!die).then_some(b);
                 let result = spec.connect(party, SESSION, &demand, &mut a);
@@ -474,7 +474,7 @@ fn silent_garbled_and_short_peers_are_errors() {
         for kind in [Kind::Cot { sender }, Kind::OneOf { sender, bits: 4 }, Kind::Triple { cols: 1 }] {
             both(|party, mut channel| {
                 let mut backend = connect(name, party, &[(kind, 1000)], &mut channel);
-                channel.set_deadline(Duration::from_millis(100));
+                channel.set_limits(Limits::within(Duration::from_millis(100)));
                 if party == Party::P0 {
                     let _ = channel.send(&[0xa5; 1000]);
                     return;

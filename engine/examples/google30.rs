@@ -7,6 +7,7 @@
 //! `DIR` holds `weights_i8_12342.bin` (W1, W2, U1, U2, Bg, Bh, FC, FCbias, row-major) and `input_i8_99x32.bin` (one item, or
 //! as many as the batch).
 
+use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 use sirnn::model::{Description, Model, Weights};
@@ -14,9 +15,10 @@ use sirnn::plan::speeds::Speeds;
 use sirnn::protocols::shift::Rounding;
 use sirnn::run::Inputs;
 use sirnn::service::client::{self, Client};
-use sirnn::service::local::{Process, complete, cpu_seconds, host_one, peak_memory, say};
+use sirnn::run::usage::{cpu_seconds, peak_memory};
+use sirnn::service::local::{Process, complete, host_one, print_line};
 use sirnn::service::server::{self, Limits};
-use sirnn::service::wire::Objective;
+use sirnn::plan::choice::Objective;
 use sirnn::service::{Bounds, Connection, Server};
 use sirnn_backends::ot;
 use sirnn_backends::transport::Link;
@@ -168,7 +170,7 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         objective: options.objective(),
         link: options.net.parse().unwrap_or(Link::LAN),
         speeds: Speeds::default(),
-        limits: Limits { items: batch, batch, sessions: 1, bounds: BOUNDS },
+        limits: Limits { items: batch, batch, sessions: 1, queue: 0, bounds: BOUNDS, handshake: Duration::from_secs(5) },
         connection: options.connection()?,
         hidden: true,
         stores: server::Stores::None,
@@ -186,7 +188,7 @@ fn infer(options: &Options) -> Result<(), Box<dyn Error>> {
         (options.batch as usize, description.features as usize, description.layer[0].hidden as usize);
     let expected =
         client::Options { bounds: BOUNDS, connection: options.connection()?, pinned: Some(description), hidden: true };
-    let client = Client::connect(&[server.address], expected)?;
+    let client = Client::connect(&server.address.into(), expected)?;
     let classes = client.description().classes() as usize;
     let item = client.description().item_len();
     // Time-major: the program wants all items of a step together.
@@ -196,7 +198,7 @@ fn infer(options: &Options) -> Result<(), Box<dyn Error>> {
         let x = steps.flat_map(|step| range.clone().flat_map(move |i| row(step, i))).map(|&v| v.into()).collect();
         Inputs::from([("x".to_string(), x)])
     };
-    let (outputs, summary) = client.infer(batch, Some(batch), &inputs, &mut |_| {})?;
+    let (outputs, summary) = client.infer(batch, Some(batch), &inputs, &mut |_| {}, &mut |_| Ok(()))?;
 
     let nested = |name: &str, width: usize| {
         let rows = outputs[name].chunks(width).map(|row| row.iter().map(|&v| v as i64).collect::<Vec<_>>());
@@ -207,11 +209,11 @@ fn infer(options: &Options) -> Result<(), Box<dyn Error>> {
     report["peak_memory"] = json!([null, peak_memory()]);
     complete(&mut report, &server.finish()?);
     if !options.json {
-        say(serde_json::to_string_pretty(&report)?);
+        print_line(serde_json::to_string_pretty(&report)?);
     }
     report["output"] = json!(nested("scores", classes));
     report["hidden"] = json!(nested("hidden", hidden));
     report["class"] = json!(outputs["class"].iter().map(|&c| c as i64).collect::<Vec<_>>());
-    say(report);
+    print_line(report);
     Ok(())
 }

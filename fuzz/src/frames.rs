@@ -5,7 +5,7 @@ use crate::programs;
 use crate::show;
 use crate::source::Source;
 use sirnn::plan::Plan;
-use sirnn::run::session::Session;
+use sirnn::run::session::{CORRELATION_BUDGET, Session};
 use sirnn_backends::inst::Party;
 use sirnn_backends::transport::{Channel, MemChannel, Traffic};
 use sirnn_backends::{Error, ot};
@@ -54,7 +54,7 @@ fn generators(plan: &Plan, inputs: &sirnn::run::Inputs, offline: [Box<dyn Channe
     let backend = ot::lookup("iknp").expect("there is IKNP");
     let run = |party, mut online: MemChannel, offline| {
         online.set_deadline(DEADLINE);
-        let session = Session { plan, party, backend, id: [7; 16], online: &mut online, offline };
+        let session = Session { plan, party, backend, id: [7; 16], online: &mut online, offline, budget: CORRELATION_BUDGET };
         drop(session.run(inputs, &mut |_| {}));
     };
     let [a, b] = offline;

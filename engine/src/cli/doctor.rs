@@ -5,7 +5,7 @@ use super::{Failure, speeds_file};
 use clap::Args;
 use serde_json::json;
 use sirnn::plan::speeds;
-use sirnn::service::local::say;
+use sirnn::service::local::print_line;
 use sirnn_kernels::aes::Prg;
 use sirnn_kernels::{
     Level, available, bits, detected, hash::Hasher, level, matmul, ops, override_note, pack, transpose,
@@ -42,14 +42,14 @@ impl Doctor {
         let healthy = two_party.is_ok() && levels.iter().all(|(_, agrees)| *agrees != Some(false));
         if self.json {
             let entry = |&(l, agrees): &(Level, Option<bool>)| json!({ "level": l.name(), "available": l <= detected(), "used": l == level(), "agrees": agrees });
-            say(json!({
+            print_line(json!({
                 "level": level().name(), "detected": detected().name(), "why": why,
                 "levels": levels.iter().map(entry).collect::<Vec<_>>(),
                 "two_party": two_party.as_ref().map_or_else(ToString::to_string, |()| "ok".into()),
                 "healthy": healthy,
             }));
         } else {
-            say(format_args!("kernels: {} ({why})", level().name()));
+            print_line(format_args!("kernels: {} ({why})", level().name()));
             for (l, agrees) in &levels {
                 let state = match agrees {
                     _ if *l > detected() => "this CPU does not have it",
@@ -57,13 +57,13 @@ impl Doctor {
                     Some(true) => "available, computes what portable code does",
                     Some(false) => "available, but COMPUTES SOMETHING ELSE",
                 };
-                say(format_args!("  {:<10} {state}; chosen by SIRNN_SIMD={}", l.name(), l.name()));
+                print_line(format_args!("  {:<10} {state}; chosen by SIRNN_SIMD={}", l.name(), l.name()));
             }
             let threads = std::thread::available_parallelism().map_or(1, usize::from);
-            say(format_args!("threads: {threads}"));
+            print_line(format_args!("threads: {threads}"));
             match &two_party {
-                Ok(()) => say("two parties in this process: sigmoid over real OT, exact"),
-                Err(e) => say(format_args!("two parties in this process: {e}")),
+                Ok(()) => print_line("two parties in this process: sigmoid over real OT, exact"),
+                Err(e) => print_line(format_args!("two parties in this process: {e}")),
             }
         }
         if healthy { Ok(()) } else { Err("the self-test failed".into()) }
@@ -82,15 +82,15 @@ impl Doctor {
         }
         write_file(&file, speeds.to_toml().as_bytes())?;
         if self.json {
-            say(json!({ "file": file, "speeds": speeds }));
+            print_line(json!({ "file": file, "speeds": speeds }));
             return Ok(());
         }
-        say("nanoseconds of CPU of one party; a 1-of-N OT and each of its bits (make) or pads (spend)");
-        say(format_args!("{:<14} {:>12} {:>9} {:>9} {:>9} {:>9}", "", "set-up", "COT", "1-of-N", "each", "triple"));
+        print_line("nanoseconds of CPU of one party; a 1-of-N OT and each of its bits (make) or pads (spend)");
+        print_line(format_args!("{:<14} {:>12} {:>9} {:>9} {:>9} {:>9}", "", "set-up", "COT", "1-of-N", "each", "triple"));
         for (name, b) in &speeds.backend {
             for (what, setup, c) in [("make", Some(b.setup), &b.make), ("spend", None, &b.spend)] {
                 let setup = setup.map_or(String::new(), |s| format!("{s:.0}"));
-                say(format_args!(
+                print_line(format_args!(
                     "{:<14} {setup:>12} {:>9.1} {:>9.1} {:>9.1} {:>9.1}  {what}",
                     if what == "make" { name } else { "" },
                     c.cot,
@@ -100,8 +100,8 @@ impl Doctor {
                 ));
             }
         }
-        say(format_args!("a round: {:.0}", speeds.round));
-        say(format_args!("kept in {}", file.display()));
+        print_line(format_args!("a round: {:.0}", speeds.round));
+        print_line(format_args!("kept in {}", file.display()));
         Ok(())
     }
 }

@@ -1,16 +1,18 @@
 //! `sirnn run`: both parties on this machine, as two processes.
 
-use super::ask::{Answer, Question, ask};
+use super::request::{Answer, Request, request};
 use super::offline::STORES;
-use super::output::cost;
+use super::output::{check_writable, cost, write_file};
 use super::profile::{self, Profile};
-use super::{Failure, Net, Patience, Planning};
+use super::connection::Spending;
+use super::{Failure, Net, Planning};
 use clap::Args;
 use sirnn::model::Description;
 use sirnn::service::client::Options;
-use sirnn::service::local::{Process, complete, say};
+use sirnn::service::local::{Process, complete, print_line};
 use sirnn_backends::Party;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Run server and client on this machine, as two processes over loopback TCP
 ///
@@ -23,6 +25,12 @@ pub(super) struct Run {
     /// Items: .npy of shape [N, steps, features], or .csv with one item per line, step after step
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
+    /// Where the predictions go, as of `infer`: .csv, one line per item
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Where the predicted labels alone go, one a line
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
     /// Items that are computed together (default: all, up to 64)
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
@@ -32,7 +40,7 @@ pub(super) struct Run {
     #[command(flatten)]
     planning: Planning,
     #[command(flatten)]
-    patience: Patience,
+    spending: Spending,
     /// Simulate a link: none, lan (3 Gbit/s, 0.8 ms), wan (200 Mbit/s, 40 ms), or MBIT,MS
     #[arg(long, value_name = "LINK", default_value = "none")]
     net: Net,
@@ -48,17 +56,27 @@ impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
         let stores = self.store.as_ref().map(|folder| STORES.map(|name| folder.join(name)));
         let store = stores.as_ref().map(|[_, client]| client.as_path());
-        let question = Question { input: &self.input, first: None, batch: self.batch, store };
-        let answer = both(&self.model, &question, &self.planning, &self.patience, self.net, self.profile.as_deref())?;
-        if self.json {
-            say(answer.report);
-            return Ok(());
+        for path in self.output.iter().chain(&self.labels) {
+            check_writable(path)?;
+        }
+        let wanted = Request { input: &self.input, first: None, batch: self.batch, store, retry: Duration::ZERO };
+        let answer = both(&self.model, &wanted, &self.planning, &self.spending, self.net, self.profile.as_deref())?;
+        if let Some(path) = &self.output {
+            answer.results.write(path, &answer.description)?;
         }
         let labels = &answer.description.labels;
-        for (i, &class) in answer.results.classes.iter().enumerate() {
-            say(format_args!("item {i}: {}", labels[class]));
+        if let Some(path) = &self.labels {
+            let lines: String = answer.results.classes.iter().map(|&class| format!("{}\n", labels[class])).collect();
+            write_file(path, lines.as_bytes())?;
         }
-        say(cost(&answer.report));
+        if self.json {
+            print_line(answer.report);
+            return Ok(());
+        }
+        for (i, &class) in answer.results.classes.iter().enumerate() {
+            print_line(format_args!("item {i}: {}", labels[class]));
+        }
+        print_line(cost(&answer.report));
         Ok(())
     }
 }
@@ -66,9 +84,9 @@ impl Run {
 /// Starts the server as a process of its own and asks it.
 pub(super) fn both(
     model: &Path,
-    question: &Question<'_>,
+    wanted: &Request<'_>,
     planning: &Planning,
-    patience: &Patience,
+    spending: &Spending,
     net: Net,
     folder: Option<&Path>,
 ) -> Result<Answer, Failure> {
@@ -78,8 +96,8 @@ pub(super) fn both(
     command.args(["serve", "--once", "--json", "--listen", "127.0.0.1:0", "--model"]).arg(model);
     command.args(planning.over(net).arguments());
     command.args(["--max-items", "1000000000", "--max-batch", "1000000000"]);
-    command.args(patience.arguments()).args(net.arguments());
-    if let Some(folder) = question.store.and_then(Path::parent) {
+    command.args(spending.arguments()).args(net.arguments());
+    if let Some(folder) = wanted.store.and_then(Path::parent) {
         command.arg("--store").arg(folder.join(STORES[0]));
     }
     if let Some(folder) = folder {
@@ -87,10 +105,10 @@ pub(super) fn both(
     }
     let profile = folder.map(|f| Profile::start(f, Party::P1)).transpose()?;
     let server = Process::start(&mut command)?;
-    let mut connection = patience.connection(net);
+    let mut connection = spending.connection(net, None);
     connection.trace = profile.as_ref().map(|_| profile::EVENTS);
-    let options = Options { bounds: patience.bounds(), connection, pinned, hidden: false };
-    let mut answer = ask(&[server.address], options, question)?;
+    let options = Options { bounds: spending.bounds(), connection, pinned, hidden: false };
+    let mut answer = request(&server.address.into(), &options, wanted)?;
     complete(&mut answer.report, &server.finish()?);
     if let Some(profile) = profile {
         profile.finish()?;

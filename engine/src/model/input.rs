@@ -14,7 +14,6 @@ use crate::program::signed;
 use std::{
     collections::HashMap,
     fmt::Write as _,
-    io::{Read, Write as _},
     ops::Range,
     path::Path,
 };
@@ -26,12 +25,7 @@ const MAX_HEADER: usize = 1 << 16;
 
 /// Reads a file of at most `limit` bytes.
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
-    let place = path.display().to_string();
-    let fail = |e: std::io::Error| ModelError::new(&place, e.to_string());
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).map_err(fail)?.take(limit + 1).read_to_end(&mut bytes).map_err(fail)?;
-    require(bytes.len() as u64 <= limit, &place, || format!("more than {limit} bytes"))?;
-    Ok(bytes)
+    crate::run::file::read(path, limit).map_err(|e| ModelError::new(path.display().to_string(), e.to_string()))
 }
 
 /// Items as integers, `[items, steps, features]`.
@@ -335,16 +329,7 @@ impl Results {
     /// # Errors
     /// Names the file.
     pub fn write(&self, path: &Path, description: &Description) -> Result<(), ModelError> {
-        let fail = |e: std::io::Error| ModelError::new(path.display().to_string(), e.to_string());
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}.part", std::process::id()));
-        let part = path.with_file_name(name);
-        let written = std::fs::File::create(&part)
-            .and_then(|mut file| file.write_all(self.to_csv(description).as_bytes()).and_then(|()| file.sync_all()))
-            .and_then(|()| std::fs::rename(&part, path));
-        written.map_err(|e| {
-            let _ = std::fs::remove_file(&part);
-            fail(e)
-        })
+        crate::run::file::write(path, self.to_csv(description).as_bytes())
+            .map_err(|e| ModelError::new(path.display().to_string(), e.to_string()))
     }
 }

@@ -8,7 +8,7 @@ use crate::model::{self, Description, Extra};
 use crate::plan::Plan;
 use crate::plan::speeds::Speeds;
 use crate::program::{Build, Goal, Profile, Rates};
-use crate::run::session::{mode, offline_cost};
+use crate::run::session::{CORRELATION_BUDGET, mode, offline_cost};
 use serde::Serialize;
 use sirnn_backends::ot::{self, BackendSpec, cost::Cost, streams::Mode};
 use sirnn_backends::transport::Link;
@@ -92,7 +92,7 @@ fn phases(plan: &Plan, backend: &dyn BackendSpec, before: &Cost, link: Link, spe
     // A frame is complete before it leaves, and read when it is complete.
     let talking = computing + sending + plan.rounds() as f64 * latency;
     let busy = setup + (making + computing).max(transfer + sending);
-    let (offline, online) = match mode(plan) {
+    let (offline, online) = match mode(plan, CORRELATION_BUDGET) {
         Mode::Prefilled => (setup + generating, talking),
         Mode::Live => (setup, talking.max(generating).max(making + computing).max(transfer + sending)),
     };

@@ -149,9 +149,9 @@ const TRIPLE: f64 = 1.0;
 
 /// CPU seconds that `work` takes, over all threads of this process, halved: what one of two parties takes.
 fn half_cpu<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<(T, f64), E> {
-    let before = crate::service::local::cpu_seconds();
+    let before = crate::run::usage::cpu_seconds();
     let done = work()?;
-    Ok((done, (crate::service::local::cpu_seconds() - before) / 2.0))
+    Ok((done, (crate::run::usage::cpu_seconds() - before) / 2.0))
 }
 
 /// Measures this machine: some seconds. `progress` is told what is being measured.

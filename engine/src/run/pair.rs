@@ -1,7 +1,7 @@
 //! Both parties of a session in one process, over memory: for tests, benchmarks and fuzzing with a real backend.
 
 use crate::plan::Plan;
-use crate::run::session::{Report, Session};
+use crate::run::session::{CORRELATION_BUDGET, Report, Session};
 use crate::run::{Inputs, RunError};
 use sirnn_backends::inst::Party;
 use sirnn_backends::ot;
@@ -21,7 +21,8 @@ pub fn run(plan: &Plan, backend: &str, inputs: &Inputs) -> Result<[Outcome; 2], 
     getrandom::fill(&mut id).map_err(|e| sirnn_backends::Error::Io(std::io::Error::other(e.to_string())))?;
     let (online, offline) = (MemChannel::pair(), MemChannel::pair());
     let party = |party, mut online: MemChannel, offline: MemChannel| {
-        let session = Session { plan, party, backend: spec, id, online: &mut online, offline: Box::new(offline) };
+        let (online, offline, budget) = (&mut online, Box::new(offline), CORRELATION_BUDGET);
+        let session = Session { plan, party, backend: spec, id, online, offline, budget };
         session.run(inputs, &mut |_| {})
     };
     let (a, b) = std::thread::scope(|s| {

@@ -21,13 +21,14 @@
 //! file is cut down to its header, which goes on saying that it was used. Both parties keep count: a copy at one of them
 //! is refused by the other.
 
+use crate::plan::choice::Choice;
 use crate::plan::{LinearTask, Plan, WIRE_VERSION};
 use crate::run::session::CORRELATION_BUDGET;
-use crate::run::{Inputs, Prepared, RunError};
-use crate::service::wire::{Choice, shown};
+use crate::run::{file, Inputs, Prepared, RunError};
 use serde::{Deserialize, Serialize};
 use sirnn_backends::forms::LinearShare;
 use sirnn_backends::ot::{self, streams::Streams};
+use sirnn_backends::transport::printable;
 use sirnn_backends::{Error, Party};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
@@ -199,7 +200,7 @@ pub fn fingerprint(id: &[u8; 16], weights: Option<&Inputs>) -> [u8; HASH] {
 
 /// An error about a file, whose content is nothing to be shown as it is.
 fn about<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> StoreError {
-    |what| StoreError { path: path.into(), what: shown(&what.to_string()) }
+    |what| StoreError { path: path.into(), what: printable(&what.to_string()) }
 }
 
 /// Hashes what it writes.
@@ -250,10 +251,7 @@ impl Writer {
     pub fn create(path: &Path, header: &Header, fingerprint: [u8; HASH]) -> Result<Self, StoreError> {
         let fail = about::<io::Error>(path);
         free(path)?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(path.file_name().ok_or_else(|| about(path)("not a file name"))?);
-        hidden.push(format!(".{}", std::process::id()));
-        let temporary = path.with_file_name(hidden);
+        let temporary = file::hidden(path).map_err(&fail)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(&fail)?;
         let temporary = Kept { path: temporary, kept: false };
         let text = header.text();
@@ -285,8 +283,7 @@ impl Writer {
         std::fs::rename(&self.temporary.path, &self.path).map_err(&fail)?;
         self.temporary.kept = true;
         let published = Published(Kept { path: self.path.clone(), kept: false });
-        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(&fail)?;
+        File::open(file::folder(&self.path)).and_then(|folder| folder.sync_all()).map_err(&fail)?;
         Ok(published)
     }
 }
@@ -538,6 +535,11 @@ pub struct Section {
 }
 
 impl Section {
+    /// The session that it was made for.
+    pub fn id(&self) -> [u8; 16] {
+        self.session.id
+    }
+
     /// The products, and the streams of everything else, which are read as they are drawn.
     ///
     /// # Errors
@@ -564,7 +566,7 @@ pub fn write_section(plan: &Plan, prepared: &Prepared, streams: &mut Streams, to
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::wire::Objective;
+    use crate::plan::choice::Objective;
 
     fn folder(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("sirnn-store-{name}-{}", std::process::id()));
