@@ -418,12 +418,12 @@ fn a_server_survives_bad_clients() {
         &[&hello(Party::P1, Purpose::Join(connection_id(offer.session, 0, Part::Offline)))[..], &[0xee; 1 << 20]]
             .concat(),
     );
-    server.complains("client");
+    server.complains("peer=");
     let (control, offer) = server.request();
     let _open = raw(&server, &hello(Party::P1, Purpose::Join(connection_id(offer.session, 0, Part::Offline))));
     let mut online = control.into_channel();
     let _ = online.send(&[0xee; 1 << 16]);
-    server.complains("client");
+    server.complains("peer=");
     let (control, offer) = server.request();
     drop(raw(&server, &hello(Party::P1, Purpose::Join(connection_id(offer.session, 0, Part::Offline)))));
     drop(control);
@@ -854,7 +854,7 @@ fn a_store_is_used_as_soon_as_the_session_begins() {
     let (mut control, plans) = request(&host);
     control.send(&plans).unwrap();
     drop(control);
-    host.complains("client");
+    host.complains("peer=");
     assert!(sirnn::run::store::peek(&server).unwrap().1);
     assert!(std::fs::metadata(&server).unwrap().len() < 4096);
     refuses(&host.infer(&output, &["--store", text(&client)]), &["the peer refused", "already used"]);

@@ -212,7 +212,7 @@ impl Server {
                 };
                 let (shared, events) = (self.shared.clone(), events.clone());
                 let serve = move || {
-                    let span = tracing::info_span!("connection", %peer, session = tracing::field::Empty);
+                    let span = tracing::error_span!("connection", %peer, session = tracing::field::Empty);
                     let outcome = span.in_scope(|| {
                         let outcome = shared.connection(stream, peer);
                         if let Some(outcome) = &outcome {
