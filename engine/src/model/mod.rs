@@ -7,7 +7,6 @@
 //! | [`input`] | client | items from `.npy` or `.csv`, batches, the table of results |
 //! | [`fastgrnn`] | both | a layer's step and its chains of products |
 //! | [`fused`] | both | a layer's step as one look-up |
-//! | [`rescale`] | both | shift, wrap and change of ring in one comparison |
 //!
 //! [`build`] makes a program out of nothing but a [`Description`]: every bound in it is a public fact. What such a
 //! fact claims about the weights is checked when they are loaded ([`weights`]).
@@ -16,7 +15,6 @@ pub mod description;
 pub mod fastgrnn;
 pub mod fused;
 pub mod input;
-pub mod rescale;
 pub mod weights;
 
 pub use description::{Description, Reveal};
