@@ -7,24 +7,24 @@
 //! `DIR` holds `weights_i8_12342.bin` (W1, W2, U1, U2, Bg, Bh, FC, FCbias, row-major) and `input_i8_99x32.bin` (one item, or
 //! as many as the batch).
 
-use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde_json::json;
 use sirnn::model::{Description, Model, Weights};
+use sirnn::plan::choice::Objective;
 use sirnn::plan::speeds::Speeds;
 use sirnn::protocols::truncation::Rounding;
 use sirnn::run::Inputs;
-use sirnn::service::client::{self, Client};
 use sirnn::run::usage::{cpu_seconds, peak_memory};
+use sirnn::service::client::{self, Client};
 use sirnn::service::local::{Process, complete, host_one, print_line};
 use sirnn::service::server::{self, Limits};
-use sirnn::plan::choice::Objective;
 use sirnn::service::{Bounds, Connection, Server};
 use sirnn_backends::ot;
 use sirnn_backends::transport::Link;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 /// Of the authors' program: neither is in the file of weights.
 const ZETA: i64 = 30498;
@@ -170,7 +170,14 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         objective: options.objective(),
         link: options.net.parse().unwrap_or(Link::LAN),
         speeds: Speeds::default(),
-        limits: Limits { items: batch, batch, sessions: 1, queue: 0, bounds: BOUNDS, handshake: Duration::from_secs(5) },
+        limits: Limits {
+            items: batch,
+            batch,
+            sessions: 1,
+            queue: 0,
+            bounds: BOUNDS,
+            handshake: Duration::from_secs(5),
+        },
         connection: options.connection()?,
         hidden: true,
         stores: server::Stores::None,

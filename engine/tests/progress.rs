@@ -13,14 +13,15 @@ use sirnn_backends::transport::{Channel, Limits, TcpChannel};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-/// Both ends of a connection that takes some kilobytes at a time.
+/// Both ends of a connection that takes little at a time. (Less than a segment of the loopback interface, 64 KiB, would
+/// make TCP itself wait for its timers.)
 fn connection() -> [TcpChannel; 2] {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let a = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let b = listener.accept().unwrap().0;
     [a, b].map(|stream| {
-        set_socket_send_buffer_size(&stream, 4096).unwrap();
-        set_socket_recv_buffer_size(&stream, 4096).unwrap();
+        set_socket_send_buffer_size(&stream, 32 << 10).unwrap();
+        set_socket_recv_buffer_size(&stream, 128 << 10).unwrap();
         let mut channel = TcpChannel::new(stream).unwrap();
         channel.set_limits(Limits::within(Duration::from_secs(20)));
         channel.record();
@@ -37,8 +38,8 @@ fn run(plan: &Plan, backend: &'static dyn BackendSpec, inputs: &Inputs) -> Repor
         let session = Session { plan, party, backend, id: [3; 16], online: &mut online, offline, budget: 1 };
         let done = session.run(inputs, &mut |_| {});
         // The peer may still need what was sent last.
-        online.flush().unwrap();
-        done
+        let flushed = online.flush();
+        done.and_then(|done| Ok(flushed.map(|()| done)?))
     };
     let ([a, b], [c, d]) = (online, offline);
     std::thread::scope(|s| {

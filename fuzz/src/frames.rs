@@ -7,7 +7,7 @@ use crate::source::Source;
 use sirnn::plan::Plan;
 use sirnn::run::session::{CORRELATION_BUDGET, Session};
 use sirnn_backends::inst::Party;
-use sirnn_backends::transport::{Channel, MemChannel, Traffic};
+use sirnn_backends::transport::{Channel, Limits, MemChannel, Traffic};
 use sirnn_backends::{Error, ot};
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ pub fn check(data: &[u8]) {
             let faults = if party == who.index() { faults.clone() } else { Vec::new() };
             party += 1;
             let mut channel = Tampered { inner, faults, sent: 0 };
-            channel.set_deadline(DEADLINE);
+            channel.set_limits(Limits::within(DEADLINE));
             Box::new(channel) as Box<dyn Channel>
         })
     };
@@ -53,7 +53,7 @@ fn generators(plan: &Plan, inputs: &sirnn::run::Inputs, offline: [Box<dyn Channe
     let online = MemChannel::pair();
     let backend = ot::lookup("iknp").expect("there is IKNP");
     let run = |party, mut online: MemChannel, offline| {
-        online.set_deadline(DEADLINE);
+        online.set_limits(Limits::within(DEADLINE));
         let session = Session { plan, party, backend, id: [7; 16], online: &mut online, offline, budget: CORRELATION_BUDGET };
         drop(session.run(inputs, &mut |_| {}));
     };
@@ -125,7 +125,7 @@ impl Channel for Tampered {
         self.inner.traffic()
     }
 
-    fn set_deadline(&mut self, deadline: Duration) {
-        self.inner.set_deadline(deadline);
+    fn set_limits(&mut self, limits: Limits) {
+        self.inner.set_limits(limits);
     }
 }

@@ -3,7 +3,7 @@
 use crate::show;
 use crate::source::Source;
 use sirnn::plan::WIRE_VERSION;
-use sirnn::service::wire::{Choice, Objective};
+use sirnn::plan::choice::{Choice, Objective};
 use sirnn::run::store::{Header, SectionHeader, Store, Writer, peek};
 use sirnn_backends::correlation::Correlations;
 use sirnn_backends::inst::{Kind, Party};

@@ -126,7 +126,8 @@ impl Bench {
             let [mut online, offline] = connect()?;
             let id = (id ^ i as u128).to_le_bytes();
             let offline: Box<dyn Channel> = Box::new(offline);
-            let session = Session { plan: &plan, party, backend, id, online: &mut online, offline, budget: CORRELATION_BUDGET };
+            let session =
+                Session { plan: &plan, party, backend, id, online: &mut online, offline, budget: CORRELATION_BUDGET };
             let (_, report) = session.run(&inputs, &mut |_| {})?;
             summary.add(n as usize, party, &report);
         }

@@ -85,9 +85,7 @@ impl New {
         create(&key, 0o600, &new.key)?;
         create(&certificate, 0o644, &new.certificate)?;
         if self.json {
-            print_line(
-                json!({ "certificate": certificate, "key": key, "fingerprint": new.fingerprint.to_string() }),
-            );
+            print_line(json!({ "certificate": certificate, "key": key, "fingerprint": new.fingerprint.to_string() }));
         } else {
             print_line(format_args!("certificate  {}", certificate.display()));
             print_line(format_args!("key          {} (secret)", key.display()));

@@ -1,9 +1,9 @@
 //! `sirnn demo`: the whole way, with the model that comes with the source.
 
-use super::request::Request;
-use super::output::cost;
-use super::run::both;
 use super::connection::Spending;
+use super::output::cost;
+use super::request::Request;
+use super::run::both;
 use super::{Failure, Net, Planning};
 use clap::Args;
 use serde_json::json;
@@ -60,8 +60,7 @@ impl Demo {
                 description.name, l.hidden, description.steps, description.features
             ));
         }
-        let wanted =
-            Request { input: &input, first: Some(n), batch: self.batch, store: None, retry: Duration::ZERO };
+        let wanted = Request { input: &input, first: Some(n), batch: self.batch, store: None, retry: Duration::ZERO };
         let answer = both(&self.model, &wanted, &self.planning, &self.spending, self.net, None)?;
 
         // The definition of correct: the same program on integers, in the clear.

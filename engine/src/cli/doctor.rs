@@ -1,16 +1,23 @@
 //! `sirnn doctor`: which kernels this machine uses, and whether they work.
 
+use super::connection::{Tls, seconds};
 use super::output::write_file;
 use super::{Failure, speeds_file};
 use clap::Args;
 use serde_json::json;
+use sirnn::plan::WIRE_VERSION;
 use sirnn::plan::speeds;
+use sirnn::service::client::{self, Client};
+use sirnn::service::identity::{Fingerprint, describe};
 use sirnn::service::local::print_line;
+use sirnn::service::{Bounds, Connection};
+use sirnn_backends::transport::Limits;
 use sirnn_kernels::aes::Prg;
 use sirnn_kernels::{
     Level, available, bits, detected, hash::Hasher, level, matmul, ops, override_note, pack, transpose,
 };
 use std::io::IsTerminal;
+use std::time::{Duration, Instant};
 
 /// Say which CPU features are used, and test that everything works here
 ///
@@ -20,15 +27,32 @@ pub(super) struct Doctor {
     /// Measure how fast this machine makes and uses correlations (some seconds), and keep it for `--ot auto` and `plan`
     #[arg(long)]
     calibrate: bool,
+    /// Check the way to the server at this address instead: name, port, TLS, versions, round trip, bandwidth
+    #[arg(long, value_name = "ADDR")]
+    connect: Option<String>,
+    #[command(flatten)]
+    tls: Tls,
+    /// Longest silence of that server in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    deadline: Duration,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
+/// Messages that are sent to measure the round trip.
+const PINGS: usize = 10;
+/// Messages that are sent to measure the bandwidth, and their length.
+const LOADS: usize = 12;
+const LOAD: usize = 256 << 10;
+
 impl Doctor {
     pub(super) fn run(self) -> Result<(), Failure> {
         if self.calibrate {
             return self.calibrate();
+        }
+        if let Some(address) = &self.connect {
+            return self.check_way(address);
         }
         let why = override_note().unwrap_or_else(|| {
             format!("the highest that this CPU has; SIRNN_SIMD={} changes nothing", detected().name())
@@ -66,7 +90,58 @@ impl Doctor {
                 Err(e) => print_line(format_args!("two parties in this process: {e}")),
             }
         }
-        if healthy { Ok(()) } else { Err("the self-test failed".into()) }
+        if healthy { Ok(()) } else { Err(Failure::internal("the self-test failed")) }
+    }
+
+    /// The way to a server, step by step: the first that fails is the error.
+    fn check_way(&self, address: &str) -> Result<(), Failure> {
+        let told = |line: std::fmt::Arguments<'_>| {
+            if !self.json {
+                print_line(line);
+            }
+        };
+        let (server, identity) = self.tls.resolve(address)?;
+        told(format_args!("name        {} is {}", server.host, server.addresses[0]));
+        let limits = Limits::within(self.deadline);
+        let connection = Connection { limits, identity, ..Connection::default() };
+        let bounds = Bounds { bytes: u64::MAX, memory: u64::MAX };
+        let options = client::Options { bounds, connection, pinned: None, hidden: false };
+        let start = Instant::now();
+        let mut client = Client::connect(&server, options).map_err(|e| super::request::of_server(&server, e))?;
+        let connected = start.elapsed().as_secs_f64();
+        let certificate = client.peer_certificate();
+        let peer = certificate.as_deref().map(|c| (describe(c), Fingerprint::of(c).to_string()));
+        match &peer {
+            Some((name, fingerprint)) => told(format_args!("TLS         1.3 with {name}, fingerprint {fingerprint}")),
+            None => told(format_args!("TLS         none: everybody on the way can read and change everything")),
+        }
+        told(format_args!("versions    wire {WIRE_VERSION} on both sides"));
+        told(format_args!("model       {}", client.description().name));
+        let failed = |e| super::request::of_server(&server, e);
+        let mut trips: Vec<f64> = Vec::with_capacity(PINGS);
+        for _ in 0..PINGS {
+            trips.push(client.echo("").map_err(failed)?.as_secs_f64());
+        }
+        trips.sort_by(f64::total_cmp);
+        let trip = trips[PINGS / 2];
+        told(format_args!("round trip  {:.3} ms", trip * 1e3));
+        let load = "x".repeat(LOAD);
+        let mut seconds = 0.0;
+        for _ in 0..LOADS {
+            seconds += (client.echo(&load).map_err(failed)?.as_secs_f64() - trip).max(1e-9);
+        }
+        // Each way in turn.
+        let bits = (2 * LOADS * LOAD * 8) as f64 / seconds;
+        told(format_args!("bandwidth   {:.0} Mbit/s", bits / 1e6));
+        if self.json {
+            print_line(json!({
+                "address": server.addresses[0].to_string(), "tls": peer.is_some(),
+                "certificate": peer.as_ref().map(|p| &p.0), "fingerprint": peer.as_ref().map(|p| &p.1),
+                "wire_version": WIRE_VERSION, "model": client.description().name,
+                "connect_seconds": connected, "round_trip_seconds": trip, "bits_per_second": bits,
+            }));
+        }
+        Ok(())
     }
 
     fn calibrate(&self) -> Result<(), Failure> {
@@ -86,7 +161,10 @@ impl Doctor {
             return Ok(());
         }
         print_line("nanoseconds of CPU of one party; a 1-of-N OT and each of its bits (make) or pads (spend)");
-        print_line(format_args!("{:<14} {:>12} {:>9} {:>9} {:>9} {:>9}", "", "set-up", "COT", "1-of-N", "each", "triple"));
+        print_line(format_args!(
+            "{:<14} {:>12} {:>9} {:>9} {:>9} {:>9}",
+            "", "set-up", "COT", "1-of-N", "each", "triple"
+        ));
         for (name, b) in &speeds.backend {
             for (what, setup, c) in [("make", Some(b.setup), &b.make), ("spend", None, &b.spend)] {
                 let setup = setup.map_or(String::new(), |s| format!("{s:.0}"));

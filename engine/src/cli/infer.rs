@@ -1,8 +1,8 @@
 //! `sirnn infer`: the party that owns the inputs.
 
-use super::request::{Request, request};
-use super::output::{check_writable, cost};
 use super::connection::{Spending, Tls, seconds};
+use super::output::{check_writable, cost};
+use super::request::{Request, request};
 use super::{Failure, Net};
 use clap::Args;
 use sirnn::model::Description;

@@ -22,11 +22,11 @@ mod table;
 
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sirnn::plan::choice::Objective;
 use sirnn::plan::planner::{MAX_LANES, Policy};
 use sirnn::plan::speeds::Speeds;
-use sirnn::service::server::{self, Limits, Stores};
-use sirnn::plan::choice::Objective;
 use sirnn::service::Connection;
+use sirnn::service::server::{self, Limits, Stores};
 use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::Link;
 use std::ffi::OsString;

@@ -1,18 +1,18 @@
 //! `sirnn offline`: the offline phase of a request, ahead of it.
 
-use super::output::cost;
 use super::connection::{Spending, Tls};
+use super::output::cost;
 use super::serve::{self, Running};
 use super::{Failure, Net, Planning};
 use clap::Args;
 use serde_json::{Value, json};
 use sirnn::model::{Description, Model};
+use sirnn::plan::choice::Choice;
 use sirnn::run::usage::{cpu_seconds, peak_memory};
 use sirnn::service::client::{self, Address, Client};
 use sirnn::service::identity::Identity;
 use sirnn::service::local::{Process, complete, print_line};
 use sirnn::service::server::{Limits, Stores};
-use sirnn::plan::choice::Choice;
 use sirnn_backends::transport::printable;
 use std::path::{Path, PathBuf};
 

@@ -99,10 +99,17 @@ impl PlanCommand {
             let depth = path.matches('/').count();
             if depth < SHOWN_DEPTH {
                 let name = format!("{:1$}{2}", "", 2 * depth, path.rsplit('/').next().unwrap_or(path));
-                print_line(format_args!("{name:<48} {:>12} {:>12} {:>7}", cost.instances, bytes(cost.bytes), cost.depth));
+                print_line(format_args!(
+                    "{name:<48} {:>12} {:>12} {:>7}",
+                    cost.instances,
+                    bytes(cost.bytes),
+                    cost.depth
+                ));
             }
         }
-        print_line("rounds of a scope: from its first message to its last, in one trip of a loop; scopes run side by side");
+        print_line(
+            "rounds of a scope: from its first message to its last, in one trip of a loop; scopes run side by side",
+        );
         print_line(format_args!("\nonline   {:>12}  {:>7} rounds", bytes(online), plan.rounds()));
         print_line(format_args!("offline  {:>12}  {:>7} rounds", bytes(offline_bytes), offline.rounds));
         print_line(format_args!(
@@ -158,7 +165,9 @@ fn comparison(all: &[Candidate], link: String) {
             e.seconds
         ));
     }
-    print_line("all items in one lane; bytes and rounds are exact, CPU and time are estimates (sirnn doctor --calibrate)");
+    print_line(
+        "all items in one lane; bytes and rounds are exact, CPU and time are estimates (sirnn doctor --calibrate)",
+    );
 }
 
 /// All that a client learns about a model.

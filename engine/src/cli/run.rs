@@ -1,10 +1,10 @@
 //! `sirnn run`: both parties on this machine, as two processes.
 
-use super::request::{Answer, Request, request};
+use super::connection::Spending;
 use super::offline::STORES;
 use super::output::{check_writable, cost, write_file};
 use super::profile::{self, Profile};
-use super::connection::Spending;
+use super::request::{Answer, Request, request};
 use super::{Failure, Net, Planning};
 use clap::Args;
 use sirnn::model::Description;

@@ -1,18 +1,18 @@
 //! `sirnn serve`: the party that owns the model.
 
+use super::connection::{Spending, Tls, seconds};
 use super::output::cost;
 use super::profile::{self, Profile};
-use super::connection::{Spending, Tls, seconds};
 use super::{Failure, Net, Planning};
 use clap::Args;
 use serde_json::{Value, json};
-use sirnn::model::Model;
-use sirnn::service::{Server, monitor};
-use sirnn::service::local::{report, print_line};
-use sirnn::service::identity::{Identity, Settings};
-use sirnn::service::server::{Controller, Event, Limits, Options, Outcome, Stores};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use sirnn::model::Model;
+use sirnn::service::identity::{Identity, Settings};
+use sirnn::service::local::{print_line, report};
+use sirnn::service::server::{Controller, Event, Limits, Options, Outcome, Stores};
+use sirnn::service::{Server, monitor};
 use sirnn_backends::Party;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -186,7 +186,8 @@ pub(super) fn host(
     let address = server.address()?;
     let controller = server.controller();
     obey(controller.clone(), running.grace, running.identity.clone())?;
-    let monitor = |at: &str| monitor::start(at, controller).map_err(|e| Failure::from(e).about(format_args!("metrics on {at}")));
+    let monitor =
+        |at: &str| monitor::start(at, controller).map_err(|e| Failure::from(e).about(format_args!("metrics on {at}")));
     let metrics = running.metrics.map(monitor).transpose()?;
     if running.json {
         let mut line = json!({ "listening": address.to_string() });

@@ -11,12 +11,7 @@ use super::description::Description;
 use super::{ModelError, require};
 use crate::fixed::wrap;
 use crate::program::signed;
-use std::{
-    collections::HashMap,
-    fmt::Write as _,
-    ops::Range,
-    path::Path,
-};
+use std::{collections::HashMap, fmt::Write as _, ops::Range, path::Path};
 
 /// Bytes of a file of items.
 const MAX_FILE: u64 = 1 << 32;

@@ -95,7 +95,8 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
         Target::File(path) => {
             let mode = std::fs::metadata(&path).map_or(PRIVATE, |m| m.permissions().mode() & 0o7777);
             let temporary = Temporary(hidden(&path)?);
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE).open(&temporary.0)?;
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE).open(&temporary.0)?;
             file.write_all(content)?;
             file.set_permissions(Permissions::from_mode(mode))?;
             file.sync_all()?;

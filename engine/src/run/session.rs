@@ -156,6 +156,7 @@ impl<'a> Session<'a> {
         let before = self.offline.traffic();
         let generator = backend.connect(party, self.id, &totals(&plan.needs), self.offline.as_mut())?;
         report.setup = start.elapsed();
+        tracing::debug!(phase = "set-up", seconds = report.setup.as_secs_f64());
         let setup = self.offline.traffic().since(before);
 
         let mut streams = match mode {
@@ -168,6 +169,7 @@ impl<'a> Session<'a> {
         let prepared =
             PartyRun { plan, party, correlations, channel, prg: &mut prg()?, trace: None }.prepare(inputs)?;
         report.offline = start.elapsed();
+        tracing::debug!(phase = "products", seconds = report.offline.as_secs_f64());
         let products = self.online.traffic().since(before);
         let ready = Ready { plan, party, streams, prepared, report };
         Ok((Offline { ready, backend, mode, traffic: [setup, products] }, self.online))
@@ -239,6 +241,7 @@ impl Ready<'_> {
         let outputs = PartyRun { plan, party, correlations: streams, channel, prg: &mut prg()?, trace }
             .online(inputs, prepared, progress)?;
         report.online = start.elapsed();
+        tracing::debug!(phase = "online", seconds = report.online.as_secs_f64());
         report.online_traffic = channel.traffic().since(before);
         report.stalled = streams.report().stalled;
         report.rounds = plan.rounds();

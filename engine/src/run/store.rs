@@ -19,19 +19,20 @@
 //! **A store is used once.** Correlations that mask two requests reveal their difference. [`Store::begin`] has the disk say
 //! *used* before anything that depends on the content leaves; whoever has the file open holds a lock on it. At the end, or when it is next opened, the
 //! file is cut down to its header, which goes on saying that it was used. Both parties keep count: a copy at one of them
-//! is refused by the other.
+//! is refused by the other. Against copies at both of them the server keeps a journal of the ids that were used, `.used-stores`
+//! in the folder of its stores, which has to stay.
 
 use crate::plan::choice::Choice;
 use crate::plan::{LinearTask, Plan, WIRE_VERSION};
 use crate::run::session::CORRELATION_BUDGET;
-use crate::run::{file, Inputs, Prepared, RunError};
+use crate::run::{Inputs, Prepared, RunError, file};
 use serde::{Deserialize, Serialize};
 use sirnn_backends::forms::LinearShare;
 use sirnn_backends::ot::{self, streams::Streams};
 use sirnn_backends::transport::printable;
 use sirnn_backends::{Error, Party};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -196,6 +197,29 @@ pub fn fingerprint(id: &[u8; 16], weights: Option<&Inputs>) -> [u8; HASH] {
         }
     }
     *hasher.finalize().as_bytes()
+}
+
+/// The server's list of the stores of a folder that were used: a store that was copied before its use still says that it
+/// is fresh, and so does its other half.
+fn journal(store: &Path) -> PathBuf {
+    file::folder(store).join(".used-stores")
+}
+
+/// Whether a journal has an id.
+fn was_used(journal: &Path, id: &[u8; 16]) -> io::Result<bool> {
+    match File::open(journal) {
+        Ok(file) => {
+            let id = hex(id);
+            for line in BufReader::new(file).lines() {
+                if line? == id {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 /// An error about a file, whose content is nothing to be shown as it is.
@@ -416,6 +440,9 @@ impl Store {
         };
         let is_it = |file: &&PathBuf| peek(file).is_ok_and(|(h, _)| h.id == *id && h.party == Party::P0);
         match files.iter().find(is_it) {
+            Some(file) if was_used(&journal(file), id).map_err(about(file))? => {
+                Err(about(file)("it was already used: this is a copy"))
+            }
             Some(file) => Self::open(file),
             None => Err(about(path)(format!("no store {} is here", hex(id)))),
         }
@@ -460,6 +487,15 @@ impl Store {
             self.file.sync_all()
         };
         mark().map_err(about(&self.path))?;
+        if self.header.party == Party::P0 {
+            let journal = journal(&self.path);
+            let note = || {
+                let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&journal)?;
+                file.write_all(format!("{}\n", hex(&self.header.id)).as_bytes())?;
+                file.sync_all()
+            };
+            note().map_err(about(&journal))?;
+        }
         self.begun = true;
         Ok(())
     }

@@ -110,9 +110,7 @@ impl Client {
             other => return Err(unexpected(&other)),
         };
         match examine(&offer, options.pinned.as_ref()) {
-            Ok(description) => {
-                Ok(Self { control, address, host: server.host.clone(), options, offer, description })
-            }
+            Ok(description) => Ok(Self { control, address, host: server.host.clone(), options, offer, description }),
             Err(e) => {
                 control.refuse(&e);
                 Err(e)

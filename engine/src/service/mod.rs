@@ -419,7 +419,15 @@ impl Agreed {
             let session = Stored { plan, party, section: store.section(k, id)?, online };
             return Ok(connection.traced(party, lane, |trace| session.run(inputs, progress, trace))?);
         }
-        let session = Session { plan, party, backend: self.plans.backend, id, online, offline: second()?, budget: CORRELATION_BUDGET };
+        let session = Session {
+            plan,
+            party,
+            backend: self.plans.backend,
+            id,
+            online,
+            offline: second()?,
+            budget: CORRELATION_BUDGET,
+        };
         if let Work::Make(store) = &self.work {
             let mut store = store.lock().unwrap_or_else(|e| e.into_inner());
             return Ok((BTreeMap::new(), session.make(inputs, &mut *store)?));

@@ -111,6 +111,8 @@ pub enum Outcome {
     Session(Result<Summary, ServiceError>),
     /// It did not become a session.
     Rejected(ServiceError),
+    /// The client measured the way here, and asked for nothing.
+    Measured,
 }
 
 /// A model at an address.
@@ -300,6 +302,7 @@ impl Shared {
                 self.metrics.failed(e.fault());
                 tracing::warn!(phase = "session", fault = e.fault().name(), "{e}");
             }
+            Outcome::Measured => tracing::info!(phase = "measured"),
             Outcome::Rejected(e) => {
                 self.metrics.refused(e.fault());
                 tracing::warn!(phase = "handshake", fault = e.fault().name(), "{e}");
@@ -326,7 +329,7 @@ impl Shared {
             Ok((Purpose::Session, control, place)) => {
                 // A panic is a bug here, but it must not take other clients' sessions along.
                 let result = catch_unwind(AssertUnwindSafe(|| self.request(control, place)));
-                result.unwrap_or_else(|_| Some(Outcome::Session(Err(ServiceError::Internal("a panic".into())))))
+                Some(result.unwrap_or_else(|_| Outcome::Session(Err(ServiceError::Internal("a panic".into())))))
             }
         }
     }
@@ -379,14 +382,14 @@ impl Shared {
         }
     }
 
-    /// All that comes after the hello. `None` if nothing was asked for.
-    fn request(&self, mut control: Control, place: Place) -> Option<Outcome> {
+    /// All that comes after the hello.
+    fn request(&self, mut control: Control, place: Place) -> Outcome {
         let agreed = match self.agree(&mut control, &place) {
             Ok(Some(agreed)) => agreed,
-            Ok(None) => return None,
+            Ok(None) => return Outcome::Measured,
             Err(e) => {
                 control.refuse(&e);
-                return Some(Outcome::Rejected(e));
+                return Outcome::Rejected(e);
             }
         };
         let handle = control.channel().handle();
@@ -400,11 +403,11 @@ impl Shared {
             Ok(slot) => slot,
             Err(e) => {
                 control.refuse(&e);
-                return Some(Outcome::Rejected(e));
+                return Outcome::Rejected(e);
             }
         };
         drop(place);
-        Some(Outcome::Session(self.session(control, agreed)))
+        Outcome::Session(self.session(control, agreed))
     }
 
     fn session(&self, mut control: Control, mut agreed: Agreed) -> Result<Summary, ServiceError> {
@@ -465,7 +468,8 @@ impl Shared {
             Ok(Box::new(channel) as Box<dyn Channel>)
         };
         let done = in_lanes(&agreed.plans, group, control.channel(), &join, &|lane, (k, items, plan), channels| {
-            let (_, report) = agreed.run(Party::P0, connection, (lane, k, plan), channels, &self.inputs, &mut |_| {})?;
+            let (_, report) =
+                agreed.run(Party::P0, connection, (lane, k, plan), channels, &self.inputs, &mut |_| {})?;
             Ok((items.len(), report))
         })?;
         let mut summary = Summary::new(&agreed.plans);
@@ -603,7 +607,9 @@ impl<'a> Expected<'a> {
                 Err(RecvTimeoutError::Timeout) if group.is_over() => {
                     return Err(Error::Closed("a further connection was expected"));
                 }
-                Err(RecvTimeoutError::Timeout) if Instant::now() >= end => return Err(Error::Deadline(limits.deadline)),
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= end => {
+                    return Err(Error::Deadline(limits.deadline));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
