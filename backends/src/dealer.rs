@@ -4,10 +4,10 @@
 use crate::{
     Error, Party,
     correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Triples, combinations},
-    inst::Kind,
+    inst::CorrelationKind,
     vector::Bits,
 };
-use sirnn_kernels::{aes::Prg, hash::Hasher};
+use sirnn_kernels::{aes::Prg, hash::Hasher, memory::SecretVec};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// See the module's description: **not secure**.
@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, sync::Arc};
 pub struct InsecureDealer {
     party: Party,
     seed: u64,
-    streams: BTreeMap<Kind, Stream>,
+    streams: BTreeMap<CorrelationKind, Stream>,
 }
 
 #[derive(Debug)]
@@ -25,19 +25,19 @@ struct Stream {
     /// Correlations handed out so far.
     drawn: usize,
     /// Secret of the sender: what to add to a row for pad `j`.
-    offsets: Arc<Vec<u128>>,
+    offsets: Arc<SecretVec<u128>>,
 }
 
 impl Stream {
-    fn new(seed: u64, kind: Kind) -> Self {
+    fn new(seed: u64, kind: CorrelationKind) -> Self {
         let digest = blake3::hash(format!("insecure dealer {seed} {kind:?}").as_bytes());
         let (key, session) = digest.as_bytes().split_at(16);
         let word = |bytes: &[u8]| u128::from_le_bytes(bytes.try_into().expect("16 bytes"));
         let mut prg = Prg::new(word(key));
         let bits = match kind {
-            Kind::Cot { .. } => 1,
-            Kind::OneOf { bits, .. } => bits,
-            Kind::Triple { .. } => 0,
+            CorrelationKind::Cot { .. } => 1,
+            CorrelationKind::OneOf { bits, .. } => bits,
+            CorrelationKind::Triple { .. } => 0,
         };
         // Linear in j, as j * delta is.
         let offsets = combinations((0..bits).map(|_| prg.next_block()));
@@ -51,8 +51,8 @@ impl Stream {
         position
     }
 
-    fn rows(&mut self, n: usize) -> Vec<u128> {
-        let mut rows = vec![0; n];
+    fn rows(&mut self, n: usize) -> SecretVec<u128> {
+        let mut rows = SecretVec::from(vec![0; n]);
         self.prg.fill_blocks(&mut rows);
         rows
     }
@@ -72,11 +72,11 @@ impl InsecureDealer {
     }
 
     /// Correlations handed out so far.
-    pub fn drawn(&self) -> BTreeMap<Kind, usize> {
+    pub fn drawn(&self) -> BTreeMap<CorrelationKind, usize> {
         self.streams.iter().map(|(kind, stream)| (*kind, stream.drawn)).collect()
     }
 
-    fn stream(&mut self, kind: Kind) -> &mut Stream {
+    fn stream(&mut self, kind: CorrelationKind) -> &mut Stream {
         self.streams.entry(kind).or_insert_with(|| Stream::new(self.seed, kind))
     }
 }
@@ -87,15 +87,15 @@ impl Correlations for InsecureDealer {
     }
 
     fn cot_send(&mut self, n: usize) -> Result<CotSender, Error> {
-        let stream = self.stream(Kind::Cot { sender: self.party });
+        let stream = self.stream(CorrelationKind::Cot { sender: self.party });
         let position = stream.draw(n);
         let rows = stream.rows(n);
         stream.bits(1, n);
-        Ok(CotSender { rows, delta: stream.offsets[1], position, hasher: stream.hasher.clone() })
+        Ok(CotSender { rows, delta: stream.offsets[1].into(), position, hasher: stream.hasher.clone() })
     }
 
     fn cot_recv(&mut self, n: usize) -> Result<CotReceiver, Error> {
-        let stream = self.stream(Kind::Cot { sender: self.party.other() });
+        let stream = self.stream(CorrelationKind::Cot { sender: self.party.other() });
         let position = stream.draw(n);
         let mut rows = stream.rows(n);
         let choices = stream.bits(1, n);
@@ -106,7 +106,7 @@ impl Correlations for InsecureDealer {
     }
 
     fn one_of_send(&mut self, bits: u8, n: usize) -> Result<OneOfSender, Error> {
-        let stream = self.stream(Kind::OneOf { sender: self.party, bits });
+        let stream = self.stream(CorrelationKind::OneOf { sender: self.party, bits });
         let position = stream.draw(n);
         let rows = stream.rows(n);
         stream.rows(n);
@@ -114,11 +114,12 @@ impl Correlations for InsecureDealer {
     }
 
     fn one_of_recv(&mut self, bits: u8, n: usize) -> Result<OneOfReceiver, Error> {
-        let stream = self.stream(Kind::OneOf { sender: self.party.other(), bits });
+        let stream = self.stream(CorrelationKind::OneOf { sender: self.party.other(), bits });
         let position = stream.draw(n);
         let mut rows = stream.rows(n);
-        let choices: Vec<u16> = stream.rows(n).iter().map(|x| *x as u16 & ((1 << bits) - 1)).collect();
-        for (row, c) in rows.iter_mut().zip(&choices) {
+        let choices: Vec<_> = stream.rows(n).iter().map(|x| *x as u16 & ((1 << bits) - 1)).collect();
+        let choices = SecretVec::from(choices);
+        for (row, c) in rows.iter_mut().zip(&*choices) {
             *row ^= stream.offsets[usize::from(*c)];
         }
         Ok(OneOfReceiver { bits, rows, choices, position, hasher: stream.hasher.clone() })
@@ -126,7 +127,7 @@ impl Correlations for InsecureDealer {
 
     fn triples(&mut self, cols: u8, n: usize) -> Result<Triples, Error> {
         let party = self.party;
-        let stream = self.stream(Kind::Triple { cols });
+        let stream = self.stream(CorrelationKind::Triple { cols });
         stream.draw(n);
         let cols = usize::from(cols);
         // Shares of P0, of P1, and P0's share of the products.

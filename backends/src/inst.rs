@@ -314,7 +314,7 @@ pub struct Ready {
 
 /// A kind of correlation; see [`crate::correlation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-pub enum Kind {
+pub enum CorrelationKind {
     /// Correlated OT: the sender has `q` (and its global delta), the receiver a bit `c` and `q xor c delta`.
     Cot {
         /// Who knows delta.
@@ -411,16 +411,16 @@ impl Inst {
     }
 
     /// Correlations that `n` instances consume. [`Inst::Linear`] has its own, made per weight: none here.
-    pub fn demand(&self, n: usize) -> Option<(Kind, usize)> {
+    pub fn demand(&self, n: usize) -> Option<(CorrelationKind, usize)> {
         match self {
-            Inst::And { cols } => Some((Kind::Triple { cols: *cols }, n)),
+            Inst::And { cols } => Some((CorrelationKind::Triple { cols: *cols }, n)),
             Inst::Cross { chooser, bits, .. } | Inst::CrossMatrix { chooser, bits, .. } => {
-                Some((Kind::Cot { sender: chooser.other() }, n * usize::from(*bits)))
+                Some((CorrelationKind::Cot { sender: chooser.other() }, n * usize::from(*bits)))
             }
             Inst::Lookup { sender, index, xor_index, .. } => {
-                Some((Kind::OneOf { sender: *sender, bits: index + xor_index }, n))
+                Some((CorrelationKind::OneOf { sender: *sender, bits: index + xor_index }, n))
             }
-            Inst::Leaf { sender, digit, .. } => Some((Kind::OneOf { sender: *sender, bits: *digit }, n)),
+            Inst::Leaf { sender, digit, .. } => Some((CorrelationKind::OneOf { sender: *sender, bits: *digit }, n)),
             Inst::Linear { .. } | Inst::Open { .. } => None,
         }
     }

@@ -6,7 +6,7 @@ use sirnn_backends::{
     correlation::Correlations,
     dealer::InsecureDealer,
     forms::{Instance, LinearShare, Operand, linear_offline, linear_offline_cost, start},
-    inst::{Conv, Flag, FlagKind, Inst, Kind, LinearOp, Ring, Table},
+    inst::{Conv, CorrelationKind, Flag, FlagKind, Inst, LinearOp, Ring, Table},
     ot::{self, streams::Streams},
     transport::{Channel, MemChannel},
     vector::{Bits, Vector, storage_bits},
@@ -463,7 +463,7 @@ fn linear_shares(op: LinearOp, weight_bits: u8, width: u8, n: usize, weights: &V
         let share =
             linear_offline(party, op, weight_bits, width, n, weights, &mut dealer, &mut channel, &mut prg).unwrap();
         assert_eq!(dealer.drawn().values().sum::<usize>(), cots);
-        assert!(dealer.drawn().keys().all(|kind| *kind == Kind::Cot { sender: Party::P1 }));
+        assert!(dealer.drawn().keys().all(|kind| *kind == CorrelationKind::Cot { sender: Party::P1 }));
         (share, channel.traffic())
     };
     std::thread::scope(|scope| {

@@ -3,21 +3,21 @@
 //! Two threads, one per party; `correlations/setup` is what a session pays before its first correlation.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sirnn_backends::inst::{Kind, Party};
+use sirnn_backends::inst::{CorrelationKind, Party};
 use sirnn_backends::ot::{self, Backend, BackendSpec};
 use sirnn_backends::transport::MemChannel;
 use sirnn_benches::configure;
 
 const SENDER: Party = Party::P0;
 
-fn kinds() -> [(&'static str, Kind, usize); 5] {
+fn kinds() -> [(&'static str, CorrelationKind, usize); 5] {
     [
-        ("cot", Kind::Cot { sender: SENDER }, 1 << 18),
+        ("cot", CorrelationKind::Cot { sender: SENDER }, 1 << 18),
         // From a pool: what a small session draws.
-        ("cot_4096", Kind::Cot { sender: SENDER }, 1 << 12),
-        ("one_of_16", Kind::OneOf { sender: SENDER, bits: 4 }, 1 << 16),
-        ("one_of_256", Kind::OneOf { sender: SENDER, bits: 8 }, 1 << 16),
-        ("triple", Kind::Triple { cols: 1 }, 1 << 18),
+        ("cot_4096", CorrelationKind::Cot { sender: SENDER }, 1 << 12),
+        ("one_of_16", CorrelationKind::OneOf { sender: SENDER, bits: 4 }, 1 << 16),
+        ("one_of_256", CorrelationKind::OneOf { sender: SENDER, bits: 8 }, 1 << 16),
+        ("triple", CorrelationKind::Triple { cols: 1 }, 1 << 18),
     ]
 }
 
@@ -33,7 +33,7 @@ fn both<T: Send>(ends: [T; 2], run: impl Fn(Party, &mut T) + Sync) -> [T; 2] {
 
 type End = (MemChannel, Option<Box<dyn Backend>>);
 
-fn connect(spec: &dyn BackendSpec, kind: Kind) -> [End; 2] {
+fn connect(spec: &dyn BackendSpec, kind: CorrelationKind) -> [End; 2] {
     let (a, b) = MemChannel::pair();
     both([(a, None), (b, None)], |party, (channel, backend)| {
         // As for a large session, whose generator works in large steps.
@@ -64,7 +64,7 @@ fn correlations(c: &mut Criterion) {
         let mut group = c.benchmark_group("correlations/setup");
         group.sample_size(10);
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
-            b.iter(|| connect(spec, Kind::Cot { sender: SENDER }));
+            b.iter(|| connect(spec, CorrelationKind::Cot { sender: SENDER }));
         });
         group.finish();
     }

@@ -45,16 +45,17 @@ fn aes_and_hash(c: &mut Criterion) {
         let (r, o) = (blocks(rows), blocks(n));
         let mut out = blocks(rows * n);
         let case = format!("{rows} rows x {n}{what}");
-        levels(c, "hash_offsets", &case, Throughput::Elements((rows * n) as u64), |l| {
-            hash::Hasher::new_at(l, 1, 2).hash_offsets(5, 0, black_box(&r), &o, &mut out);
-        });
-        levels(c, "hash_keyed", &case, Throughput::Elements((rows * n) as u64), |l| {
-            hash::Hasher::new_at(l, 1, 2).hash_keyed(5, black_box(&r), &o, &mut out);
+        levels(c, "pads", &case, Throughput::Elements((rows * n) as u64), |l| {
+            hash::Hasher::new_at(l, 1, 2).pads(5, 0, black_box(&r), &o, &mut out);
         });
     }
+    let (r, [mut zero, mut one]) = (blocks(1024), [(); 2].map(|()| blocks(1024)));
+    levels(c, "pad_pairs", "1024 rows", Throughput::Elements(1024), |l| {
+        hash::Hasher::new_at(l, 1, 2).pad_pairs(5, 0, black_box(&r), 7, &mut zero, &mut one);
+    });
     let mut out = blocks(256);
-    levels(c, "hash_blocks", "256 of a row", Throughput::Elements(256), |l| {
-        hash::Hasher::new_at(l, 1, 2).hash_blocks(5, 9, 0, black_box(&mut out));
+    levels(c, "long_pad", "256 blocks", Throughput::Elements(256), |l| {
+        hash::Hasher::new_at(l, 1, 2).long_pad(5, 9, 0, black_box(&mut out));
     });
 }
 
@@ -138,26 +139,28 @@ fn tables(c: &mut Criterion) {
         let mut bytes = vec![0; pack::packed_len(n << bits, width)];
         let case = format!("2^{index}+{xor} x {width} bits");
         let instances = Throughput::Elements(n as u64);
-        levels(c, "lut_send", &case, instances.clone(), |l| {
-            table::lut_send_at(
-                l,
-                &table,
-                1,
-                index,
-                xor,
-                black_box(rot),
-                xorv,
-                &pads,
-                0,
-                &masks,
-                width,
-                false,
-                &mut out,
-            );
-        });
+        // Borrowed anew for each call, between which the pads are written.
+        macro_rules! lookups {
+            () => {
+                table::LookupTables {
+                    tables: &table,
+                    units: 1,
+                    index_bits: index,
+                    xor_bits: xor,
+                    rotations: black_box(rot),
+                    xors: xorv,
+                    pads: &pads,
+                    pad_shift: 0,
+                    masks: &masks,
+                    width,
+                    xor: false,
+                }
+            };
+        }
+        levels(c, "lut_send", &case, instances.clone(), |l| table::lut_send_at(l, &lookups!(), &mut out));
         levels(c, "lut_send, with pads and packing", &case, instances.clone(), |l| {
-            hash::Hasher::new_at(l, 1, 2).hash_keyed(5, black_box(&rows), &offsets, &mut pads);
-            table::lut_send_at(l, &table, 1, index, xor, rot, xorv, &pads, 0, &masks, width, false, &mut out);
+            hash::Hasher::new_at(l, 1, 2).pads(5, 0, black_box(&rows), &offsets, &mut pads);
+            table::lut_send_at(l, &lookups!(), &mut out);
             pack::pack_at(l, width, &out, &mut bytes);
         });
         let (choice, mut mine) = (words::<u16>(bits, n), words::<W>(width, n));

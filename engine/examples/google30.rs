@@ -9,11 +9,11 @@
 
 use clap::{Parser, ValueEnum};
 use serde_json::json;
-use sirnn::model::{Description, Model, Weights};
+use sirnn::compile::Request;
+use sirnn::fixed::wrap;
+use sirnn::model::{Description, Items, Model, Results, weights};
 use sirnn::plan::choice::Objective;
 use sirnn::plan::speeds::Speeds;
-use sirnn::protocols::truncation::Rounding;
-use sirnn::run::Inputs;
 use sirnn::run::usage::{cpu_seconds, peak_memory};
 use sirnn::service::client::{self, Client};
 use sirnn::service::local::{Process, complete, host_one, print_line};
@@ -29,6 +29,11 @@ use std::time::Duration;
 /// Of the authors' program: neither is in the file of weights.
 const ZETA: i64 = 30498;
 const NU: i64 = 22714;
+/// The final state, revealed for the comparison.
+const STATE: &str = "rnn.last";
+/// Its width.
+const STATE_BITS: u32 = 16;
+
 /// Run Google-30 between two processes
 #[derive(Parser, Clone)]
 struct Options {
@@ -43,8 +48,9 @@ struct Options {
     /// OT backend, or auto
     #[arg(long, default_value = "iknp")]
     ot: String,
-    /// off: every operation of the paper on its own; on: a cell's activations are one look-up; auto: what is better for the goal
-    #[arg(long, default_value = "off")]
+    /// off: every operation of the paper on its own; on: what depends on one narrow value is one look-up; auto: what is better for the
+    /// goal
+    #[arg(long, default_value = "auto")]
     fuse: Fuse,
     /// Batches at the same time
     #[arg(long, default_value_t = 1)]
@@ -102,13 +108,13 @@ fn signed_bytes(path: &Path) -> Result<Vec<i64>, Box<dyn Error>> {
 
 impl Options {
     fn description(&self) -> Result<Description, Box<dyn Error>> {
-        let description = Description::parse(include_str!("google30.toml"))?;
-        let rounding = if self.rescale == Rescale::Div { Rounding::TowardZero } else { Rounding::Floor };
-        Ok(Description { rounding, ..description })
+        let text = include_str!("google30.toml");
+        let rounding = if self.rescale == Rescale::Div { "rounding = \"zero\"" } else { "rounding = \"floor\"" };
+        Ok(Description::parse(&text.replace("rounding = \"floor\"", rounding))?)
     }
 
     fn model(&self) -> Result<Model, Box<dyn Error>> {
-        let mut description = self.description()?;
+        let description = self.description()?;
         let path = self.directory.join("weights_i8_12342.bin");
         let raw = signed_bytes(&path)?;
         let sizes = [
@@ -129,20 +135,23 @@ impl Options {
         let tensor = |(name, n): (&str, usize)| (name.to_string(), rest.by_ref().take(n).collect());
         let mut arrays: std::collections::HashMap<String, Vec<i64>> = sizes.into_iter().map(tensor).collect();
         arrays.extend([("zeta".to_string(), vec![ZETA]), ("nu".to_string(), vec![NU])]);
-        let weights = Weights::from_arrays(&mut description, arrays)?;
-        Ok(Model { description, weights })
+        let weights = weights::from_arrays(&description, arrays)?;
+        Ok(Model::new(description, weights)?)
     }
 
-    /// The items, one after the other.
-    fn items(&self, description: &Description) -> Result<Vec<i64>, Box<dyn Error>> {
+    fn items(&self, description: &Description) -> Result<Items, Box<dyn Error>> {
         let path = self.directory.join("input_i8_99x32.bin");
         let values = signed_bytes(&path)?;
-        let (batch, item) = (self.batch as usize, description.item_len());
-        match values.len() {
-            n if n == item => Ok(values.repeat(batch)),
-            n if n == item * batch => Ok(values),
-            n => Err(format!("{}: {n} values, {item} expected, or {batch} times as many", path.display()).into()),
-        }
+        let (batch, steps) = (self.batch as usize, description.graph.steps);
+        let item: usize = description.typed(steps)?.values[0].ty.len();
+        let values = match values.len() {
+            n if n == item => values.repeat(batch),
+            n if n == item * batch => values,
+            n => {
+                return Err(format!("{}: {n} values, {item} expected, or {batch} times as many", path.display()).into());
+            }
+        };
+        Ok(Items::from_integers(description, steps, &[values], None)?)
     }
 
     fn connection(&self) -> Result<Connection, Box<dyn Error>> {
@@ -179,7 +188,7 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
             handshake: Duration::from_secs(5),
         },
         connection: options.connection()?,
-        hidden: true,
+        watch: vec![STATE.into()],
         stores: server::Stores::None,
     };
     host_one(Server::bind("127.0.0.1:0", &options.model()?, served)?)?;
@@ -191,26 +200,21 @@ fn infer(options: &Options) -> Result<(), Box<dyn Error>> {
     let items = options.items(&description)?;
     let server =
         Process::start(Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).arg("--server"))?;
-    let (batch, features, hidden) =
-        (options.batch as usize, description.features as usize, description.layer[0].hidden as usize);
-    let expected =
-        client::Options { bounds: BOUNDS, connection: options.connection()?, pinned: Some(description), hidden: true };
+    let expected = client::Options {
+        bounds: BOUNDS,
+        connection: options.connection()?,
+        pinned: Some(description.clone()),
+        watch: vec![STATE.into()],
+    };
     let client = Client::connect(&server.address.into(), expected)?;
-    let classes = client.description().classes() as usize;
-    let item = client.description().item_len();
-    // Time-major: the program wants all items of a step together.
-    let inputs = |range: std::ops::Range<usize>| {
-        let row = |step: usize, i: usize| &items[i * item + step * features..][..features];
-        let steps = 0..item / features;
-        let x = steps.flat_map(|step| range.clone().flat_map(move |i| row(step, i))).map(|&v| v.into()).collect();
-        Inputs::from([("x".to_string(), x)])
-    };
-    let (outputs, summary) = client.infer(batch, Some(batch), &inputs, &mut |_| {}, &mut |_| Ok(()))?;
-
-    let nested = |name: &str, width: usize| {
-        let rows = outputs[name].chunks(width).map(|row| row.iter().map(|&v| v as i64).collect::<Vec<_>>());
-        rows.collect::<Vec<_>>()
-    };
+    let request = Request { items: items.len(), steps: items.steps(), lengths: None };
+    let mut results = Results::new(&description, items.steps())?;
+    let lengths = vec![items.steps(); items.len()];
+    let mut accept = |outputs: &client::Outputs| Ok(results.add(&lengths, outputs)?);
+    let inputs = |range| items.inputs(range);
+    let (outputs, summary) = client.infer(&request, Some(items.len()), &inputs, &mut |_| {}, &mut accept)?;
+    let state = outputs.get(STATE).ok_or("the state was not revealed")?;
+    let state: Vec<i64> = state.iter().map(|&v| wrap(v, STATE_BITS, true) as i64).collect();
     let mut report = serde_json::to_value(&summary)?;
     report["cpu_seconds"] = json!([null, cpu_seconds()]);
     report["peak_memory"] = json!([null, peak_memory()]);
@@ -218,9 +222,9 @@ fn infer(options: &Options) -> Result<(), Box<dyn Error>> {
     if !options.json {
         print_line(serde_json::to_string_pretty(&report)?);
     }
-    report["output"] = json!(nested("scores", classes));
-    report["hidden"] = json!(nested("hidden", hidden));
-    report["class"] = json!(outputs["class"].iter().map(|&c| c as i64).collect::<Vec<_>>());
+    report["output"] = json!(results.rows());
+    report["hidden"] = json!(state.chunks(state.len() / items.len()).collect::<Vec<_>>());
+    report["class"] = json!(results.classes());
     print_line(report);
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! SIRNN engine.
 #![forbid(unsafe_code)]
 
+pub mod compile;
 pub mod fixed;
+pub mod graph;
 pub mod model;
 pub mod plan;
 pub mod program;

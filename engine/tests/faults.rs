@@ -4,6 +4,8 @@
 //! Whatever happens: the client has the right result or an error, the server takes nothing for a success that is none, both
 //! are done in time, and the next honest client is served. Faults follow from a seed; `SIRNN_FAULTS` says how many there are.
 
+use sirnn::compile::Request;
+use sirnn::model::input::Sources;
 use sirnn::model::{Items, Model};
 use sirnn::plan::choice::Objective;
 use sirnn::plan::speeds::Speeds;
@@ -38,7 +40,8 @@ const N: usize = 2;
 
 static MODEL: LazyLock<(Model, Items)> = LazyLock::new(|| {
     let model = Model::load(Path::new(DIGITS)).unwrap();
-    let items = Items::load(&Path::new(DIGITS).join("inputs.npy"), &model.description).unwrap();
+    let sources = Sources::one(&Path::new(DIGITS).join("inputs.npy"));
+    let items = Items::load(&sources, &model.description).unwrap();
     (model, items)
 });
 
@@ -82,7 +85,7 @@ fn serve(tls: bool, sessions: usize, queue: usize) -> (Controller, SocketAddr, R
         speeds: Speeds::default(),
         limits: Limits { items: 8, batch: 8, sessions, queue, bounds: BOUNDS, handshake: DEADLINE },
         connection: connection(Party::P0, tls),
-        hidden: false,
+        watch: Vec::new(),
         stores: Stores::None,
     };
     let server = Server::bind("127.0.0.1:0", &MODEL.0, options).unwrap();
@@ -93,11 +96,12 @@ fn serve(tls: bool, sessions: usize, queue: usize) -> (Controller, SocketAddr, R
 fn ask(address: SocketAddr, tls: bool, wait: Duration) -> Result<Outputs, ServiceError> {
     let mut connection = connection(Party::P1, tls);
     connection.limits.deadline = wait;
-    let options = client::Options { bounds: BOUNDS, connection, pinned: None, hidden: false };
+    let options = client::Options { bounds: BOUNDS, connection, pinned: None, watch: Vec::new() };
     let server = Address { host: "localhost".into(), addresses: vec![address] };
     let client = Client::connect(&server, options)?;
     let inputs = |range| MODEL.1.inputs(range);
-    client.infer(N, Some(N), &inputs, &mut |_| {}, &mut |_| Ok(())).map(|(outputs, _)| outputs)
+    let request = Request { items: N, steps: MODEL.1.steps(), lengths: None };
+    client.infer(&request, Some(N), &inputs, &mut |_| {}, &mut |_| Ok(())).map(|(outputs, _)| outputs)
 }
 
 /// What an honest run computes.

@@ -268,7 +268,7 @@ fn failures_have_their_status() {
     let code = |arguments: &[&str]| run(arguments).status.code();
     let items = digits("inputs.npy");
     let infer = |address: &str, more: &[&str]| {
-        let arguments = ["infer", "--connect", address, "--input", text(&items), "--output", "-", "--deadline", "5"];
+        let arguments = ["infer", "--connect", address, "--input", text(&items), "--output", "-"];
         run(&[&arguments[..], more].concat()).status.code()
     };
     assert_eq!(code(&["plan"]), Some(2));

@@ -23,6 +23,7 @@
 #![allow(clippy::too_many_arguments)]
 
 #[macro_use]
+mod arch;
 mod level;
 
 pub mod aes;
@@ -37,8 +38,6 @@ pub mod ring;
 pub mod table;
 pub mod transpose;
 pub mod tree;
-#[cfg(target_arch = "x86_64")]
-mod x86;
 
 pub use level::{Level, available, detected, level, override_note};
 pub use ring::{RingWord, storage_bits};

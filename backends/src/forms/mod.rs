@@ -16,6 +16,7 @@
 //! Large vectors are worked on in tiles that stay in the L2 cache; tiles run in parallel when there are many.
 
 mod and;
+mod chooser;
 mod cross;
 mod cross_matrix;
 mod leaf;

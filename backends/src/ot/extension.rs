@@ -12,16 +12,22 @@
 use super::{
     Backend, Batch, CotRecv, CotSend, GRANULE, Session, Source, base,
     cost::{Ledger, Meter},
-    ferret, kk13, os_block, softspoken, triples,
+    ferret, kk13,
+    lpn::Lpn,
+    os_block, softspoken, triples,
 };
 use crate::{
     Error, Party,
     correlation::{Triples, combinations},
-    inst::{Kind, section},
+    inst::{CorrelationKind, section},
     transport::Channel,
     vector::Bits,
 };
-use sirnn_kernels::{aes::Prg, hash::Hasher, memory};
+use sirnn_kernels::{
+    aes::Prg,
+    hash::Hasher,
+    memory::{self, SecretVec},
+};
 use zeroize::Zeroizing;
 
 /// How a kind is made.
@@ -37,18 +43,18 @@ enum Route {
 const TRIPLE_SENDER: Party = Party::P0;
 
 impl Route {
-    fn of(source: Source, kind: Kind) -> Self {
+    fn of(source: Source, kind: CorrelationKind) -> Self {
         let kk13 = source == Source::Iknp;
         match kind {
-            Kind::Cot { sender } => Route::Cot { sender },
+            CorrelationKind::Cot { sender } => Route::Cot { sender },
             // 1-of-2 is a COT in either case; combined it has the shorter row.
-            Kind::OneOf { sender, bits: bits @ 2..=8 } if kk13 => Route::Kk13 { sender, bits },
-            Kind::OneOf { sender, bits } => {
+            CorrelationKind::OneOf { sender, bits: bits @ 2..=8 } if kk13 => Route::Kk13 { sender, bits },
+            CorrelationKind::OneOf { sender, bits } => {
                 assert!((1..=12).contains(&bits), "1-of-2^{bits} OT");
                 Route::CombinedCots { sender, bits }
             }
-            Kind::Triple { cols: 1 } if kk13 => Route::TriplesFromKk13,
-            Kind::Triple { cols } => {
+            CorrelationKind::Triple { cols: 1 } if kk13 => Route::TriplesFromKk13,
+            CorrelationKind::Triple { cols } => {
                 assert!(cols > 0, "triples without columns");
                 Route::TriplesFromCots { cols }
             }
@@ -77,7 +83,7 @@ struct Uses {
 }
 
 impl Uses {
-    fn of(source: Source, demand: &[(Kind, u64)]) -> Self {
+    fn of(source: Source, demand: &[(CorrelationKind, u64)]) -> Self {
         let mut uses = Self::default();
         for &(kind, n) in demand.iter().filter(|(_, n)| *n > 0) {
             match Route::of(source, kind) {
@@ -98,12 +104,12 @@ impl Uses {
 }
 
 /// Domain bytes of the hashes: one for each use, direction and number of pads, so that tweaks never repeat.
-pub(super) fn domain(kind: Kind) -> u8 {
+pub(super) fn domain(kind: CorrelationKind) -> u8 {
     match kind {
-        Kind::Cot { sender } => sender.index() as u8,
-        Kind::OneOf { sender, bits } => 2 * bits + sender.index() as u8 + 2,
+        CorrelationKind::Cot { sender } => sender.index() as u8,
+        CorrelationKind::OneOf { sender, bits } => 2 * bits + sender.index() as u8 + 2,
         // Triples are hashed in here: see TRIPLE_DOMAINS.
-        Kind::Triple { .. } => 0x80,
+        CorrelationKind::Triple { .. } => 0x80,
     }
 }
 
@@ -124,14 +130,14 @@ pub(super) struct Extension {
     triple_positions: [u64; 2],
     random: Prg,
     /// Rows that do not leave: as sender, as receiver.
-    scratch: [Vec<u128>; 2],
+    scratch: [SecretVec<u128>; 2],
 }
 
 impl Extension {
     pub(super) fn connect(
         source: Source,
         session: Session,
-        demand: &[(Kind, u64)],
+        demand: &[(CorrelationKind, u64)],
         channel: &mut dyn Channel,
     ) -> Result<Self, Error> {
         let uses = Uses::of(source, demand);
@@ -153,7 +159,7 @@ impl Extension {
             let receiver = softspoken::Receiver::new(source.group(), mine, channel)?;
             cot_recv = Some(match source {
                 Source::Ferret => {
-                    let lpn = ferret::Lpn::for_demand(uses.cots[peer.index()]);
+                    let lpn = Lpn::for_demand(uses.cots[peer.index()]);
                     Box::new(ferret::Receiver::new(lpn, &session, receiver, channel)?)
                 }
                 _ => Box::new(receiver),
@@ -165,7 +171,7 @@ impl Extension {
             let sender = softspoken::Sender::new(source.group(), *delta, mine, channel)?;
             cot_send = Some(match source {
                 Source::Ferret => {
-                    let lpn = ferret::Lpn::for_demand(uses.cots[me.index()]);
+                    let lpn = Lpn::for_demand(uses.cots[me.index()]);
                     Box::new(ferret::Sender::new(lpn, &session, sender, channel)?)
                 }
                 _ => Box::new(sender),
@@ -189,18 +195,18 @@ impl Extension {
     }
 
     /// Rows of `n` COTs as sender.
-    fn cot_send(&mut self, n: usize, rows: &mut Vec<u128>, channel: &mut dyn Channel) -> Result<(), Error> {
-        rows.resize(n.next_multiple_of(GRANULE), 0);
+    fn cot_send(&mut self, n: usize, rows: &mut SecretVec<u128>, channel: &mut dyn Channel) -> Result<(), Error> {
+        rows.resize_zeroed(n.next_multiple_of(GRANULE));
         self.cot_send.as_mut().ok_or_else(undeclared)?.extend(rows, channel)?;
         rows.truncate(n);
         Ok(())
     }
 
     /// Rows of `n` COTs as receiver; returns the choices.
-    fn cot_recv(&mut self, n: usize, rows: &mut Vec<u128>, channel: &mut dyn Channel) -> Result<Bits, Error> {
+    fn cot_recv(&mut self, n: usize, rows: &mut SecretVec<u128>, channel: &mut dyn Channel) -> Result<Bits, Error> {
         let rounded = n.next_multiple_of(GRANULE);
         let mut choices = Bits::zero(1, rounded);
-        rows.resize(rounded, 0);
+        rows.resize_zeroed(rounded);
         self.cot_recv.as_mut().ok_or_else(undeclared)?.extend(rows, &mut choices.words, channel)?;
         rows.truncate(n);
         choices.len = n;
@@ -214,9 +220,12 @@ impl Extension {
         /// Rows combined at a time.
         const TILE: usize = 1 << 11;
         let k = usize::from(bits);
-        let mut out = memory::with_capacity(n);
-        let mut choices = Vec::new();
-        let mut cots = Vec::new();
+        let mut out = SecretVec::from(memory::with_capacity(n));
+        let mut choices = SecretVec::from(Vec::new());
+        let mut cots = SecretVec::default();
+        if sender != self.session.party {
+            choices.reserve(n);
+        }
         for from in (0..n).step_by(TILE) {
             let rows = TILE.min(n - from);
             if sender == self.session.party {
@@ -232,13 +241,13 @@ impl Extension {
 
     fn kk13(&mut self, sender: Party, bits: u8, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
         let rounded = n.next_multiple_of(GRANULE);
-        let mut rows = memory::zeroed(rounded);
+        let mut rows = SecretVec::from(memory::zeroed(rounded));
         if sender == self.session.party {
             self.kk13_send.as_mut().ok_or_else(undeclared)?.extend(bits, &mut rows, channel)?;
             rows.truncate(n);
             Ok(Batch::OneOfSend(rows))
         } else {
-            let mut choices = vec![0; rounded];
+            let mut choices = SecretVec::from(vec![0; rounded]);
             let recv = self.kk13_recv.as_mut().ok_or_else(undeclared)?;
             recv.extend(bits, &mut rows, &mut choices, channel)?;
             rows.truncate(n);
@@ -274,7 +283,7 @@ impl Extension {
         self.triple_positions[0] += n as u64;
         let me = self.session.party.index();
         let hashers = [&self.triple_hashers[me], &self.triple_hashers[1 - me]];
-        let made = triples::from_cots(self.delta(), [&sent, &chosen], a, hashers, at, cols);
+        let made = triples::from_cots(*self.delta(), [&sent, &chosen], a, hashers, at, cols);
         self.scratch = [sent, chosen];
         Ok(made)
     }
@@ -290,25 +299,32 @@ impl Backend for Extension {
         self.session
     }
 
-    fn delta(&self) -> u128 {
-        self.cot_send.as_ref().map_or(0, |s| s.delta())
+    fn delta(&self) -> Zeroizing<u128> {
+        self.cot_send.as_ref().map_or(Zeroizing::new(0), |s| s.delta())
     }
 
-    fn offsets(&self, bits: u8) -> Vec<u128> {
-        match Route::of(self.source, Kind::OneOf { sender: self.session.party, bits }) {
-            Route::Kk13 { .. } => self.kk13_send.as_ref().map_or(Vec::new(), |s| s.offsets(bits)),
-            _ => combinations(std::iter::successors(Some(self.delta()), |d| Some(times_x(*d))).take(bits.into())),
+    fn offsets(&self, bits: u8) -> SecretVec<u128> {
+        match Route::of(self.source, CorrelationKind::OneOf { sender: self.session.party, bits }) {
+            Route::Kk13 { .. } => self.kk13_send.as_ref().map_or(SecretVec::default(), |s| s.offsets(bits)),
+            _ => {
+                let mut next = *self.delta();
+                combinations((0..bits).map(|_| {
+                    let multiple = next;
+                    next = times_x(next);
+                    multiple
+                }))
+            }
         }
     }
 
-    fn flow(&self, kind: Kind) -> Option<Party> {
+    fn flow(&self, kind: CorrelationKind) -> Option<Party> {
         Route::of(self.source, kind).flow(self.source)
     }
 
-    fn generate(&mut self, kind: Kind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
+    fn generate(&mut self, kind: CorrelationKind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
         match Route::of(self.source, kind) {
             Route::Cot { sender } => {
-                let mut rows = memory::zeroed(n.next_multiple_of(GRANULE));
+                let mut rows = SecretVec::from(memory::zeroed(n.next_multiple_of(GRANULE)));
                 if sender == self.session.party {
                     self.cot_send(n, &mut rows, channel)?;
                     Ok(Batch::CotSend(rows))
@@ -351,9 +367,9 @@ pub(super) struct ExtensionMeter {
 }
 
 impl ExtensionMeter {
-    pub(super) fn new(source: Source, demand: &[(Kind, u64)]) -> Self {
+    pub(super) fn new(source: Source, demand: &[(CorrelationKind, u64)]) -> Self {
         let uses = Uses::of(source, demand);
-        let progress = uses.cots.map(|n| ferret::Progress::new(ferret::Lpn::for_demand(n)));
+        let progress = uses.cots.map(|n| ferret::Progress::new(Lpn::for_demand(n)));
         Self { source, uses, progress }
     }
 
@@ -370,7 +386,7 @@ impl ExtensionMeter {
 }
 
 impl Meter for ExtensionMeter {
-    fn flow(&self, kind: Kind) -> Option<Party> {
+    fn flow(&self, kind: CorrelationKind) -> Option<Party> {
         Route::of(self.source, kind).flow(self.source)
     }
 
@@ -382,7 +398,7 @@ impl Meter for ExtensionMeter {
         let from_receiver = self.uses.cots.map(|n| match self.source {
             _ if n == 0 => 0,
             Source::Ferret => {
-                let base = ferret::Lpn::for_demand(n).base() as u64;
+                let base = Lpn::for_demand(n).base() as u64;
                 softspoken::setup_message(group) + softspoken::message(group, base)
             }
             _ => softspoken::setup_message(group),
@@ -390,7 +406,7 @@ impl Meter for ExtensionMeter {
         ledger.exchange([from_receiver[1], from_receiver[0]]);
     }
 
-    fn generate(&mut self, kind: Kind, n: usize, ledger: &mut Ledger) {
+    fn generate(&mut self, kind: CorrelationKind, n: usize, ledger: &mut Ledger) {
         let many = n as u64;
         match Route::of(self.source, kind) {
             Route::Cot { sender } => ledger.exchange(self.cots(sender, many)),

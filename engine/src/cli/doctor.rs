@@ -105,7 +105,7 @@ impl Doctor {
         let limits = Limits::within(self.deadline);
         let connection = Connection { limits, identity, ..Connection::default() };
         let bounds = Bounds { bytes: u64::MAX, memory: u64::MAX };
-        let options = client::Options { bounds, connection, pinned: None, hidden: false };
+        let options = client::Options { bounds, connection, pinned: None, watch: Vec::new() };
         let start = Instant::now();
         let mut client = Client::connect(&server, options).map_err(|e| super::request::of_server(&server, e))?;
         let connected = start.elapsed().as_secs_f64();
@@ -197,7 +197,7 @@ fn fingerprint(level: Level) -> blake3::Hash {
     Prg::new_at(level, 1).fill_blocks(&mut rows);
     put(&mut hasher, &rows);
     let mut out = vec![0; 2 * rows.len()];
-    Hasher::new_at(level, 2, 3).hash_offsets(5, 0, &rows, &[0, 7], &mut out);
+    Hasher::new_at(level, 2, 3).pads(5, 0, &rows, &[0, 7], &mut out);
     put(&mut hasher, &out);
     transpose::transpose128_at(level, &rows, rows.len() / 128, &mut out[..rows.len()]);
     put(&mut hasher, &out);

@@ -2,7 +2,7 @@
 
 use super::connection::{Spending, Tls, seconds};
 use super::output::{check_writable, cost};
-use super::request::{Request, request};
+use super::request::{ItemFiles, Request, request, write_results};
 use super::{Failure, Net};
 use clap::Args;
 use sirnn::model::Description;
@@ -20,10 +20,10 @@ pub(super) struct Infer {
     /// Address and port of the server
     #[arg(long, value_name = "ADDR")]
     connect: String,
-    /// Items: .npy of shape [N, steps, features], or .csv with one item per line, step after step
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
-    /// Where the predictions go: .csv, one line per item; - is standard output
+    #[command(flatten)]
+    items: ItemFiles,
+    /// Where the predictions go: .csv, one line per item (per number, where an item has more than one row of scores); or .npy,
+    /// real numbers, further outputs in FILE.NAME.npy; - is standard output
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// Accept only the model described in this directory
@@ -58,17 +58,18 @@ impl Infer {
             bounds: self.spending.bounds(),
             connection: self.spending.connection(self.net, identity),
             pinned: self.model.as_deref().map(Description::load).transpose()?,
-            hidden: false,
+            watch: Vec::new(),
         };
+        let sources = self.items.sources();
         let wanted = Request {
-            input: &self.input,
+            sources: &sources,
             first: None,
             batch: self.batch,
             store: self.store.as_deref(),
             retry: self.retry,
         };
         let answer = request(&server, &options, &wanted)?;
-        answer.results.write(&self.output, &answer.description)?;
+        write_results(&answer.results, &self.output)?;
         let on_standard_output = self.output == Path::new("-");
         if self.json && !on_standard_output {
             print_line(answer.report);

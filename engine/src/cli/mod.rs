@@ -18,6 +18,7 @@ mod request;
 mod run;
 mod serve;
 mod settings;
+mod show;
 mod table;
 
 use clap::builder::PossibleValue;
@@ -50,6 +51,7 @@ use failure::Failure;
     after_help = "\
 Start here:
   sirnn demo                                   server and client on this machine, handwritten digits
+  sirnn show --model models/digits             the network, node by node
   sirnn plan --model models/digits             rounds, bytes, memory, and what the client learns, before anything runs
   sirnn serve --model models/digits --listen 127.0.0.1:7700
   sirnn infer --connect 127.0.0.1:7700 --input models/digits/inputs.npy --output result.csv
@@ -73,6 +75,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Demo),
+    Show(show::Show),
     Plan(plan::PlanCommand),
     Run(run::Run),
     Serve(serve::Serve),
@@ -108,6 +111,7 @@ fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
     log::start(cli.log_format, if serves { "info" } else { "warn" })?;
     match cli.command {
         Command::Demo(c) => c.run(),
+        Command::Show(c) => c.run(),
         Command::Plan(c) => c.run(),
         Command::Run(c) => c.run(),
         Command::Serve(c) => c.run(),
@@ -146,8 +150,8 @@ struct Planning {
     /// simulated one, or lan
     #[arg(long, value_name = "LINK", value_parser = Link::from_str)]
     link: Option<Link>,
-    /// Compute a cell's activations as one look-up where the pre-activation is narrow enough: the same bits, in fewer
-    /// rounds and bytes
+    /// Compute what depends on one narrow value alone, as a cell's activations often do, as one look-up: the same bits, in
+    /// fewer rounds and bytes
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     fuse: Fuse,
     /// Batches that are computed at the same time, each on connections of its own: auto, or 1 to 8
@@ -240,7 +244,7 @@ impl Planning {
             speeds: speeds()?,
             limits,
             connection,
-            hidden: false,
+            watch: Vec::new(),
             stores,
         })
     }

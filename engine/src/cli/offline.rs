@@ -6,6 +6,7 @@ use super::serve::{self, Running};
 use super::{Failure, Net, Planning};
 use clap::Args;
 use serde_json::{Value, json};
+use sirnn::compile::Request;
 use sirnn::model::{Description, Model};
 use sirnn::plan::choice::Choice;
 use sirnn::run::usage::{cpu_seconds, peak_memory};
@@ -53,6 +54,9 @@ pub(super) struct Offline {
     /// Items that will be computed at the same time (default: all, up to 64 or what the server grants). At the server: the most that are granted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
+    /// Time steps of the items to come, which have one length (default: the most that the model is for)
+    #[arg(long, value_name = "N", conflicts_with = "listen")]
+    steps: Option<usize>,
     /// How it is planned is for the server to say; with --connect, --ot, --fuse and --lanes only tell what is accepted
     #[command(flatten)]
     planning: Planning,
@@ -129,10 +133,12 @@ impl Offline {
             bounds: self.spending.bounds(),
             connection: self.spending.connection(self.net, identity),
             pinned,
-            hidden: false,
+            watch: Vec::new(),
         };
         let of_server = |e| super::request::of_server(server, e);
         let client = Client::connect(server, options).map_err(of_server)?;
+        let steps = self.steps.unwrap_or(client.description().graph.steps);
+        let request = Request { items, steps, lengths: None };
         let accept = |choice: &Choice| {
             let fuse = |on: bool| if on { "on" } else { "off" }.to_string();
             let wanted = [
@@ -148,7 +154,7 @@ impl Offline {
                 None => Ok(()),
             }
         };
-        let summary = client.make_store(path, items, self.batch.map(|n| n as usize), &accept).map_err(of_server)?;
+        let summary = client.make_store(path, &request, self.batch.map(|n| n as usize), &accept).map_err(of_server)?;
         let mut report = serde_json::to_value(&summary)?;
         report["cpu_seconds"] = json!([null, cpu_seconds()]);
         report["peak_memory"] = json!([null, peak_memory()]);

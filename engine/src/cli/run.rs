@@ -4,10 +4,13 @@ use super::connection::Spending;
 use super::offline::STORES;
 use super::output::{check_writable, cost, write_file};
 use super::profile::{self, Profile};
-use super::request::{Answer, Request, request};
+use super::request::{Answer, ItemFiles, Request, load, request, results_to, show_results, write_results};
 use super::{Failure, Net, Planning};
 use clap::Args;
-use sirnn::model::Description;
+use serde_json::json;
+use sirnn::model::input::Sources;
+use sirnn::model::{Description, Model, Results};
+use sirnn::run::usage::{cpu_seconds, peak_memory};
 use sirnn::service::client::Options;
 use sirnn::service::local::{Process, complete, print_line};
 use sirnn_backends::Party;
@@ -22,15 +25,17 @@ pub(super) struct Run {
     /// Model directory: model.toml and weights.safetensors
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Items: .npy of shape [N, steps, features], or .csv with one item per line, step after step
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
-    /// Where the predictions go, as of `infer`: .csv, one line per item
+    #[command(flatten)]
+    items: ItemFiles,
+    /// Where the results go, as in `infer`: .csv or .npy
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Where the predicted labels alone go, one a line
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
+    /// Without two parties: what the model says in the clear, which is what two parties compute bit for bit
+    #[arg(long, conflicts_with_all = ["store", "profile", "batch", "labels"])]
+    cleartext: bool,
     /// Items that are computed together (default: all, up to 64)
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
@@ -59,26 +64,51 @@ impl Run {
         for path in self.output.iter().chain(&self.labels) {
             check_writable(path)?;
         }
-        let wanted = Request { input: &self.input, first: None, batch: self.batch, store, retry: Duration::ZERO };
+        let sources = self.items.sources();
+        if self.cleartext {
+            return cleartext(&self.model, &sources, self.output.as_deref(), self.json);
+        }
+        let wanted = Request { sources: &sources, first: None, batch: self.batch, store, retry: Duration::ZERO };
         let answer = both(&self.model, &wanted, &self.planning, &self.spending, self.net, self.profile.as_deref())?;
         if let Some(path) = &self.output {
-            answer.results.write(path, &answer.description)?;
+            write_results(&answer.results, path)?;
         }
-        let labels = &answer.description.labels;
         if let Some(path) = &self.labels {
-            let lines: String = answer.results.classes.iter().map(|&class| format!("{}\n", labels[class])).collect();
+            let classes = answer.results.classes().ok_or("the model has no output with one class per item")?;
+            let first = &answer.results.outputs[0];
+            let lines: String = classes.iter().map(|&class| format!("{}\n", first.label(class))).collect();
             write_file(path, lines.as_bytes())?;
         }
         if self.json {
             print_line(answer.report);
             return Ok(());
         }
-        for (i, &class) in answer.results.classes.iter().enumerate() {
-            print_line(format_args!("item {i}: {}", labels[class]));
+        if self.output.is_none() {
+            show_results(&answer.results);
         }
         print_line(cost(&answer.report));
         Ok(())
     }
+}
+
+/// Evaluates the model on integers.
+fn cleartext(model: &Path, sources: &Sources, output: Option<&Path>, as_json: bool) -> Result<(), Failure> {
+    let Model { description, weights } = Model::load(model)?;
+    let items = load(sources, &description, None)?;
+    let results = Results::evaluate(&description, &weights, &items)?;
+    if let Some(path) = output {
+        write_results(&results, path)?;
+    }
+    if as_json {
+        let mut report = json!({ "instances": items.len() });
+        report["cpu_seconds"] = json!([cpu_seconds(), null]);
+        report["peak_memory"] = json!([peak_memory(), null]);
+        results_to(&mut report, &results);
+        say(report);
+    } else if output.is_none() {
+        show_results(&results);
+    }
+    Ok(())
 }
 
 /// Starts the server as a process of its own and asks it.
@@ -107,7 +137,7 @@ pub(super) fn both(
     let server = Process::start(&mut command)?;
     let mut connection = spending.connection(net, None);
     connection.trace = profile.as_ref().map(|_| profile::EVENTS);
-    let options = Options { bounds: spending.bounds(), connection, pinned, hidden: false };
+    let options = Options { bounds: spending.bounds(), connection, pinned, watch: Vec::new() };
     let mut answer = request(&server.address.into(), &options, wanted)?;
     complete(&mut answer.report, &server.finish()?);
     if let Some(profile) = profile {

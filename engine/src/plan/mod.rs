@@ -11,7 +11,7 @@ pub mod speeds;
 use crate::program::{Op, Profile, Program, Reg};
 use schedule::{BlockSchedule, Time, Times};
 use sirnn_backends::forms::linear_offline_cost;
-use sirnn_backends::inst::{Inst, Kind, LinearOp, Party};
+use sirnn_backends::inst::{CorrelationKind, Inst, LinearOp, Party};
 use sirnn_backends::ot::{self, cost::Cost, streams::Mode};
 use sirnn_backends::vector::Vector;
 use std::fmt::Write;
@@ -24,7 +24,7 @@ pub const FRAME_HEADER: usize = 8;
 pub const WIRE_VERSION: u32 = 2;
 
 /// What products with the weights are made from.
-const PRODUCTS: Kind = Kind::Cot { sender: Party::P1 };
+const PRODUCTS: CorrelationKind = CorrelationKind::Cot { sender: Party::P1 };
 
 /// A matrix that the offline phase prepares: one per [`Inst::Linear`] node, for all trips.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub struct Plan {
     /// Payload bytes of each party's frame in each round.
     pub frames: Vec<[usize; 2]>,
     /// Correlations in the order in which they are drawn.
-    pub needs: Vec<(Kind, u64)>,
+    pub needs: Vec<(CorrelationKind, u64)>,
     /// Offline products.
     pub linear: Vec<LinearTask>,
     /// Digest of program, schedule and constants.
@@ -117,7 +117,7 @@ impl Plan {
     }
 
     /// Those of `needs` that the offline products draw, before anything else does.
-    pub fn drawn_offline(&self) -> (Kind, u64) {
+    pub fn drawn_offline(&self) -> (CorrelationKind, u64) {
         (PRODUCTS, self.linear.iter().map(|task| task.offline_cost().0).sum())
     }
 
@@ -212,7 +212,7 @@ impl Plan {
     }
 }
 
-fn add_need(needs: &mut Vec<(Kind, u64)>, kind: Kind, n: u64) {
+fn add_need(needs: &mut Vec<(CorrelationKind, u64)>, kind: CorrelationKind, n: u64) {
     match needs.last_mut() {
         Some((last, count)) if *last == kind => *count += n,
         _ => needs.push((kind, n)),
@@ -232,11 +232,11 @@ fn block_traffic(
     b: usize,
     s: &BlockSchedule,
     frames: &mut Vec<[usize; 2]>,
-    needs: &mut Vec<(Kind, u64)>,
+    needs: &mut Vec<(CorrelationKind, u64)>,
 ) {
     let block = &program.blocks[b];
     let mut bytes = vec![[0usize; 2]; s.length + 1];
-    let mut draws: Vec<Vec<(Kind, u64)>> = vec![Vec::new(); s.length + 1];
+    let mut draws: Vec<Vec<(CorrelationKind, u64)>> = vec![Vec::new(); s.length + 1];
     for (node, times) in block.nodes.iter().zip(&s.nodes) {
         if let (Op::Inter(inst), Times::Inter { draw, messages, .. }) = (&node.op, times) {
             let n = node.instances(&program.regs);

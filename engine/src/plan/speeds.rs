@@ -10,7 +10,7 @@ use crate::run::pair;
 use crate::run::session::totals;
 use serde::{Deserialize, Serialize};
 use sirnn_backends::Error;
-use sirnn_backends::inst::{Kind, Party};
+use sirnn_backends::inst::{CorrelationKind, Party};
 use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::MemChannel;
 use std::collections::BTreeMap;
@@ -32,11 +32,11 @@ pub struct Costs {
 
 impl Costs {
     /// For `n` of a kind, where a 1-of-N OT has `each(bits)` bits or pads.
-    fn of(&self, &(kind, n): &(Kind, u64), each: fn(u8) -> f64) -> f64 {
+    fn of(&self, &(kind, n): &(CorrelationKind, u64), each: fn(u8) -> f64) -> f64 {
         let one = match kind {
-            Kind::Cot { .. } => self.cot,
-            Kind::Triple { cols } => self.triple * f64::from(cols),
-            Kind::OneOf { bits, .. } => self.one_of + self.one_of_each * each(bits),
+            CorrelationKind::Cot { .. } => self.cot,
+            CorrelationKind::Triple { cols } => self.triple * f64::from(cols),
+            CorrelationKind::OneOf { bits, .. } => self.one_of + self.one_of_each * each(bits),
         };
         one * n as f64
     }
@@ -65,12 +65,12 @@ pub struct Backend {
 
 impl Backend {
     /// Seconds to make these correlations, set-up excluded.
-    pub fn making(&self, needs: &[(Kind, u64)]) -> f64 {
+    pub fn making(&self, needs: &[(CorrelationKind, u64)]) -> f64 {
         needs.iter().map(|need| self.make.of(need, f64::from)).sum::<f64>() * 1e-9
     }
 
     /// Seconds of online work that these correlations stand for.
-    pub fn spending(&self, needs: &[(Kind, u64)]) -> f64 {
+    pub fn spending(&self, needs: &[(CorrelationKind, u64)]) -> f64 {
         needs.iter().map(|need| self.spend.of(need, pads)).sum::<f64>() * 1e-9
     }
 }
@@ -175,8 +175,8 @@ pub fn measure(progress: &mut dyn FnMut(&str)) -> Result<Speeds, SpeedsError> {
 }
 
 fn measure_backend(spec: &dyn BackendSpec) -> Result<Backend, SpeedsError> {
-    let kinds = |sender| [Kind::Cot { sender }, Kind::OneOf { sender, bits: 4 }];
-    let all: Vec<Kind> = Party::BOTH.into_iter().flat_map(kinds).collect();
+    let kinds = |sender| [CorrelationKind::Cot { sender }, CorrelationKind::OneOf { sender, bits: 4 }];
+    let all: Vec<CorrelationKind> = Party::BOTH.into_iter().flat_map(kinds).collect();
     let setup = generate(spec, &all, 1)?;
     // Per correlation: many at once, less the set-up.
     let each = |kind, log: u32| -> Result<f64, Error> {
@@ -184,31 +184,31 @@ fn measure_backend(spec: &dyn BackendSpec) -> Result<Backend, SpeedsError> {
         Ok((generate(spec, &[kind], many)? - generate(spec, &[kind], few)?).max(0.0) / (many - few) as f64 * 1e9)
     };
     let sender = Party::P0;
-    let [of_16, of_256] = [4, 8].map(|bits| each(Kind::OneOf { sender, bits }, 18));
+    let [of_16, of_256] = [4, 8].map(|bits| each(CorrelationKind::OneOf { sender, bits }, 18));
     let (of_16, of_256) = (of_16?, of_256?);
     let bit = ((of_256 - of_16) / 4.0).max(0.0);
     let make = Costs {
-        cot: each(Kind::Cot { sender }, 21)?,
+        cot: each(CorrelationKind::Cot { sender }, 21)?,
         one_of: (of_16 - 4.0 * bit).max(0.0),
         one_of_each: bit,
-        triple: each(Kind::Triple { cols: 1 }, 21)?,
+        triple: each(CorrelationKind::Triple { cols: 1 }, 21)?,
     };
     let mut measured = Backend { setup: setup * 1e9, make, spend: Costs { triple: TRIPLE, ..Costs::default() } };
 
     // Operations that spend few kinds; what is left when all that is known is taken off is the rest's.
     let many = Params { n: 1 << 15, ..Params::default() };
-    let rest = |measured: &Backend, op, params, kind: fn(&Kind) -> bool| -> Result<_, SpeedsError> {
+    let rest = |measured: &Backend, op, params, kind: fn(&CorrelationKind) -> bool| -> Result<_, SpeedsError> {
         let run = session(op, spec.name(), params)?;
         let (sought, others): (Vec<_>, Vec<_>) = run.needs.iter().partition(|(k, _)| kind(k));
-        let kinds: Vec<Kind> = run.needs.iter().map(|need| need.0).collect();
+        let kinds: Vec<CorrelationKind> = run.needs.iter().map(|need| need.0).collect();
         let known = generate(spec, &kinds, 1)? + measured.making(&run.needs) + measured.spending(&others);
         Ok(((run.cpu - known).max(0.0) * 1e9, sought))
     };
-    let one_of: fn(&Kind) -> bool = |k| matches!(k, Kind::OneOf { .. });
+    let one_of: fn(&CorrelationKind) -> bool = |k| matches!(k, CorrelationKind::OneOf { .. });
     // Two equations for the two parts of a 1-of-N OT: nearly all pads, and few.
     let (lookups, many_pads) = rest(&measured, "lut", many.clone(), one_of)?;
     let (leaves, few_pads) = rest(&measured, "compare", Params { width: 32, ..many.clone() }, one_of)?;
-    let count = |needs: &[(Kind, u64)]| -> [f64; 2] {
+    let count = |needs: &[(CorrelationKind, u64)]| -> [f64; 2] {
         let instances: f64 = needs.iter().map(|(_, n)| *n as f64).sum();
         let unit = Costs { one_of_each: 1.0, ..Costs::default() };
         [instances, needs.iter().map(|need| unit.of(need, pads)).sum()]
@@ -217,15 +217,15 @@ fn measure_backend(spec: &dyn BackendSpec) -> Result<Backend, SpeedsError> {
     let pad = ((lookups * c - leaves * a) / (b * c - d * a)).clamp(0.0, lookups / b.max(1.0));
     measured.spend.one_of_each = if pad.is_finite() { pad } else { 0.0 };
     measured.spend.one_of = ((lookups - b * measured.spend.one_of_each) / a.max(1.0)).max(0.0);
-    let (products, cots) = rest(&measured, "mul", many, |k| matches!(k, Kind::Cot { .. }))?;
+    let (products, cots) = rest(&measured, "mul", many, |k| matches!(k, CorrelationKind::Cot { .. }))?;
     measured.spend.cot = products / count(&cots)[0].max(1.0);
     Ok(measured)
 }
 
 /// CPU seconds of a party that connects and makes `n` correlations of each of some kinds.
-fn generate(spec: &dyn BackendSpec, kinds: &[Kind], n: usize) -> Result<f64, Error> {
+fn generate(spec: &dyn BackendSpec, kinds: &[CorrelationKind], n: usize) -> Result<f64, Error> {
     let (a, b) = MemChannel::pair();
-    let demand: Vec<(Kind, u64)> = kinds.iter().map(|&kind| (kind, n as u64)).collect();
+    let demand: Vec<(CorrelationKind, u64)> = kinds.iter().map(|&kind| (kind, n as u64)).collect();
     let party = |party: Party, mut channel: MemChannel| -> Result<(), Error> {
         let mut backend = spec.connect(party, [0; 16], &demand, &mut channel)?;
         kinds.iter().try_for_each(|&kind| backend.generate(kind, n, &mut channel).map(drop))
@@ -246,7 +246,7 @@ struct Run {
     cpu: f64,
     /// Seconds of wall clock.
     online: f64,
-    needs: Vec<(Kind, u64)>,
+    needs: Vec<(CorrelationKind, u64)>,
     rounds: usize,
 }
 

@@ -3,7 +3,7 @@
 //! It stands here and not with the planner ([`crate::plan`]) because functions choose their forms while they are
 //! lowered, and the planner works on programs: so that the dependency points one way.
 
-use sirnn_backends::inst::{Kind, Party};
+use sirnn_backends::inst::{CorrelationKind, Party};
 use sirnn_backends::ot::BackendSpec;
 
 /// What the builder optimises when a function has several forms.
@@ -62,13 +62,13 @@ impl Rates {
         let sender = Party::P0;
         let mut one_of = [0.0; 13];
         for (bits, rate) in one_of.iter_mut().enumerate().skip(1) {
-            *rate = backend.bytes_per(Kind::OneOf { sender, bits: bits as u8 });
+            *rate = backend.bytes_per(CorrelationKind::OneOf { sender, bits: bits as u8 });
         }
         Self {
-            cot: backend.bytes_per(Kind::Cot { sender }),
+            cot: backend.bytes_per(CorrelationKind::Cot { sender }),
             one_of,
-            triple: backend.bytes_per(Kind::Triple { cols: 1 }),
-            triples: backend.bytes_per(Kind::Triple { cols: 2 }),
+            triple: backend.bytes_per(CorrelationKind::Triple { cols: 1 }),
+            triples: backend.bytes_per(CorrelationKind::Triple { cols: 2 }),
         }
     }
 }

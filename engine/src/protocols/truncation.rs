@@ -23,9 +23,10 @@ use crate::program::{Build, Cx, Function, Int, Reg, Ty, bits_for, refuse};
 use sirnn_backends::inst::Party;
 
 /// Which way a division rounds. In a file: `"floor"`, `"zero"` or `"nearest"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Rounding {
     /// Toward minus infinity: an arithmetic shift.
+    #[default]
     #[serde(rename = "floor")]
     Floor,
     /// Toward zero: C's division. Files of format 1 call it `"toward-zero"`.

@@ -11,7 +11,7 @@ use crate::run::store::{Section, write_section};
 use crate::run::trace::Trace;
 use crate::run::{self, Inputs, PartyRun, Prepared, RunError};
 use sirnn_backends::Error;
-use sirnn_backends::inst::{Kind, Party};
+use sirnn_backends::inst::{CorrelationKind, Party};
 use sirnn_backends::ot::{BackendSpec, cost::Cost, streams::Mode, streams::Streams};
 use sirnn_backends::transport::{Channel, Traffic, Transcript};
 use sirnn_backends::vector::Vector;
@@ -63,17 +63,17 @@ pub struct Report {
     /// What set-up and offline phase sent and received.
     pub offline_traffic: Traffic,
     /// Correlations drawn, other than for a store.
-    pub used: Vec<(Kind, u64)>,
+    pub used: Vec<(CorrelationKind, u64)>,
     /// Correlations made.
-    pub generated: Vec<(Kind, u64)>,
+    pub generated: Vec<(CorrelationKind, u64)>,
 }
 
 /// Bytes that `needs` take when they are all held at once.
-pub fn correlation_bytes(needs: &[(Kind, u64)]) -> u64 {
-    let one = |kind: Kind| match kind {
-        Kind::Cot { .. } => 17,
-        Kind::OneOf { .. } => 18,
-        Kind::Triple { cols } => u64::from(1 + 2 * cols).div_ceil(8),
+pub fn correlation_bytes(needs: &[(CorrelationKind, u64)]) -> u64 {
+    let one = |kind: CorrelationKind| match kind {
+        CorrelationKind::Cot { .. } => 17,
+        CorrelationKind::OneOf { .. } => 18,
+        CorrelationKind::Triple { cols } => u64::from(1 + 2 * cols).div_ceil(8),
     };
     needs.iter().map(|&(kind, n)| one(kind) * n).sum()
 }
@@ -334,7 +334,7 @@ fn compare(
 const COMPARISON: usize = u32::MAX as usize - 1;
 
 /// Sums of a list of needs by kind.
-pub fn totals(needs: &[(Kind, u64)]) -> Vec<(Kind, u64)> {
+pub fn totals(needs: &[(CorrelationKind, u64)]) -> Vec<(CorrelationKind, u64)> {
     let mut sums = BTreeMap::new();
     for &(kind, n) in needs {
         *sums.entry(kind).or_insert(0) += n;

@@ -22,10 +22,11 @@
 //! is refused by the other. Against copies at both of them the server keeps a journal of the ids that were used, `.used-stores`
 //! in the folder of its stores, which has to stay.
 
+use crate::graph::Weights;
 use crate::plan::choice::Choice;
 use crate::plan::{LinearTask, Plan, WIRE_VERSION};
 use crate::run::session::CORRELATION_BUDGET;
-use crate::run::{Inputs, Prepared, RunError, file};
+use crate::run::{Prepared, RunError, file};
 use serde::{Deserialize, Serialize};
 use sirnn_backends::forms::LinearShare;
 use sirnn_backends::ot::{self, streams::Streams};
@@ -80,6 +81,8 @@ pub struct Header {
     pub items: u64,
     /// How many of them at the same time were asked for.
     pub batch: u64,
+    /// Their time steps.
+    pub steps: u64,
     /// How they are computed.
     pub choice: Choice,
     /// For a full batch, and for the rest if there is one.
@@ -149,7 +152,7 @@ impl Header {
 
     /// Why this store is not the one for a request whose header would be `wanted`.
     fn mismatch(&self, wanted: &Header) -> Option<String> {
-        let Header { wire, party, id, model, items, batch, choice, sections } = wanted;
+        let Header { wire, party, id, model, items, batch, steps, choice, sections } = wanted;
         let for_another = || self.for_another(*party, *items, *batch);
         Some(if self.id != *id {
             "it belongs to another pair of stores".into()
@@ -159,6 +162,8 @@ impl Header {
             format!("it was made for wire version {}, this program has {wire}", self.wire)
         } else if self.model != *model {
             format!("it was made for model '{}', not for '{model}'", self.model)
+        } else if self.steps != *steps {
+            format!("it was made for {} time steps, not for {steps}", self.steps)
         } else if self.choice.backend != choice.backend {
             format!("it was made with OT backend '{}', not with '{}'", self.choice.backend, choice.backend)
         } else if self.choice != *choice {
@@ -181,18 +186,16 @@ fn name(party: Party) -> &'static str {
 }
 
 /// Tells the weights of one store's products from others; zeros for the client, who has none.
-pub fn fingerprint(id: &[u8; 16], weights: Option<&Inputs>) -> [u8; HASH] {
+pub fn fingerprint(id: &[u8; 16], weights: Option<&Weights>) -> [u8; HASH] {
     let Some(weights) = weights else { return [0; HASH] };
     let mut hasher = blake3::Hasher::new_derive_key("sirnn 2026-11 weights of a store");
     hasher.update(id);
-    let mut tensors: Vec<_> = weights.iter().collect();
-    tensors.sort_unstable_by_key(|(name, _)| *name);
-    for (name, values) in tensors {
-        for part in [name.len(), values.len()] {
+    for (name, tensor) in weights {
+        for part in [name.len(), tensor.data.len()] {
             hasher.update(&(part as u64).to_le_bytes());
         }
         hasher.update(name.as_bytes());
-        for value in values {
+        for value in &tensor.data {
             hasher.update(&value.to_le_bytes());
         }
     }
@@ -619,6 +622,7 @@ mod tests {
             model: "m".into(),
             items: 5,
             batch: 4,
+            steps: 8,
             choice: Choice { backend: "iknp".into(), objective: Objective::Bytes, fuse: true, lanes: 2, batch: 2 },
             sections: [30, 20].map(|bytes| SectionHeader { plan: "p".into(), bytes }).into(),
         }
@@ -767,6 +771,7 @@ mod tests {
         other(&|h| h.model = "n".into(), "model 'm', not for 'n'");
         other(&|h| h.choice.backend = "ferret".into(), "'iknp', not with 'ferret'");
         assert!(store.fits(Party::P0, 5, 4).is_ok() && store.fits(Party::P0, 5, 5).is_err());
+        other(&|h| h.steps = 7, "8 time steps, not for 7");
         other(&|h| h.items = 6, "5 items in batches of 4, not for 6");
         other(&|h| h.choice.fuse = false, "other options");
         other(&|h| h.choice.lanes = 1, "other options");

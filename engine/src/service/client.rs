@@ -2,11 +2,12 @@
 
 use super::wire::{Control, Message, Offer, Phases, Purpose, Request, unexpected};
 use super::{Agreed, Bounds, Connection, Group, Plans, ServiceError, Summary, Work, connection_id, in_lanes};
+use crate::compile;
 use crate::model::Description;
 use crate::plan::choice::Choice;
+use crate::plan::planner::Task;
 use crate::run::Inputs;
 use crate::run::store::{Store, Writer, fingerprint};
-use serde_json::Value;
 use sirnn_backends::transport::{Channel, TcpChannel, connect_with_retry, printable};
 use sirnn_backends::{Error, Party};
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// How long to try to reach a server that is not there yet.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most items of a request with lengths: they have to fit one message.
+const MAX_LENGTHS: usize = 1 << 16;
 /// Items of a batch unless it is said otherwise: enough that latency hardly counts.
 const BATCH: usize = 64;
 
@@ -30,8 +33,8 @@ pub struct Options {
     pub connection: Connection,
     /// The description that the server must offer.
     pub pinned: Option<Description>,
-    /// Also ask for the final state, of a server that gives it.
-    pub hidden: bool,
+    /// Values that a server gives beside the outputs. For tests of exactness.
+    pub watch: Vec<String>,
 }
 
 /// How far a request is.
@@ -49,7 +52,7 @@ pub struct Progress {
 pub type Outputs = BTreeMap<String, Vec<i128>>;
 
 /// What a client wants.
-enum Task<'a> {
+enum Wanted<'a> {
     /// Predictions.
     Compute,
     /// A store for later, if the server's choice is acceptable.
@@ -141,20 +144,20 @@ impl Client {
         &self.description
     }
 
-    /// Has `items` items computed, up to `batch` at the same time; `inputs` gives those of a range as the program expects them.
+    /// Has items computed, up to `batch` at the same time; `inputs` gives those of a range as the program expects them.
     /// `accept` says whether the results make sense, before the server hears that all is well.
     ///
     /// # Errors
     /// The request is beyond a limit of either side, a session fails, or what `accept` says.
     pub fn infer(
         self,
-        items: usize,
+        items: &compile::Request,
         batch: Option<usize>,
         inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
         progress: &mut (dyn FnMut(Progress) + Send),
         accept: &mut dyn FnMut(&Outputs) -> Result<(), ServiceError>,
     ) -> Result<(Outputs, Summary), ServiceError> {
-        self.request(Task::Compute, items, batch, inputs, progress, accept)
+        self.request(Wanted::Compute, items, batch, inputs, progress, accept)
     }
 
     /// The same with a store, which has to be for as many items and as many of them at the same time.
@@ -164,14 +167,14 @@ impl Client {
     pub fn infer_stored(
         self,
         store: Store,
-        items: usize,
+        items: &compile::Request,
         batch: Option<usize>,
         inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
         progress: &mut (dyn FnMut(Progress) + Send),
         accept: &mut dyn FnMut(&Outputs) -> Result<(), ServiceError>,
     ) -> Result<(Outputs, Summary), ServiceError> {
         let batch = batch.unwrap_or(usize::try_from(store.header().batch).unwrap_or(usize::MAX));
-        self.request(Task::Use(store), items, Some(batch), inputs, progress, accept)
+        self.request(Wanted::Use(store), items, Some(batch), inputs, progress, accept)
     }
 
     /// Makes a store for a request to come: the offline phase alone. `accept` may refuse what the server chose.
@@ -181,26 +184,26 @@ impl Client {
     pub fn make_store(
         self,
         path: &Path,
-        items: usize,
+        items: &compile::Request,
         batch: Option<usize>,
         accept: &dyn Fn(&Choice) -> Result<(), String>,
     ) -> Result<Summary, ServiceError> {
         let nothing = &mut |_: &Outputs| Ok(());
-        let task = Task::Make(path, accept);
-        let (_, summary) = self.request(task, items, batch, &|_| Inputs::new(), &mut |_| {}, nothing)?;
+        let wanted = Wanted::Make(path, accept);
+        let (_, summary) = self.request(wanted, items, batch, &|_| Inputs::new(), &mut |_| {}, nothing)?;
         Ok(summary)
     }
 
     fn request(
         mut self,
-        task: Task<'_>,
-        items: usize,
+        wanted: Wanted<'_>,
+        items: &compile::Request,
         batch: Option<usize>,
         inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
         progress: &mut (dyn FnMut(Progress) + Send),
         accept: &mut dyn FnMut(&Outputs) -> Result<(), ServiceError>,
     ) -> Result<(Outputs, Summary), ServiceError> {
-        let agreed = match self.agree(task, items, batch, progress) {
+        let agreed = match self.agree(wanted, items, batch, progress) {
             Ok(agreed) => agreed,
             Err(e) => {
                 self.control.refuse(&e);
@@ -219,40 +222,49 @@ impl Client {
     /// The rest of the handshake. Nothing that depends on items or on a store is said before its end.
     fn agree(
         &mut self,
-        task: Task<'_>,
-        items: usize,
+        wanted: Wanted<'_>,
+        request: &compile::Request,
         batch: Option<usize>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Agreed, ServiceError> {
+        let items = request.items;
         if items == 0 {
             return Err(ServiceError::Request("there are no items".into()));
         }
         let granted = usize::try_from(self.offer.max_batch).unwrap_or(usize::MAX).max(1);
         let batch = batch.unwrap_or(BATCH.min(granted)).clamp(1, items);
-        let (phases, made) = match &task {
-            Task::Compute => (Phases::Both, self.offer.session),
-            Task::Make(..) => (Phases::Offline, self.offer.session),
-            Task::Use(store) => {
+        let (phases, made) = match &wanted {
+            Wanted::Compute => (Phases::Both, self.offer.session),
+            Wanted::Make(..) => (Phases::Offline, self.offer.session),
+            Wanted::Use(store) => {
                 store.fits(Party::P1, items, batch)?;
                 (Phases::Online(store.header().id), store.header().id)
             }
         };
-        self.control.send(&Message::Request(Request { items: items as u64, batch: batch as u64, phases }))?;
+        let lengths = request.lengths.as_ref().map(|l| l.iter().map(|&n| n as u32).collect::<Vec<_>>());
+        if lengths.as_ref().is_some_and(|l| l.len() > MAX_LENGTHS) {
+            return Err(ServiceError::Limit(format!(
+                "{items} items with lengths, at most {MAX_LENGTHS} in one request"
+            )));
+        }
+        let (count, steps) = (items as u64, request.steps as u64);
+        self.control.send(&Message::Request(Request { items: count, batch: batch as u64, steps, lengths, phases }))?;
         let choice = match self.control.receive()? {
             Message::Choice(choice) => choice,
             other => return Err(unexpected(&other)),
         };
-        let plans = Plans::build(&self.description, self.options.hidden, (items, batch), phases, &choice)?;
+        let task = Task { graph: &self.description.graph, request, batch, watch: &self.options.watch };
+        let plans = Plans::build(&task, None, phases, &choice)?;
         plans.check(Party::P1, self.options.bounds)?;
-        let header = || plans.header(Party::P1, made, &self.description.name, batch, &choice);
+        let header = || plans.header(Party::P1, made, &self.description.name, &task, &choice);
         let nothing = fingerprint(&made, None);
-        let mut work = match task {
-            Task::Compute => Work::Compute,
-            Task::Make(path, accept) => {
+        let mut work = match wanted {
+            Wanted::Compute => Work::Compute,
+            Wanted::Make(path, accept) => {
                 accept(&choice).map_err(ServiceError::Handshake)?;
                 Work::Make(Box::new(Mutex::new(Writer::create(path, &header(), nothing)?)))
             }
-            Task::Use(store) => {
+            Wanted::Use(store) => {
                 store.check(&header(), nothing)?;
                 Work::Use(store)
             }
@@ -305,9 +317,9 @@ fn compute(
     };
     connection.ready(control.channel())?;
     let plans = &agreed.plans;
-    let total = plans.batches().map(|(_, p)| p.frames.len()).sum();
+    let total = plans.batches().map(|(_, p)| p.plan.frames.len()).sum();
     let progress = Mutex::new((0, progress));
-    let done = in_lanes(plans, &group, control.channel(), &join, &|lane, (k, range, plan), channels| {
+    let done = in_lanes(plans, &group, control.channel(), &join, &|lane, (k, range, planned), channels| {
         let mut before = 0;
         let mut count = |now| {
             let mut shown = progress.lock().unwrap_or_else(|e| e.into_inner());
@@ -317,7 +329,8 @@ fn compute(
             (shown.1)(Progress { queued: 0, rounds, total });
         };
         let inputs = inputs(range.clone());
-        let (results, report) = agreed.run(Party::P1, connection, (lane, k, plan), channels, &inputs, &mut count)?;
+        let (results, report) =
+            agreed.run(Party::P1, connection, (lane, k, &planned.plan), channels, &inputs, &mut count)?;
         Ok((range.len(), results, report))
     })?;
     let (mut outputs, mut summary) = (Outputs::new(), Summary::new(plans));
@@ -343,24 +356,11 @@ fn examine(offer: &Offer, pinned: Option<&Description>) -> Result<Description, S
         ServiceError::Handshake(format!("the server's description of its model: {}", printable(&e.to_string())))
     })?;
     if let Some(pinned) = pinned
-        && !equal(pinned, &description)
+        && !pinned.is_offered_as(&description)
     {
         let what =
             format!("the server offers another model ('{}') than the pinned one ('{}')", description.name, pinned.name);
         return Err(ServiceError::Handshake(what));
     }
     Ok(description)
-}
-
-/// Whether the server's description is the pinned one. What a description may leave open the server fills in.
-fn equal(pinned: &Description, offered: &Description) -> bool {
-    fn fits(pinned: &Value, offered: &Value) -> bool {
-        match (pinned, offered) {
-            (Value::Object(a), Value::Object(b)) => a.iter().all(|(key, a)| b.get(key).is_some_and(|b| fits(a, b))),
-            (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| fits(a, b)),
-            _ => pinned == offered,
-        }
-    }
-    let [pinned, offered] = [pinned, offered].map(|d| serde_json::to_value(d).expect("descriptions have a JSON form"));
-    fits(&pinned, &offered)
 }

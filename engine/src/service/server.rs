@@ -7,11 +7,12 @@ use super::wire::{Control, Message, Offer, Phases, Purpose, Request, unexpected}
 use super::{
     Agreed, Bounds, Connection, Group, Part, Plans, ServiceError, Summary, Work, bytes, connection_id, in_lanes, memory,
 };
+use crate::compile;
+use crate::graph::Weights;
 use crate::model::{Description, Model};
 use crate::plan::choice::{Choice, Objective};
-use crate::plan::planner::{self, Policy};
+use crate::plan::planner::{self, Policy, Task};
 use crate::plan::speeds::Speeds;
-use crate::run::Inputs;
 use crate::run::store::{Store, Writer, fingerprint};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sirnn_backends::ot::BackendSpec;
@@ -81,8 +82,8 @@ pub struct Options {
     pub limits: Limits,
     /// Transport.
     pub connection: Connection,
-    /// Whether clients also get the final state; they have to expect it.
-    pub hidden: bool,
+    /// Values that clients get beside the outputs; they have to expect them. For tests of exactness.
+    pub watch: Vec<String>,
     /// Correlations made ahead.
     pub stores: Stores,
 }
@@ -124,7 +125,7 @@ pub struct Server {
 /// What the threads of a server share.
 struct Shared {
     description: Description,
-    inputs: Inputs,
+    weights: Weights,
     options: Options,
     /// Of the options; may be replaced.
     identity: RwLock<Option<Identity>>,
@@ -137,7 +138,7 @@ struct Shared {
     /// The connections of running sessions.
     groups: Mutex<HashMap<[u8; 16], Arc<Group>>>,
     /// What was chosen for requests of some size.
-    chosen: Mutex<HashMap<(usize, usize, Phases), Choice>>,
+    chosen: Mutex<HashMap<Request, Choice>>,
     metrics: Metrics,
     stopped: AtomicBool,
 }
@@ -164,7 +165,7 @@ impl Server {
         let Limits { sessions, queue, bounds, .. } = options.limits;
         let shared = Shared {
             description: model.description.clone(),
-            inputs: model.weights.inputs(&model.description),
+            weights: model.weights.clone(),
             identity: RwLock::new(options.connection.identity.clone()),
             places: Arc::default(),
             slots: Arc::new(Slots::new(sessions, bounds.memory, queue)),
@@ -467,9 +468,9 @@ impl Shared {
             connection.ready(&mut channel)?;
             Ok(Box::new(channel) as Box<dyn Channel>)
         };
-        let done = in_lanes(&agreed.plans, group, control.channel(), &join, &|lane, (k, items, plan), channels| {
-            let (_, report) =
-                agreed.run(Party::P0, connection, (lane, k, plan), channels, &self.inputs, &mut |_| {})?;
+        let done = in_lanes(&agreed.plans, group, control.channel(), &join, &|lane, (k, items, planned), channels| {
+            let (plan, inputs) = (&planned.plan, &planned.inputs);
+            let (_, report) = agreed.run(Party::P0, connection, (lane, k, plan), channels, inputs, &mut |_| {})?;
             Ok((items.len(), report))
         })?;
         let mut summary = Summary::new(&agreed.plans);
@@ -482,7 +483,7 @@ impl Shared {
 
     /// The handshake after the hello, until plans agree. `None` if the client only measured the way.
     fn agree(&self, control: &mut Control, place: &Place) -> Result<Option<Agreed>, ServiceError> {
-        let Options { limits, hidden, .. } = self.options;
+        let Options { limits, watch, .. } = &self.options;
         let session = random_id()?;
         let peer = control.channel().peer_certificate().map(describe);
         tracing::Span::current().record("session", crate::run::store::hex(&session));
@@ -493,7 +494,7 @@ impl Shared {
             max_batch: limits.batch as u64,
         }))?;
         let mut echoes = 0;
-        let Request { items, batch, phases } = loop {
+        let asked = loop {
             match control.receive() {
                 Ok(Message::Request(request)) => break request,
                 Ok(Message::Echo(text)) if echoes < ECHOES && text.len() <= MAX_ECHO => {
@@ -505,6 +506,7 @@ impl Shared {
                 Err(e) => return Err(e),
             }
         };
+        let Request { items, batch, phases, .. } = asked;
         let granted = |n: u64, limit: usize| usize::try_from(n).ok().filter(|n| (1..=limit).contains(n));
         let (Some(items), Some(batch)) = (granted(items, limits.items), granted(batch, limits.batch)) else {
             return Err(ServiceError::Limit(format!(
@@ -517,7 +519,8 @@ impl Shared {
         control.set_end(None);
         control.set_limits(self.options.connection.limits);
         tracing::info!(phase = "request", items, batch, certificate = peer);
-        let batch = batch.min(items);
+        let request = self.facts(&asked, items)?;
+        let task = Task { graph: &self.description.graph, request: &request, batch: batch.min(items), watch };
         let no = |what: &str| Err(ServiceError::Request(what.into()));
         let (made, store) = match (phases, &self.options.stores) {
             (Phases::Online(id), Stores::Use(path)) => (id, Some(Store::find(path, &id)?)),
@@ -529,16 +532,16 @@ impl Shared {
         let planning = lock(&self.planning);
         let choice = match &store {
             Some(store) => {
-                store.fits(Party::P0, items, batch)?;
+                store.fits(Party::P0, items, task.batch)?;
                 store.header().choice.clone()
             }
-            None => self.choose(items, batch, phases)?,
+            None => self.choose(&task, &asked)?,
         };
-        let plans = Plans::build(&self.description, hidden, (items, batch), phases, &choice)?;
+        let plans = Plans::build(&task, Some(&self.weights), phases, &choice)?;
         drop(planning);
         plans.check(Party::P0, limits.bounds)?;
-        let header = plans.header(Party::P0, made, &self.description.name, batch, &choice);
-        let weights = || fingerprint(&made, Some(&self.inputs));
+        let header = plans.header(Party::P0, made, &self.description.name, &task, &choice);
+        let weights = || fingerprint(&made, Some(&self.weights));
         let work = match (store, &self.options.stores) {
             (Some(store), _) => {
                 store.check(&header, weights())?;
@@ -552,19 +555,36 @@ impl Shared {
         Ok(Some(Agreed { plans, work, session, made }))
     }
 
-    fn choose(&self, items: usize, batch: usize, phases: Phases) -> Result<Choice, ServiceError> {
-        let key = (items, batch, phases);
-        if let Some(choice) = lock(&self.chosen).get(&key) {
+    /// The public facts of a request, if the network can be computed for them.
+    fn facts(&self, asked: &Request, items: usize) -> Result<compile::Request, ServiceError> {
+        let no = |what: String| Err(ServiceError::Request(what));
+        let Ok(steps) = usize::try_from(asked.steps) else { return no(format!("{} time steps", asked.steps)) };
+        self.description.typed(steps)?;
+        let lengths = asked.lengths.as_ref().map(|l| l.iter().map(|&n| n as usize).collect::<Vec<_>>());
+        if let Some(lengths) = &lengths {
+            if lengths.len() != items {
+                return no(format!("{} lengths for {items} items", lengths.len()));
+            }
+            if let Some(other) = lengths.iter().find(|n| !(1..=steps).contains(*n)) {
+                return no(format!("an item of length {other}, the longest has {steps}"));
+            }
+        }
+        Ok(compile::Request { items, steps, lengths })
+    }
+
+    fn choose(&self, task: &Task<'_>, asked: &Request) -> Result<Choice, ServiceError> {
+        let (items, phases, key) = (task.request.items, asked.phases, asked);
+        if let Some(choice) = lock(&self.chosen).get(key) {
             return Ok(choice.clone());
         }
-        let Options { limits, hidden, objective, speeds, .. } = &self.options;
+        let Options { limits, objective, speeds, .. } = &self.options;
         let sessions = |c: &planner::Candidate| items.div_ceil(c.batch) as u64;
         let allowed = |c: &planner::Candidate| {
             bytes(&c.plan, c.backend, phases).saturating_mul(sessions(c)) <= limits.bounds.bytes
                 && memory(&c.plan)[0].saturating_mul(c.lanes as u64) <= limits.bounds.memory
         };
         let policy = self.options.policy();
-        let best = planner::choose(&self.description, (items, batch), *hidden, &policy, speeds, allowed)?;
+        let best = planner::choose(task, &policy, speeds, allowed)?;
         let choice = Choice {
             backend: best.backend.name().into(),
             objective: *objective,
@@ -576,7 +596,10 @@ impl Shared {
         if chosen.len() >= CHOSEN {
             chosen.clear();
         }
-        chosen.insert(key, choice.clone());
+        // Lengths hardly come twice.
+        if asked.lengths.is_none() {
+            chosen.insert(key.clone(), choice.clone());
+        }
         Ok(choice)
     }
 }

@@ -4,7 +4,7 @@ use super::Plans;
 use crate::run::session::{Report, totals};
 use serde::Serialize;
 use sirnn_backends::Party;
-use sirnn_backends::inst::Kind;
+use sirnn_backends::inst::CorrelationKind;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ impl Summary {
         seconds(&mut self.offline_seconds, report.offline);
         seconds(&mut self.online_seconds, report.online);
         seconds(&mut self.stalled_seconds, report.stalled);
-        let count = |sums: &mut BTreeMap<String, u64>, needs: &[(Kind, u64)]| {
+        let count = |sums: &mut BTreeMap<String, u64>, needs: &[(CorrelationKind, u64)]| {
             for (kind, n) in totals(needs) {
                 *sums.entry(kind_name(kind)).or_default() += n;
             }
@@ -90,10 +90,10 @@ impl Summary {
 }
 
 /// Name of a kind of correlation in reports.
-pub fn kind_name(kind: Kind) -> String {
+pub fn kind_name(kind: CorrelationKind) -> String {
     match kind {
-        Kind::Cot { sender } => format!("cot_p{}", sender.index()),
-        Kind::OneOf { sender, bits } => format!("one_of_{}_p{}", 1u64 << bits, sender.index()),
-        Kind::Triple { cols } => format!("triple_{cols}"),
+        CorrelationKind::Cot { sender } => format!("cot_p{}", sender.index()),
+        CorrelationKind::OneOf { sender, bits } => format!("one_of_{}_p{}", 1u64 << bits, sender.index()),
+        CorrelationKind::Triple { cols } => format!("triple_{cols}"),
     }
 }

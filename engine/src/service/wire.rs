@@ -78,13 +78,18 @@ pub struct Offer {
 }
 
 /// What the client asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// Number of items.
     pub items: u64,
     /// Most items at the same time.
     pub batch: u64,
+    /// Time steps of the longest; 0 if the network has no time axis.
+    pub steps: u64,
+    /// Length of each item, if they differ: `1..=steps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lengths: Option<Vec<u32>>,
     /// What is to be done for them.
     pub phases: Phases,
 }

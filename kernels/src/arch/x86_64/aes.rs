@@ -1,21 +1,121 @@
 //! AES with AES-NI and VAES.
 
+use crate::{aes::Fold, arch::portable, level::Level};
 use std::arch::x86_64::*;
+use zeroize::Zeroizing;
 
-/// Round keys; the owner wipes them.
-pub(crate) type RoundKeys = [u128; 11];
+/// Round keys in order.
+type RoundKeys = [u128; 11];
 
-/// What the rows of a hash call have in common.
-pub(crate) struct HashArgs<'a> {
-    /// Tweak of the first row; the next row's is one more.
-    pub(crate) tweak: u128,
-    pub(crate) keys: &'a RoundKeys,
+/// An expanded key, wiped when dropped.
+// Boxing the rare portable key would cost the others a pointer chase, and the size matters to no one.
+#[allow(clippy::large_enum_variant)]
+pub(crate) enum Key {
+    Portable(portable::aes::Key),
+    /// With the level that the key was made for: one that the CPU has, above `Portable`.
+    Rounds(Level, Zeroizing<RoundKeys>),
+}
+
+/// Runs `$f` of the module of a level above `Portable` that the CPU has.
+macro_rules! at_level {
+    ($level:expr, $f:ident($($a:expr),*)) => {
+        // SAFETY: `Level::checked` has seen the level, here or where the key was made for it.
+        unsafe {
+            match $level {
+                Level::Avx512 => avx512::$f($($a),*),
+                Level::Vaes256 => vaes256::$f($($a),*),
+                _ => aesni::$f($($a),*),
+            }
+        }
+    };
+}
+
+/// Blocks in flight at a level.
+fn batch(level: Level) -> usize {
+    match level {
+        Level::Avx512 => avx512::B,
+        Level::Vaes256 => vaes256::B,
+        _ => aesni::B,
+    }
+}
+
+impl Key {
+    pub(crate) fn new(level: Level, key: u128) -> Self {
+        match level.checked() {
+            Level::Aesni | Level::Vaes256 | Level::Avx512 => {
+                // SAFETY: these levels have AES-NI and SSE4.1; `checked` has made sure of the level.
+                Self::Rounds(level, unsafe { expand(key) }.into())
+            }
+            _ => Self::Portable(portable::aes::Key::new(level, key)),
+        }
+    }
+
+    /// See [`crate::aes::AesKey::encrypt_blocks`].
+    pub(crate) fn encrypt(&self, blocks: &mut [u128]) {
+        match self {
+            Self::Portable(key) => key.encrypt(blocks),
+            Self::Rounds(level, keys) => at_level!(level, encrypt(keys, blocks)),
+        }
+    }
+
+    /// See [`portable::aes::Key::counter`].
+    pub(crate) fn counter(&self, start: u128, out: &mut [u128]) {
+        match self {
+            Self::Portable(key) => key.counter(start, out),
+            Self::Rounds(level, keys) => at_level!(level, counter(keys, start, out)),
+        }
+    }
+
+    /// See [`crate::aes::Prg::fold`].
+    pub(crate) fn fold(&self, start: u128, m: usize, sums: Fold<'_>) {
+        match self {
+            Self::Portable(key) => key.fold(start, m, sums),
+            Self::Rounds(level, keys) if m.is_multiple_of(batch(*level)) => {
+                at_level!(level, fold(keys, start, m, sums));
+            }
+            Self::Rounds(level, _) => portable::aes::fold(*level, |x| self.counter(start, x), m, sums),
+        }
+    }
+
+    /// See [`crate::tree::grow`].
+    pub(crate) fn grow(&self, parents: &mut [u128], others: &mut [u128]) {
+        match self {
+            Self::Portable(key) => key.grow(parents, others),
+            Self::Rounds(level, keys) => at_level!(level, grow(keys, parents, others)),
+        }
+    }
+}
+
+/// See [`portable::aes::hash`].
+pub(crate) fn hash(level: Level, key: u128, position: u64, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
+    match level.checked() {
+        Level::Aesni | Level::Vaes256 | Level::Avx512 => at_level!(level, hash(key, position, rows, offsets, out)),
+        _ => portable::aes::hash(level, key, position, rows, offsets, out),
+    }
+}
+
+/// See [`portable::aes::hash_pairs`].
+pub(crate) fn hash_pairs(
+    level: Level,
+    key: u128,
+    position: u64,
+    rows: &[u128],
+    delta: u128,
+    zero: &mut [u128],
+    one: &mut [u128],
+) {
+    match level.checked() {
+        Level::Aesni | Level::Vaes256 | Level::Avx512 => {
+            at_level!(level, hash_pairs(key, position, rows, delta, zero, one));
+        }
+        _ => portable::aes::hash_pairs(level, key, position, rows, delta, zero, one),
+    }
 }
 
 /// Key expansion; constant time. `aesenclast` of four equal columns substitutes the word in each of them and adds
 /// the round constant, at a third of the latency of `aeskeygenassist`.
 #[target_feature(enable = "aes,sse4.1,ssse3")]
-pub(crate) fn expand(key: u128) -> RoundKeys {
+fn expand(key: u128) -> RoundKeys {
     let rotate = _mm_set1_epi32(0x0c0f_0e0d);
     let mut keys = [0; 11];
     let mut k = to_m128(key);
@@ -44,7 +144,7 @@ fn from_m128(x: __m128i) -> u128 {
 macro_rules! kernels {
     ($features:literal, $V:ident, $L:literal, $W:literal) => {
         /// Blocks in a vector.
-        pub(crate) const L: usize = $L;
+        const L: usize = $L;
         /// Vectors in flight.
         const W: usize = $W;
         /// Blocks in flight.
@@ -75,22 +175,6 @@ macro_rules! kernels {
             round!(9, enc);
             round!(10, last);
             x
-        }
-
-        /// `pi(pi(x) ^ t) ^ pi(x)`
-        #[target_feature(enable = $features)]
-        #[inline]
-        fn tmmo(keys: &[V; 11], x: [V; W], t: [V; W]) -> [V; W] {
-            let y = pi(keys, x);
-            let mut z = y;
-            for w in 0..W {
-                z[w] = xor(y[w], t[w]);
-            }
-            z = pi(keys, z);
-            for w in 0..W {
-                z[w] = xor(z[w], y[w]);
-            }
-            z
         }
 
         #[target_feature(enable = $features)]
@@ -163,9 +247,9 @@ macro_rules! kernels {
         }
 
         #[target_feature(enable = $features)]
-        pub(crate) fn counter(keys: &RoundKeys, start: u64, out: &mut [u128]) {
+        pub(crate) fn counter(keys: &RoundKeys, start: u128, out: &mut [u128]) {
             let k = round_keys(keys);
-            let mut next = add64(bcast(u128::from(start)), iota());
+            let mut next = add64(bcast(start), iota());
             let (full, tail) = out.as_chunks_mut::<B>();
             for out in full {
                 let mut x = zero();
@@ -192,9 +276,9 @@ macro_rules! kernels {
 
         /// See [`crate::aes::Prg::fold`]; `m` is a multiple of `B`.
         #[target_feature(enable = $features)]
-        pub(crate) fn fold(keys: &RoundKeys, start: u64, m: usize, fold: crate::aes::Fold<'_>) {
+        pub(crate) fn fold(keys: &RoundKeys, start: u128, m: usize, fold: Fold<'_>) {
             let k = round_keys(keys);
-            let mut next = add64(bcast(u128::from(start)), iota());
+            let mut next = add64(bcast(start), iota());
             let block = |i: usize| i..i + B;
             for i in (0..m).step_by(B) {
                 let mut x = zero();
@@ -254,55 +338,6 @@ macro_rules! kernels {
             }
         }
 
-        /// `out[i] = H(t + i, rows[i] ^ offset)`
-        #[target_feature(enable = $features)]
-        pub(crate) fn hash_one(args: &HashArgs<'_>, rows: &[u128], offset: u128, out: &mut [u128]) {
-            let k = round_keys(args.keys);
-            let offset = bcast(offset);
-            let mut next = add64(bcast(args.tweak), iota());
-            let n = rows.len();
-            batches!(out, i => {
-                let mut tail = [0; B];
-                let x = if let Some(rows) = rows[i..].first_chunk::<B>() {
-                    rows
-                } else {
-                    tail[..n - i].copy_from_slice(&rows[i..]);
-                    &tail
-                };
-                let (mut x, mut t) = (load_all(x), zero());
-                for w in 0..W {
-                    x[w] = xor(x[w], offset);
-                    t[w] = next;
-                    next = add64(next, bcast(L as u128));
-                }
-                tmmo(&k, x, t)
-            });
-        }
-
-        /// `out[i * N + j] = H(t + i, rows[i] ^ offsets[j])`, `N` a multiple of `L`.
-        #[target_feature(enable = $features)]
-        pub(crate) fn hash_many(args: &HashArgs<'_>, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
-            let k = round_keys(args.keys);
-            let (offsets, _) = offsets.as_chunks::<L>();
-            let (mut i, mut j) = (0, 0);
-            let (mut row, mut tweak) = (bcast(rows[0]), bcast(args.tweak));
-            batches!(out, _i => {
-                let (mut x, mut t) = (zero(), zero());
-                for w in 0..W {
-                    x[w] = xor(row, load(&offsets[j]));
-                    t[w] = tweak;
-                    j += 1;
-                    if j == offsets.len() {
-                        j = 0;
-                        i += 1;
-                        row = bcast(*rows.get(i).unwrap_or(&0));
-                        tweak = add64(tweak, bcast(1));
-                    }
-                }
-                tmmo(&k, x, t)
-            });
-        }
-
         /// The next round keys; constant time. See [`expand`].
         #[target_feature(enable = $features)]
         #[inline]
@@ -316,18 +351,18 @@ macro_rules! kernels {
             }
         }
 
-        /// `out[i * N + j] = F(position + i, rows[i] ^ offsets[j])`, keys being `key ^ position`.
+        /// See [`portable::aes::hash`].
         #[target_feature(enable = $features)]
-        pub(crate) fn keyed(key: u128, position: u64, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
+        pub(crate) fn hash(key: u128, position: u64, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
             let n = offsets.len();
             if n.is_multiple_of(L) {
-                return keyed_many(key, position, rows, offsets, out);
+                return hash_many(key, position, rows, offsets, out);
             }
             let mut one = [0; 8 * B];
             for (b, (rows, out)) in rows.chunks(8 * B).zip(out.chunks_mut(8 * B * n)).enumerate() {
                 let position = position + (b * 8 * B) as u64;
                 for (j, &offset) in offsets.iter().enumerate() {
-                    keyed_one(key, position, rows, offset, &mut one[..rows.len()]);
+                    hash_one(key, position, rows, offset, &mut one[..rows.len()]);
                     out[j..].iter_mut().step_by(n).zip(&one).for_each(|(out, one)| *out = *one);
                 }
             }
@@ -335,7 +370,7 @@ macro_rules! kernels {
 
         /// One block for each key: keys are expanded beside it.
         #[target_feature(enable = $features)]
-        fn keyed_one(key: u128, position: u64, rows: &[u128], offset: u128, out: &mut [u128]) {
+        fn hash_one(key: u128, position: u64, rows: &[u128], offset: u128, out: &mut [u128]) {
             let (key, offset) = (bcast(key), bcast(offset));
             let mut next = add64(bcast(u128::from(position)), iota());
             let n = rows.len();
@@ -371,9 +406,55 @@ macro_rules! kernels {
             });
         }
 
+        /// See [`portable::aes::hash_pairs`]: two blocks for each key, half a batch of keys at a time.
+        #[target_feature(enable = $features)]
+        pub(crate) fn hash_pairs(
+            key: u128,
+            position: u64,
+            rows: &[u128],
+            delta: u128,
+            zero: &mut [u128],
+            one: &mut [u128],
+        ) {
+            const M: usize = W / 2;
+            let (key, delta) = (bcast(key), bcast(delta));
+            let mut next = add64(bcast(u128::from(position)), iota());
+            for ((rows, zero), one) in rows.chunks(B / 2).zip(zero.chunks_mut(B / 2)).zip(one.chunks_mut(B / 2)) {
+                let mut blocks = [[0; L]; M];
+                blocks.as_flattened_mut()[..rows.len()].copy_from_slice(rows);
+                let (mut x, mut k) = ([bcast(0); M], [bcast(0); M]);
+                for w in 0..M {
+                    x[w] = load(&blocks[w]);
+                    k[w] = xor(key, next);
+                    next = add64(next, bcast(L as u128));
+                }
+                let (mut y, mut z) = (x, x);
+                for w in 0..M {
+                    y[w] = xor(x[w], k[w]);
+                    z[w] = xor(y[w], delta);
+                }
+                for rcon in [0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0x1b] {
+                    next_keys(&mut k, rcon);
+                    for w in 0..M {
+                        y[w] = enc(y[w], k[w]);
+                        z[w] = enc(z[w], k[w]);
+                    }
+                }
+                next_keys(&mut k, 0x36);
+                for w in 0..M {
+                    store(&mut blocks[w], xor(last(y[w], k[w]), x[w]));
+                }
+                zero.copy_from_slice(&blocks.as_flattened()[..zero.len()]);
+                for w in 0..M {
+                    store(&mut blocks[w], xor(last(z[w], k[w]), xor(x[w], delta)));
+                }
+                one.copy_from_slice(&blocks.as_flattened()[..one.len()]);
+            }
+        }
+
         /// Many blocks for each key: keys are expanded for `L` rows at a time.
         #[target_feature(enable = $features)]
-        fn keyed_many(key: u128, position: u64, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
+        fn hash_many(key: u128, position: u64, rows: &[u128], offsets: &[u128], out: &mut [u128]) {
             let (offsets, _) = offsets.as_chunks::<L>();
             let key = bcast(key);
             let mut next = add64(bcast(u128::from(position)), iota());
@@ -409,31 +490,11 @@ macro_rules! kernels {
                 }
             }
         }
-
-        /// `x[i] = H(t[i], x[i])`
-        #[target_feature(enable = $features)]
-        pub(crate) fn hash_staged(keys: &RoundKeys, x: &mut [u128], t: &[u128]) {
-            let k = round_keys(keys);
-            let (full, tail) = x.as_chunks_mut::<B>();
-            let (t_full, t_tail) = t.as_chunks::<B>();
-            for (x, t) in full.iter_mut().zip(t_full) {
-                let h = tmmo(&k, load_all(x), load_all(t));
-                store_all(x, h);
-            }
-            if !tail.is_empty() {
-                let (mut x, mut t) = ([0; B], [0; B]);
-                x[..tail.len()].copy_from_slice(tail);
-                t[..tail.len()].copy_from_slice(t_tail);
-                let h = tmmo(&k, load_all(&x), load_all(&t));
-                store_all(&mut x, h);
-                tail.copy_from_slice(&x[..tail.len()]);
-            }
-        }
     };
 }
 
 /// One block per register.
-pub(crate) mod aesni {
+mod aesni {
     use super::*;
 
     #[target_feature(enable = "aes,avx2")]
@@ -495,7 +556,7 @@ pub(crate) mod aesni {
 }
 
 /// Two blocks per register.
-pub(crate) mod vaes256 {
+mod vaes256 {
     use super::*;
 
     #[target_feature(enable = "aes,avx2,vaes")]
@@ -557,7 +618,7 @@ pub(crate) mod vaes256 {
 }
 
 /// Four blocks per register.
-pub(crate) mod avx512 {
+mod avx512 {
     use super::*;
 
     #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]

@@ -6,7 +6,19 @@
 //! stand together. One interleaving in either pass is done with shifts and not with unpack instructions, which all
 //! contend for one port.
 
+use crate::{arch::portable, level::Level};
 use std::arch::x86_64::*;
+
+/// See [`crate::transpose::transpose128`].
+pub(crate) fn transpose128(level: Level, cols: &[u128], m: usize, out: &mut [u128]) {
+    match level.checked() {
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Aesni | Level::Vaes256 => unsafe { avx2::transpose(cols, m, out) },
+        // SAFETY: as above.
+        Level::Avx512 => unsafe { avx512::transpose(cols, m, out) },
+        _ => portable::transpose::transpose128(level, cols, m, out),
+    }
+}
 
 /// Where the byte that the second pass brings to register `t` comes from, in a lane: eight rows of row byte `y`, then
 /// of `y + 2`. Its own inverse.
@@ -137,7 +149,7 @@ macro_rules! op2 {
     )*};
 }
 
-pub(crate) mod avx2 {
+mod avx2 {
     use super::*;
     op2!("avx2", __m256i; lo16 = _mm256_unpacklo_epi16, hi16 = _mm256_unpackhi_epi16, lo32 = _mm256_unpacklo_epi32,
         hi32 = _mm256_unpackhi_epi32, lo64 = _mm256_unpacklo_epi64, hi64 = _mm256_unpackhi_epi64);
@@ -175,7 +187,7 @@ pub(crate) mod avx2 {
     kernels!("avx2", __m256i, 2);
 }
 
-pub(crate) mod avx512 {
+mod avx512 {
     use super::*;
     op2!("avx512f,avx512bw,gfni", __m512i; lo16 = _mm512_unpacklo_epi16, hi16 = _mm512_unpackhi_epi16,
         lo32 = _mm512_unpacklo_epi32, hi32 = _mm512_unpackhi_epi32, lo64 = _mm512_unpacklo_epi64,

@@ -1,14 +1,36 @@
 //! Dense sections: a register of words is `8 * width / size` bytes of section, always a whole number.
 
 use super::*;
-use crate::ring::RingWord;
+use crate::{arch::portable, level::Level, ring::RingWord};
+
+/// See [`crate::pack::pack`]; `1 <= width < W::BITS`.
+pub(crate) fn pack<W: RingWord>(level: Level, width: u32, xs: &[W], out: &mut [u8]) {
+    match level.checked() {
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Aesni | Level::Vaes256 => unsafe { pack_bmi2(width, xs, out) },
+        // SAFETY: as above.
+        Level::Avx512 => unsafe { pack_avx512(width, xs, out) },
+        _ => portable::pack::pack(level, width, xs, out),
+    }
+}
+
+/// See [`crate::pack::unpack`]; `1 <= width < W::BITS`.
+pub(crate) fn unpack<W: RingWord>(level: Level, width: u32, section: &[u8], out: &mut [W]) {
+    match level.checked() {
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Avx512 if can_unpack::<W>(width) => unsafe { unpack_avx512(width, section, out) },
+        // SAFETY: as above.
+        Level::Aesni | Level::Vaes256 | Level::Avx512 => unsafe { unpack_bmi2(width, section, out) },
+        _ => portable::pack::unpack(level, width, section, out),
+    }
+}
 
 /// Packs; `1 <= width < W::BITS`.
 ///
 /// First the words of each 64-bit lane move together, by halves; then the lanes do, every 64 bits of output taking what
 /// they need of up to `terms` lanes.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-pub(crate) fn pack<W: RingWord>(width: u32, xs: &[W], out: &mut [u8]) {
+fn pack_avx512<W: RingWord>(width: u32, xs: &[W], out: &mut [u8]) {
     let size = size_of::<W>();
     let (width, step) = (width as usize, 8 * width as usize / size);
     let q = step; // bits of a lane: eight lanes to a register
@@ -85,14 +107,14 @@ pub(crate) fn pack<W: RingWord>(width: u32, xs: &[W], out: &mut [u8]) {
 }
 
 /// Whether [`unpack`] works: no 64-bit lane's bits span nine bytes.
-pub(crate) fn can_unpack<W: RingWord>(width: u32) -> bool {
+fn can_unpack<W: RingWord>(width: u32) -> bool {
     let q = 8 * width as usize / size_of::<W>();
     width < <W as RingWord>::BITS && (0..8).all(|j| q * j % 8 + q <= 64)
 }
 
 /// Unpacks where [`can_unpack`]: bytes to their lanes, then eight bits at any offset to every byte.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-pub(crate) fn unpack<W: RingWord>(width: u32, section: &[u8], out: &mut [W]) {
+fn unpack_avx512<W: RingWord>(width: u32, section: &[u8], out: &mut [W]) {
     let size = size_of::<W>();
     let width = width as usize;
     let q = 8 * width / size;
@@ -122,7 +144,7 @@ pub(crate) fn unpack<W: RingWord>(width: u32, section: &[u8], out: &mut [W]) {
 
 /// Packs `1 <= width < W::BITS` with `pext`, a 64-bit lane of words at a time.
 #[target_feature(enable = "bmi2")]
-pub(crate) fn pack_bmi2<W: RingWord>(width: u32, xs: &[W], out: &mut [u8]) {
+fn pack_bmi2<W: RingWord>(width: u32, xs: &[W], out: &mut [u8]) {
     let q = 8 * width / size_of::<W>() as u32;
     let keep = lane_mask::<W>(width);
     let (words, _) = out.as_chunks_mut::<8>();
@@ -154,7 +176,7 @@ pub(crate) fn pack_bmi2<W: RingWord>(width: u32, xs: &[W], out: &mut [u8]) {
 
 /// The inverse of [`pack_bmi2`].
 #[target_feature(enable = "bmi2")]
-pub(crate) fn unpack_bmi2<W: RingWord>(width: u32, section: &[u8], out: &mut [W]) {
+fn unpack_bmi2<W: RingWord>(width: u32, section: &[u8], out: &mut [W]) {
     let q = 8 * width / size_of::<W>() as u32;
     let keep = lane_mask::<W>(width);
     let (words, _) = section.as_chunks::<8>();

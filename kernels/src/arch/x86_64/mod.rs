@@ -1,7 +1,8 @@
 //! Versions with x86-64 intrinsics.
 //!
-//! Functions here are `target_feature` functions: inside, intrinsics without pointers are safe. Callers establish the
-//! features through [`crate::level::Level::checked`]. Words are little endian, so a slice of words is its bytes.
+//! Each file begins with the functions that every architecture has, which choose by level; they establish the features
+//! through [`Level::checked`]. The rest are `target_feature` functions: inside, intrinsics without pointers are safe.
+//! Words are little endian, so a slice of words is its bytes.
 
 pub(crate) mod aes;
 pub(crate) mod bits;
@@ -9,7 +10,24 @@ pub(crate) mod pack;
 pub(crate) mod table;
 pub(crate) mod transpose;
 
+use crate::level::Level;
 use std::arch::x86_64::*;
+
+/// The highest level that this CPU has.
+pub(crate) fn detect() -> Level {
+    macro_rules! has {
+        ($($f:tt),*) => { true $(&& std::arch::is_x86_feature_detected!($f))* };
+    }
+    if !has!("aes", "pclmulqdq", "sse4.2", "popcnt", "avx", "avx2", "bmi1", "bmi2", "lzcnt") {
+        Level::Portable
+    } else if !has!("vaes") {
+        Level::Aesni
+    } else if !has!("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi", "avx512vbmi2", "gfni") {
+        Level::Vaes256
+    } else {
+        Level::Avx512
+    }
+}
 
 /// The first 64 bytes.
 #[target_feature(enable = "avx512f,avx512bw")]

@@ -4,8 +4,67 @@
 //! masked loads; the rest is one `vpermb`, whose index may be secret.
 
 use super::*;
-use crate::{ring::RingWord, table::LeafFlag};
+use crate::{
+    arch::portable,
+    ring::RingWord,
+    table::{LeafFlag, LookupTables},
+};
 use std::marker::PhantomData;
+
+/// See [`crate::table::lut_send`]; lengths are checked there.
+pub(crate) fn lut_send<W: RingWord>(level: Level, lookups: &LookupTables<'_, W>, out: &mut [W]) {
+    match level.checked() {
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Avx512 => unsafe { lut_send_avx512(lookups, out) },
+        _ => portable::table::lut_send(level, lookups, out),
+    }
+}
+
+/// See [`crate::table::low_words`].
+pub(crate) fn low_words<W: RingWord>(level: Level, pads: &[u128], shift: u32, width: u32, out: &mut [W]) {
+    match level.checked() {
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Avx512 => unsafe { low_words_avx512(pads, shift, width, out) },
+        _ => portable::table::low_words(level, pads, shift, width, out),
+    }
+}
+
+/// See [`crate::table::leaf_send`]; lengths are checked there.
+pub(crate) fn leaf_send(
+    level: Level,
+    digit_bits: u32,
+    flags: &[LeafFlag],
+    views: &[&[u8]],
+    delta: &[u8],
+    pads: &[u128],
+    masks: &[u8],
+    out: &mut [u64],
+) {
+    match level.checked() {
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Avx512 => unsafe { leaf_send_avx512(digit_bits, flags, views, delta, pads, masks, out) },
+        _ => portable::table::leaf_send(level, digit_bits, flags, views, delta, pads, masks, out),
+    }
+}
+
+/// See [`crate::table::leaf_recv`]; lengths are checked there.
+pub(crate) fn leaf_recv(
+    level: Level,
+    digit_bits: u32,
+    n_flags: usize,
+    section: &[u64],
+    choice: &[u8],
+    pads: &[u128],
+    out: &mut [u64],
+) {
+    match level.checked() {
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Avx512 if digit_bits <= 6 => unsafe {
+            leaf_recv_avx512(digit_bits, n_flags, section, choice, pads, out)
+        },
+        _ => portable::table::leaf_recv(level, digit_bits, n_flags, section, choice, pads, out),
+    }
+}
 
 /// Takes the low words of many 128-bit pads, shifted right.
 pub(super) struct Pads<W> {
@@ -94,7 +153,7 @@ impl<W: RingWord> Pads<W> {
 
 /// `out[i] = (pads[i] >> shift) mod 2^width`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
-pub(crate) fn low_words<W: RingWord>(pads: &[u128], shift: u32, width: u32, out: &mut [W]) {
+fn low_words_avx512<W: RingWord>(pads: &[u128], shift: u32, width: u32, out: &mut [W]) {
     let per = 64 / size_of::<W>();
     let keep = bcast(W::mask(width));
     let words = Pads::<W>::new(shift);
@@ -138,47 +197,17 @@ fn bcast<W: RingWord>(x: W) -> __m512i {
     }
 }
 
-/// See [`crate::table::lut_send`]; lengths are checked there.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
-pub(crate) fn lut_send<W: RingWord>(
-    table: &[W],
-    units: usize,
-    index_bits: u32,
-    xor_bits: u32,
-    rot: &[u16],
-    xorv: &[u16],
-    pads: &[u128],
-    pad_shift: u32,
-    masks: &[W],
-    width: u32,
-    xor: bool,
-    out: &mut [W],
-) {
-    let size = size_of::<W>();
-    let entries = 1usize << (index_bits + xor_bits);
-    if entries * size >= 64 {
-        large(table, units, index_bits, xor_bits, rot, xorv, pads, pad_shift, masks, width, xor, out);
-    } else {
-        small(table, units, index_bits, xor_bits, rot, xorv, pads, pad_shift, masks, width, xor, out);
-    }
+fn lut_send_avx512<W: RingWord>(lookups: &LookupTables<'_, W>, out: &mut [W]) {
+    let entries = 1usize << (lookups.index_bits + lookups.xor_bits);
+    if entries * size_of::<W>() >= 64 { large(lookups, out) } else { small(lookups, out) }
 }
 
 /// Tables of whole registers, one instance at a time.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
-fn large<W: RingWord>(
-    table: &[W],
-    units: usize,
-    index_bits: u32,
-    xor_bits: u32,
-    rot: &[u16],
-    xorv: &[u16],
-    pads: &[u128],
-    pad_shift: u32,
-    masks: &[W],
-    width: u32,
-    xor: bool,
-    out: &mut [W],
-) {
+fn large<W: RingWord>(lookups: &LookupTables<'_, W>, out: &mut [W]) {
+    let &LookupTables { tables, units, index_bits, xor_bits, rotations, xors, pads, pad_shift, masks, width, xor } =
+        lookups;
     let size = size_of::<W>();
     let bits = index_bits + xor_bits;
     let regs = (size << bits) / 64;
@@ -189,7 +218,7 @@ fn large<W: RingWord>(
     let inner = _mm512_set1_epi8(part.min(64).wrapping_sub(1) as u8 as i8);
     let keep = bcast(W::mask(width));
     let pad_words = Pads::<W>::new(pad_shift);
-    let table: &[u8] = bytemuck::cast_slice(table);
+    let table: &[u8] = bytemuck::cast_slice(tables);
     let out: &mut [u8] = bytemuck::cast_slice_mut(out);
     // Two copies of the table, to move registers from one to the other.
     let mut few = [_mm512_setzero_si512(); 32];
@@ -198,8 +227,8 @@ fn large<W: RingWord>(
     let (mut a, mut b) = spare.split_at_mut(regs);
 
     for (i, &mask) in masks.iter().enumerate() {
-        let r = rot.get(i).map_or(0, |&r| usize::from(r) & ((1 << index_bits) - 1)) * size;
-        let v = xorv.get(i).map_or(0, |&v| usize::from(v) & ((1 << xor_bits) - 1)) * part;
+        let r = rotations.get(i).map_or(0, |&r| usize::from(r) & ((1 << index_bits) - 1)) * size;
+        let v = xors.get(i).map_or(0, |&v| usize::from(v) & ((1 << xor_bits) - 1)) * part;
         let unit = &table[i % units * (regs * 64)..][..regs * 64];
         for (a, t) in a.iter_mut().zip(unit.as_chunks::<64>().0) {
             *a = load(t);
@@ -269,20 +298,9 @@ fn within(lane: __m512i, r: __m512i, v: __m512i, inner: __m512i) -> __m512i {
 
 /// Several tables to a register.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
-fn small<W: RingWord>(
-    table: &[W],
-    units: usize,
-    index_bits: u32,
-    xor_bits: u32,
-    rot: &[u16],
-    xorv: &[u16],
-    pads: &[u128],
-    pad_shift: u32,
-    masks: &[W],
-    width: u32,
-    xor: bool,
-    out: &mut [W],
-) {
+fn small<W: RingWord>(lookups: &LookupTables<'_, W>, out: &mut [W]) {
+    let &LookupTables { tables, units, index_bits, xor_bits, rotations, xors, pads, pad_shift, masks, width, xor } =
+        lookups;
     let size = size_of::<W>();
     let bits = index_bits + xor_bits;
     let bytes_each = size << bits;
@@ -297,7 +315,7 @@ fn small<W: RingWord>(
     let from_mask = bytes(|i| (i / bytes_each * size + i % size) as u8);
     // So many copies of the units that a register's tables are contiguous from any unit.
     let copies = (units + per - 1).div_ceil(units);
-    let table: Vec<u8> = bytemuck::cast_slice(table).repeat(copies);
+    let table: Vec<u8> = bytemuck::cast_slice(tables).repeat(copies);
     let scale = |x: &[u16], by: usize| {
         // Products are below 64.
         let x = load_part(bytemuck::cast_slice(&x[..x.len().min(per)]));
@@ -310,8 +328,8 @@ fn small<W: RingWord>(
         let t = load(&table[unit * bytes_each..]);
         unit = (unit + per) % units;
         let zero = _mm512_setzero_si512();
-        let r = if rot.is_empty() { zero } else { scale(&rot[i..], size) };
-        let v = if xorv.is_empty() { zero } else { scale(&xorv[i..], part) };
+        let r = if rotations.is_empty() { zero } else { scale(&rotations[i..], size) };
+        let v = if xors.is_empty() { zero } else { scale(&xors[i..], part) };
         let v = _mm512_and_si512(v, _mm512_set1_epi8((bytes_each - 1) as u8 as i8));
         let t = _mm512_permutexvar_epi8(within(lane, r, v, inner), t);
         let mask = load_part(bytemuck::cast_slice(&masks[i..i + here]));
@@ -329,9 +347,9 @@ fn small<W: RingWord>(
     }
 }
 
-/// See [`crate::table::leaf_send`]; lengths are checked there. A step makes 64 slots, one byte each.
+/// A step makes 64 slots, one byte each.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
-pub(crate) fn leaf_send(
+fn leaf_send_avx512(
     digit_bits: u32,
     flags: &[LeafFlag],
     views: &[&[u8]],
@@ -376,17 +394,10 @@ pub(crate) fn leaf_send(
     }
 }
 
-/// See [`crate::table::leaf_recv`]; lengths are checked there. For up to 64 slots: eight instances at a time, each a
+/// For up to 64 slots: eight instances at a time, each a
 /// 64-bit lane with its word of the section, shifted by its choice.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi,avx512vbmi2")]
-pub(crate) fn leaf_recv(
-    digit_bits: u32,
-    n_flags: usize,
-    section: &[u64],
-    choice: &[u8],
-    pads: &[u128],
-    out: &mut [u64],
-) {
+fn leaf_recv_avx512(digit_bits: u32, n_flags: usize, section: &[u64], choice: &[u8], pads: &[u128], out: &mut [u64]) {
     let n = choice.len();
     let (plane, out_plane) = ((n << digit_bits).div_ceil(64), n.div_ceil(64));
     let words_each = 1usize << digit_bits; // of a section, for 64 instances

@@ -1,7 +1,36 @@
 //! Bit planes: AVX-512 masks are bit planes already.
 
 use super::*;
-use crate::ring::RingWord;
+use crate::{arch::portable, level::Level, ring::RingWord};
+
+/// See [`crate::bits::bit_plane`].
+pub(crate) fn bit_plane<W: RingWord>(level: Level, xs: &[W], bit: u32, out: &mut [u64]) {
+    match level.checked() {
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Aesni | Level::Vaes256 => unsafe { bit_plane_avx2(xs, bit, out) },
+        // SAFETY: as above.
+        Level::Avx512 => unsafe { bit_plane_avx512(xs, bit, out) },
+        _ => portable::bits::bit_plane(level, xs, bit, out),
+    }
+}
+
+/// See [`crate::bits::words_from_plane`].
+pub(crate) fn words_from_plane<W: RingWord>(level: Level, plane: &[u64], out: &mut [W]) {
+    match level.checked() {
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Avx512 => unsafe { words_from_plane_avx512(plane, out) },
+        _ => portable::bits::words_from_plane(level, plane, out),
+    }
+}
+
+/// See [`crate::bits::select_words`].
+pub(crate) fn select_words<W: RingWord>(level: Level, plane: &[u64], a: &[W], out: &mut [W]) {
+    match level.checked() {
+        // SAFETY: `checked` has made sure that the CPU has the level's features.
+        Level::Avx512 => unsafe { select_words_avx512(plane, a, out) },
+        _ => portable::bits::select_words(level, plane, a, out),
+    }
+}
 
 /// 64 words of `W` as registers: `size_of::<W>()` of them.
 macro_rules! by_size {
@@ -16,7 +45,7 @@ macro_rules! by_size {
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(crate) fn bit_plane<W: RingWord>(xs: &[W], bit: u32, out: &mut [u64]) {
+fn bit_plane_avx512<W: RingWord>(xs: &[W], bit: u32, out: &mut [u64]) {
     let size = size_of::<W>();
     let per = 64 / size;
     let probe = 1u64 << bit;
@@ -52,7 +81,7 @@ fn spread<W: RingWord>(plane: u64, x: __m512i) -> __m512i {
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(crate) fn words_from_plane<W: RingWord>(plane: &[u64], out: &mut [W]) {
+fn words_from_plane_avx512<W: RingWord>(plane: &[u64], out: &mut [W]) {
     let per = 64 / size_of::<W>();
     let one = by_size!(W, _mm512_set1_epi8(1), _mm512_set1_epi16(1), _mm512_set1_epi32(1), _mm512_set1_epi64(1));
     let out: &mut [u8] = bytemuck::cast_slice_mut(out);
@@ -63,7 +92,7 @@ pub(crate) fn words_from_plane<W: RingWord>(plane: &[u64], out: &mut [W]) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(crate) fn select_words<W: RingWord>(plane: &[u64], a: &[W], out: &mut [W]) {
+fn select_words_avx512<W: RingWord>(plane: &[u64], a: &[W], out: &mut [W]) {
     let per = 64 / size_of::<W>();
     let (a, out): (&[u8], &mut [u8]) = (bytemuck::cast_slice(a), bytemuck::cast_slice_mut(out));
     for (k, (o, a)) in out.chunks_mut(64).zip(a.chunks(64)).enumerate() {
@@ -74,7 +103,7 @@ pub(crate) fn select_words<W: RingWord>(plane: &[u64], a: &[W], out: &mut [W]) {
 
 /// Bit planes by `movemask`, 32 bytes at a time.
 #[target_feature(enable = "avx2")]
-pub(crate) fn bit_plane_avx2<W: RingWord>(xs: &[W], bit: u32, out: &mut [u64]) {
+fn bit_plane_avx2<W: RingWord>(xs: &[W], bit: u32, out: &mut [u64]) {
     let size = size_of::<W>();
     let up = _mm_cvtsi32_si128((8 * size as u32 - 1 - bit) as i32);
     let reg = |x: &[u8]| bytemuck::must_cast::<[u8; 32], __m256i>(*x.first_chunk::<32>().expect("32 bytes"));
