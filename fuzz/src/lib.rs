@@ -11,9 +11,11 @@
 //! | [`files`] | `description`, `weights`, `inputs` | an error or a value that can be used, and that survives being written and read |
 //! | [`models`] | `models` | random networks: cleartext = ideal machine = forms |
 //! | [`handshake`] | `handshake` | server and client against a peer that says anything |
+//! | [`config`] | `config` | configuration files: an error of one line, or settings |
 //! | [`store`] | `store` | damage to a store is noticed; records that were forged are errors or other correlations |
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod files;
 pub mod frames;
 pub mod handshake;
