@@ -333,6 +333,7 @@ fn trial(fault: Fault, tls: bool, tally: &Tally) {
             Ok(Event { outcome: Outcome::Session(Err(e)) | Outcome::Rejected(e), .. }) => {
                 assert!(!e.to_string().contains("internal error"), "{context}: {e}");
             }
+            Ok(Event { outcome: Outcome::Measured, .. }) => panic!("{context}: nobody measured anything"),
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
             Err(e) => panic!("{context}: the server does not end: {e}"),
         }

@@ -104,7 +104,7 @@ fn cleartext(model: &Path, sources: &Sources, output: Option<&Path>, as_json: bo
         report["cpu_seconds"] = json!([cpu_seconds(), null]);
         report["peak_memory"] = json!([peak_memory(), null]);
         results_to(&mut report, &results);
-        say(report);
+        print_line(report);
     } else if output.is_none() {
         show_results(&results);
     }
