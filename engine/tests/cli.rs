@@ -644,7 +644,7 @@ fn stores_for_something_else_are_refused() {
         let host = Server::of(model, ours);
         refuses(&host.infer(&output, &["--store", text(&client)]), parts);
     };
-    serve_as(&model("store-plan", "model.toml", replace("shift = 6", "shift = 5")), &["another plan"]);
+    serve_as(&model("store-plan", "model.toml", replace("bits = 10", "bits = 11")), &["another plan"]);
     serve_as(
         &model("store-name", "model.toml", replace("name = \"digits\"", "name = \"letters\"")),
         &["'digits', not for 'letters'"],

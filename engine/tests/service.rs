@@ -281,7 +281,7 @@ fn failures_have_their_status() {
     assert_eq!(infer(&host.address, &["--max-bytes", "1k"]), Some(6));
     for shell in ["bash", "zsh", "fish"] {
         let out = run(&["completions", shell]);
-        assert!(out.status.success() && String::from_utf8_lossy(&out.stdout).contains("--peer-fingerprint"), "{shell}");
+        assert!(out.status.success() && String::from_utf8_lossy(&out.stdout).contains("peer-fingerprint"), "{shell}");
     }
     let manual = String::from_utf8(run(&["man"]).stdout).unwrap();
     assert!(manual.contains(".TH") && manual.contains("Exit status"), "{manual}");
