@@ -4,7 +4,11 @@
 //! key of the hash, so that no two rows are ever hashed under the same key. A drawn ticket is moved into the instance
 //! that uses it: using it twice does not compile. All of it is wiped when dropped.
 
-use crate::{Party, vector::Bits};
+use crate::{
+    Party,
+    onehot::{OneHots, Shape},
+    vector::Bits,
+};
 use sirnn_kernels::{hash::Hasher, memory::SecretVec};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -166,4 +170,6 @@ pub trait Correlations: Send {
     fn one_of_recv(&mut self, bits: u8, n: usize) -> Result<OneOfReceiver, crate::Error>;
     /// `n` bit triples of `cols` columns.
     fn triples(&mut self, cols: u8, n: usize) -> Result<Triples, crate::Error>;
+    /// `n` one-hot vectors.
+    fn one_hots(&mut self, shape: Shape, n: usize) -> Result<OneHots, crate::Error>;
 }

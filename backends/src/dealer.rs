@@ -5,9 +5,15 @@ use crate::{
     Error, Party,
     correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Triples, combinations},
     inst::CorrelationKind,
+    onehot::{OneHotBatch, OneHots, Purpose, Shape, grow, sign_share},
     vector::Bits,
 };
-use sirnn_kernels::{aes::Prg, hash::Hasher, memory::SecretVec};
+use sirnn_kernels::{
+    aes::{AesKey, Prg},
+    hash::Hasher,
+    memory::SecretVec,
+    onehot::{half_levels, hash_nodes, sums},
+};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// See the module's description: **not secure**.
@@ -26,6 +32,7 @@ struct Stream {
     drawn: usize,
     /// Secret of the sender: what to add to a row for pad `j`.
     offsets: Arc<SecretVec<u128>>,
+    session: u128,
 }
 
 impl Stream {
@@ -38,10 +45,13 @@ impl Stream {
             CorrelationKind::Cot { .. } => 1,
             CorrelationKind::OneOf { bits, .. } => bits,
             CorrelationKind::Triple { .. } => 0,
+            // The deltas of the two parties.
+            CorrelationKind::OneHot(_) => 2,
         };
         // Linear in j, as j * delta is.
         let offsets = combinations((0..bits).map(|_| prg.next_block()));
-        Self { prg, hasher: Arc::new(Hasher::new(word(session), 0)), drawn: 0, offsets: Arc::new(offsets) }
+        let session = word(session);
+        Self { prg, hasher: Arc::new(Hasher::new(session, 0)), drawn: 0, offsets: Arc::new(offsets), session }
     }
 
     /// Takes `n` correlations; gives the position of the first.
@@ -146,4 +156,90 @@ impl Correlations for InsecureDealer {
             }
         })
     }
+
+    fn one_hots(&mut self, shape: Shape, n: usize) -> Result<OneHots, Error> {
+        let party = self.party;
+        let stream = self.stream(CorrelationKind::OneHot(shape));
+        let position = stream.draw(n);
+        let deltas = [stream.offsets[1] | 2, stream.offsets[2] & !2];
+        let keys = shape.hasher(stream.session, Purpose::Trees);
+        let mut both = Party::BOTH.map(|_| OneHotBatch::zero(shape, n));
+        for i in 0..n {
+            let drawn = stream.rows(1 + shape.blocks());
+            let (random, drawn) = drawn.split_first().expect("one block and the ticket");
+            let limit = u16::MAX >> (16 - shape.bits);
+            let [place, mask] = [*random as u16 & limit, (random >> 16) as u16 & limit];
+            both[0].masks[i] = mask;
+            both[1].masks[i] = place.wrapping_sub(mask) & limit;
+            let key = keys.tree_key((position + i as u64) >> shape.shared());
+            let tickets = dealt(shape, &key, drawn, place.into(), deltas[0] ^ deltas[1]);
+            for (batch, ticket) in both.iter_mut().zip(tickets) {
+                batch.blocks[i * shape.blocks()..][..shape.blocks()].copy_from_slice(&ticket);
+            }
+        }
+        if shape.sign {
+            let blocks = shape.vector_blocks();
+            let [mut scratch, mut vector] = [(); 2].map(|()| vec![0; blocks]);
+            let rows = Party::BOTH.map(|_| stream.rows(n));
+            for p in Party::BOTH {
+                for i in 0..n {
+                    let batch = &both[p.index()];
+                    let key = keys.tree_key((position + i as u64) >> shape.shared());
+                    let ticket = &batch.blocks[i * shape.blocks()..][..shape.blocks()];
+                    if shape.expanded() {
+                        vector.copy_from_slice(ticket);
+                    } else {
+                        grow(shape, &key, ticket, &mut scratch, &mut vector);
+                    }
+                    let sign = sign_share(p, &vector);
+                    both[p.index()].signs.set(0, i, sign);
+                    let sender = p.other().index();
+                    both[sender].sent[i] = rows[sender][i];
+                    both[p.index()].received[i] = rows[sender][i] ^ if sign { deltas[sender] } else { 0 };
+                }
+            }
+        }
+        let [zero, one] = both;
+        let batch = if party == Party::P0 { zero } else { one };
+        Ok(OneHots::new(party, stream.session, shape, position, batch, deltas[party.index()].into()))
+    }
+}
+
+/// Both parties' tickets for the vector that is one at `place`, from random blocks.
+fn dealt(shape: Shape, key: &AesKey, random: &[u128], place: usize, d: u128) -> [Vec<u128>; 2] {
+    if shape.expanded() {
+        let mut zero = random.to_vec();
+        if shape.bits < 7 {
+            zero[0] &= (1 << (1 << shape.bits)) - 1;
+        }
+        let mut one = zero.clone();
+        one[place / 128] ^= 1 << (place % 128);
+        return [zero, one];
+    }
+    let top = 1usize << shape.top;
+    let mut tickets = [random[..top].to_vec(), random[..top].to_vec()];
+    let mut on_path = place >> shape.leaf() & (top - 1);
+    tickets[1][on_path] ^= d;
+    let mut nodes = tickets.clone();
+    for level in 0..=shape.levels() {
+        let per = nodes[0].len();
+        let mut hashes = nodes.clone();
+        nodes.iter().zip(&mut hashes).for_each(|(nodes, hashes)| hash_nodes(key, nodes, hashes));
+        let bit = place >> (shape.leaf() + shape.top + level) & 1;
+        let mut correction = [match level {
+            _ if level == shape.levels() => 1 << (place % 128),
+            _ if bit == 0 => d,
+            _ => 0,
+        }];
+        hashes.iter().for_each(|hashes| sums(hashes, per, &mut correction));
+        tickets.iter_mut().for_each(|ticket| ticket.push(correction[0]));
+        nodes = [0, 1].map(|p: usize| {
+            let mut children = vec![0; 2 * per];
+            half_levels(&nodes[p], &hashes[p], per, &correction, &mut children);
+            children
+        });
+        on_path += bit * per;
+        debug_assert_eq!(nodes[0][on_path] ^ nodes[1][on_path] == d, level < shape.levels());
+    }
+    tickets
 }

@@ -195,6 +195,7 @@ fn draw(streams: &mut Streams, kind: CorrelationKind, n: usize) -> Result<Drawn,
         CorrelationKind::OneOf { sender, bits } if sender == me => Drawn::OneOfSend(streams.one_of_send(bits, n)?),
         CorrelationKind::OneOf { bits, .. } => Drawn::OneOfRecv(streams.one_of_recv(bits, n)?),
         CorrelationKind::Triple { cols } => Drawn::Triples(streams.triples(cols, n)?),
+        CorrelationKind::OneHot(_) => unreachable!("one-hot vectors have tests of their own"),
     })
 }
 

@@ -4,7 +4,9 @@
 #![allow(missing_docs)]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sirnn_kernels::{Level, RingWord, aes, available, bits, cross, hash, matmul, ops, pack, table, transpose};
+use sirnn_kernels::{
+    Level, RingWord, aes, available, bits, cross, hash, limbs, matmul, ntt, ops, pack, sample, table, transpose,
+};
 use std::hint::black_box;
 
 /// One benchmark per level.
@@ -225,9 +227,40 @@ fn arithmetic(c: &mut Criterion) {
     one::<u64>(c);
 }
 
+/// What ring-LWE is made of: a transform of 4096 coefficients, a combination of eight terms, products of 72-bit numbers with 8-bit
+/// weights (per product), and small random numbers.
+fn polynomials(c: &mut Criterion) {
+    const N: usize = 4096;
+    let p = ntt::primes(50, N, 1)[0];
+    let mut x: Vec<u64> = words::<u64>(50, N).into_iter().map(|x| x % p).collect();
+    let y = x.clone();
+    let at = |l| ntt::Ntt::new_at(l, p, N);
+    let transforms: Vec<(Level, ntt::Ntt)> = available().into_iter().map(|l| (l, at(l))).collect();
+    let of = |level| &transforms.iter().find(|(l, _)| *l == level).expect("all levels").1;
+    let elements = Throughput::Elements(N as u64);
+    levels(c, "ntt", "forward", elements.clone(), |l| of(l).forward(black_box(&mut x)));
+    levels(c, "ntt", "inverse", elements.clone(), |l| of(l).inverse(3, black_box(&mut x)));
+    levels(c, "ntt", "multiply", elements.clone(), |l| of(l).multiply(black_box(&mut x), &y));
+    let terms: Vec<(&[i64], u64)> = (1..=8).map(|k| (ntt::terms(&y), p / k)).collect();
+    let mut out = vec![0; N];
+    levels(c, "ntt", "combine_8", elements.clone(), |l| of(l).combine(black_box(&terms), 1, &mut out));
+    let (inner, outer, slots) = (100, 32, 128);
+    let rows = limbs::Limbs::zero(5, inner, slots);
+    let starts: Vec<usize> = (0..rows.pairs).map(|pair| rows.at(2 * pair)).collect();
+    let weights = vec![[77, -128]; outer * rows.pairs];
+    let mut sums = vec![0; outer * rows.limbs * slots];
+    levels(c, "limbs", "72_bits", Throughput::Elements((inner * outer * slots) as u64), |l| {
+        limbs::multiply_accumulate_at(l, black_box(&rows), &starts, &weights, 128, 0, slots, &mut sums);
+    });
+    let random = words::<u64>(64, N);
+    let mut small = vec![0; N];
+    levels(c, "sample", "ternary", elements.clone(), |l| sample::ternary_from_at(l, black_box(&random), &mut small));
+    levels(c, "sample", "binomial", elements, |l| sample::binomial_from_at(l, black_box(&random), &mut small));
+}
+
 criterion_group! {
     name = kernels;
     config = sirnn_benches::configure();
-    targets = aes_and_hash, transposes, columns, packing, planes, tables, arithmetic
+    targets = aes_and_hash, transposes, columns, packing, planes, tables, arithmetic, polynomials
 }
 criterion_main!(kernels);

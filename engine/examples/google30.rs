@@ -14,8 +14,10 @@ use sirnn::fixed::wrap;
 use sirnn::model::{Description, Items, Model, Results, weights};
 use sirnn::plan::choice::Objective;
 use sirnn::plan::speeds::Speeds;
+use sirnn::program::LinearForms;
 use sirnn::run::usage::{cpu_seconds, peak_memory};
 use sirnn::service::client::{self, Client};
+use sirnn::service::ledger::Ledger;
 use sirnn::service::local::{Process, complete, host_one, print_line};
 use sirnn::service::server::{self, Limits};
 use sirnn::service::{Bounds, Connection, Server};
@@ -55,6 +57,9 @@ struct Options {
     /// Batches at the same time
     #[arg(long, default_value_t = 1)]
     lanes: usize,
+    /// Where products with the weights come from
+    #[arg(long, default_value = "auto")]
+    linear: Products,
     /// Simulated link: none, lan, wan, or MBIT,MS
     #[arg(long, default_value = "none")]
     net: String,
@@ -106,7 +111,23 @@ fn signed_bytes(path: &Path) -> Result<Vec<i64>, Box<dyn Error>> {
     Ok(bytes.into_iter().map(|b| i64::from(b as i8)).collect())
 }
 
+/// As `--linear` of `sirnn`.
+#[derive(Clone, Copy, ValueEnum)]
+enum Products {
+    Auto,
+    Cot,
+    Rlwe,
+}
+
 impl Options {
+    fn linear(&self) -> LinearForms {
+        match self.linear {
+            Products::Auto => LinearForms::Auto,
+            Products::Cot => LinearForms::Cot,
+            Products::Rlwe => LinearForms::Rlwe,
+        }
+    }
+
     fn description(&self) -> Result<Description, Box<dyn Error>> {
         let text = include_str!("google30.toml");
         let rounding = if self.rescale == Rescale::Div { "rounding = \"zero\"" } else { "rounding = \"floor\"" };
@@ -176,6 +197,8 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         backend: if options.ot == "auto" { None } else { Some(ot::lookup(&options.ot)?) },
         fuse: if options.fuse == Fuse::Auto { None } else { Some(options.fuse == Fuse::On) },
         lanes: Some(options.lanes),
+        linear: options.linear(),
+        ledger: Some(Ledger::beside(&std::env::temp_dir(), u64::MAX)),
         objective: options.objective(),
         link: options.net.parse().unwrap_or(Link::LAN),
         speeds: Speeds::default(),
@@ -205,6 +228,7 @@ fn infer(options: &Options) -> Result<(), Box<dyn Error>> {
         connection: options.connection()?,
         pinned: Some(description.clone()),
         watch: vec![STATE.into()],
+        linear: LinearForms::Auto,
     };
     let client = Client::connect(&server.address.into(), expected)?;
     let request = Request { items: items.len(), steps: items.steps(), lengths: None };

@@ -9,6 +9,7 @@ use sirnn::model::input::Sources;
 use sirnn::model::{Items, Model};
 use sirnn::plan::choice::Objective;
 use sirnn::plan::speeds::Speeds;
+use sirnn::program::LinearForms;
 use sirnn::service::client::{Address, Client, Outputs};
 use sirnn::service::identity::{Identity, Settings, new_certificate};
 use sirnn::service::server::{Controller, Event, Limits, Options, Outcome, Stores};
@@ -77,6 +78,8 @@ const BOUNDS: Bounds = Bounds { bytes: 1 << 32, memory: 1 << 32 };
 
 fn serve(tls: bool, sessions: usize, queue: usize) -> (Controller, SocketAddr, Receiver<Event>) {
     let options = Options {
+        linear: LinearForms::Cot,
+        ledger: None,
         backend: Some(ot::lookup("iknp").unwrap()),
         fuse: Some(true),
         lanes: Some(1),
@@ -96,7 +99,8 @@ fn serve(tls: bool, sessions: usize, queue: usize) -> (Controller, SocketAddr, R
 fn ask(address: SocketAddr, tls: bool, wait: Duration) -> Result<Outputs, ServiceError> {
     let mut connection = connection(Party::P1, tls);
     connection.limits.deadline = wait;
-    let options = client::Options { bounds: BOUNDS, connection, pinned: None, watch: Vec::new() };
+    let options =
+        client::Options { linear: LinearForms::Auto, bounds: BOUNDS, connection, pinned: None, watch: Vec::new() };
     let server = Address { host: "localhost".into(), addresses: vec![address] };
     let client = Client::connect(&server, options)?;
     let inputs = |range| MODEL.1.inputs(range);

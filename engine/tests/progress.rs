@@ -3,10 +3,11 @@
 
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use sirnn::plan::Plan;
+use sirnn::plan::correlations::mode;
 use sirnn::plan::operations::{OPERATIONS, Params, inputs};
-use sirnn::program::{Goal, Profile, Rates};
+use sirnn::program::{Goal, Profile};
 use sirnn::run::Inputs;
-use sirnn::run::session::{Report, Session, mode};
+use sirnn::run::session::{Report, Session};
 use sirnn_backends::Party;
 use sirnn_backends::ot::{self, BackendSpec, streams::Mode};
 use sirnn_backends::transport::{Channel, Limits, TcpChannel};
@@ -35,7 +36,8 @@ fn run(plan: &Plan, backend: &'static dyn BackendSpec, inputs: &Inputs) -> Repor
     let [online, offline] = [connection(), connection()];
     let party = |party, mut online: TcpChannel, offline: TcpChannel| {
         let offline = Box::new(offline);
-        let session = Session { plan, party, backend, id: [3; 16], online: &mut online, offline, budget: 1 };
+        let (id, nonce) = ([3; 16], [4; 16]);
+        let session = Session { plan, party, backend, id, nonce, online: &mut online, offline, budget: 1 };
         let done = session.run(inputs, &mut |_| {});
         // The peer may still need what was sent last.
         let flushed = online.flush();
@@ -53,7 +55,7 @@ fn run(plan: &Plan, backend: &'static dyn BackendSpec, inputs: &Inputs) -> Repor
 #[test]
 fn every_operation_with_no_room() {
     let backend = ot::lookup("softspoken").unwrap();
-    let profile = Profile { goal: Goal::Bytes, rates: Rates::of(backend) };
+    let profile = Profile::of(Goal::Bytes, backend);
     for op in OPERATIONS {
         // So many that a round draws several times what may be held.
         let n = if matches!(op.name, "matmul" | "conv" | "argmax" | "l2norm") { 64 } else { 1 << 16 };
@@ -69,7 +71,7 @@ fn a_round_that_draws_more_than_may_be_held() {
     let op = OPERATIONS.iter().find(|op| op.name == "sigmoid").unwrap();
     for name in ["softspoken", "ferret"] {
         let backend = ot::lookup(name).unwrap();
-        let profile = Profile { goal: Goal::Bytes, rates: Rates::of(backend) };
+        let profile = Profile::of(Goal::Bytes, backend);
         let plan = op.plan(&Params { n: 1 << 17, ..Params::default() }, profile).unwrap();
         run(&plan, backend, &inputs(&plan.program, 5));
     }

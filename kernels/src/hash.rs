@@ -13,9 +13,11 @@
 //! that no other long pad has, so that a guess of a key, too, can only hit one row. Blocks of a pad are distinct, random strings
 //! need not be: a pad of `n` blocks adds `n^2 / 2^129` to the bound.
 //!
-//! The tweak `t`: bits 0..64 position in the stream, 64..96 block, 96 set for keys of long pads, 120..128 domain.
+//! The tweak `t`: bits 0..64 position in the stream, 64..96 block, 96 set for keys of long pads, 97 for keys of trees, 112..120
+//! part of the domain, 120..128 domain.
 
 use crate::{
+    aes::AesKey,
     arch::native::aes::{self as native, Key},
     level::{Level, level},
 };
@@ -42,6 +44,9 @@ impl std::fmt::Debug for Hasher {
 /// Bit of the tweaks of keys of long pads, which no tweak of a pad has.
 const LONG: u128 = 1 << 96;
 
+/// Bit of the keys of trees, which no key of a pad has.
+const TREES: u128 = 1 << 97;
+
 impl Hasher {
     /// `session` is public and fresh per session; `domain` separates the streams of one session.
     pub fn new(session: u128, domain: u8) -> Self {
@@ -51,6 +56,16 @@ impl Hasher {
     #[doc(hidden)]
     pub fn new_at(level: Level, session: u128, domain: u8) -> Self {
         Self { level: level.checked(), key: session ^ (u128::from(domain) << 120), domain }
+    }
+
+    /// One of 256 parts of a domain. Part 0 is the domain itself.
+    pub fn part(self, part: u8) -> Self {
+        Self { key: self.key ^ (u128::from(part) << 112), ..self }
+    }
+
+    /// The key of the trees of a group: see [`crate::onehot::hash_nodes`].
+    pub fn tree_key(&self, group: u64) -> AesKey {
+        AesKey::new_at(self.level, self.key ^ TREES ^ u128::from(group))
     }
 
     /// The key of the row at position 0, for block `block` of its pad.

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 pub enum Level {
     /// No intrinsics.
     Portable,
-    /// AES-NI, PCLMUL, AVX2, BMI2.
+    /// AES-NI, PCLMUL, AVX2, FMA, BMI2.
     Aesni,
     /// With VAES on 256-bit registers.
     Vaes256,

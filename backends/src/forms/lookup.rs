@@ -83,7 +83,7 @@ impl Shape {
     fn tables<'a>(&self, operands: &'a [Operand]) -> Vec<Cow<'a, Vector>> {
         let first = 2 * (usize::from(self.index > 0) + usize::from(self.xor_index > 0));
         let table = |(c, ring): (usize, &Ring)| match &self.table {
-            Table::Public(columns) => Cow::Owned(Vector::from_u64s(ring.bits(), columns[c].iter().copied())),
+            Table::Public(columns) => Cow::Owned(Vector::from_u64s(ring.bits(), columns.columns()[c].iter().copied())),
             Table::Private => match operand(operands, first + c) {
                 Vector::Bits(bits) => Cow::Owned(with_word_type!(ring.bits(), W => W::wrap(words_from_planes(bits)))),
                 words => Cow::Borrowed(words),

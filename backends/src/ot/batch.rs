@@ -1,6 +1,12 @@
 //! Freshly made correlations, before they are handed out.
 
-use crate::{Party, correlation::Triples, inst::CorrelationKind, vector::Bits};
+use crate::{
+    Party,
+    correlation::Triples,
+    inst::CorrelationKind,
+    onehot::{OneHotBatch, Shape},
+    vector::Bits,
+};
 use sirnn_kernels::memory::{self, SecretVec};
 
 /// Correlations of one kind, this party's side.
@@ -16,6 +22,8 @@ pub enum Batch {
     OneOfRecv(SecretVec<u128>, SecretVec<u16>),
     /// Triples.
     Triples(Triples),
+    /// One-hot vectors of a shape.
+    OneHots(Shape, OneHotBatch),
 }
 
 /// No correlations of a kind.
@@ -29,6 +37,7 @@ pub(super) fn nothing(party: Party, kind: CorrelationKind) -> Batch {
             let planes = |p| Bits::zero(p, 0);
             Batch::Triples(Triples { a: planes(1), b: planes(cols.into()), c: planes(cols.into()) })
         }
+        CorrelationKind::OneHot(shape) => Batch::OneHots(shape, OneHotBatch::zero(shape, 0)),
     }
 }
 
@@ -39,6 +48,7 @@ impl Batch {
             Batch::CotSend(rows) | Batch::CotRecv(rows, _) => rows.len(),
             Batch::OneOfSend(rows) | Batch::OneOfRecv(rows, _) => rows.len(),
             Batch::Triples(t) => t.a.len,
+            Batch::OneHots(_, o) => o.masks.len(),
         }
     }
 
@@ -53,6 +63,16 @@ impl Batch {
                 let planes = |bits: &Bits| Bits::zero(bits.planes, n);
                 Batch::Triples(Triples { a: planes(&t.a), b: planes(&t.b), c: planes(&t.c) })
             }
+            Batch::OneHots(shape, _) => Batch::OneHots(
+                *shape,
+                OneHotBatch {
+                    masks: memory::with_capacity(n).into(),
+                    blocks: memory::with_capacity(n * shape.blocks()).into(),
+                    signs: Bits::zero(shape.sign.into(), n),
+                    sent: memory::with_capacity(n * usize::from(shape.sign)).into(),
+                    received: memory::with_capacity(n * usize::from(shape.sign)).into(),
+                },
+            ),
         }
     }
 
@@ -78,6 +98,16 @@ impl Batch {
                 copy_planes(&t.a, &mut out.a);
                 copy_planes(&t.b, &mut out.b);
                 copy_planes(&t.c, &mut out.c);
+            }
+            (Batch::OneHots(shape, o), Batch::OneHots(_, out)) => {
+                let blocks = shape.blocks();
+                out.masks.extend_from_slice(&o.masks[from..from + n]);
+                out.blocks.extend_from_slice(&o.blocks[from * blocks..(from + n) * blocks]);
+                copy_planes(&o.signs, &mut out.signs);
+                if shape.sign {
+                    out.sent.extend_from_slice(&o.sent[from..from + n]);
+                    out.received.extend_from_slice(&o.received[from..from + n]);
+                }
             }
             _ => unreachable!("a stream has one form of batches"),
         }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub enum Mode {
     /// All of them, before the online phase.
     Prefilled,
-    /// Beside the online phase.
+    /// While the online phase runs.
     Live,
 }
 
@@ -23,6 +23,8 @@ pub(super) fn chunk_len(kind: CorrelationKind) -> u64 {
         CorrelationKind::Cot { .. } => 1 << 16,
         CorrelationKind::OneOf { .. } => 1 << 15,
         CorrelationKind::Triple { .. } => 1 << 18,
+        // As many as keep the leaves in 4 megabytes while they are made: their messages wait for each other, too.
+        CorrelationKind::OneHot(shape) => ((1 << 18) / shape.leaves() as u64).min(1 << 15),
     }
 }
 
@@ -32,16 +34,17 @@ pub(super) fn chunk_bytes(kind: CorrelationKind, n: usize) -> usize {
         CorrelationKind::Cot { .. } => 16 * n + n / 8,
         CorrelationKind::OneOf { .. } => 18 * n,
         CorrelationKind::Triple { cols } => (1 + 2 * usize::from(cols)) * n.div_ceil(64) * 8,
+        CorrelationKind::OneHot(shape) => n * shape.bytes(),
     }
 }
 
-/// Sums of a list of needs, by kind; kinds that are not needed are left out.
-pub(super) fn totals(needs: &[(CorrelationKind, u64)]) -> BTreeMap<CorrelationKind, u64> {
+/// Sums of a list of needs, in the order of kinds; kinds that are not needed are left out.
+pub fn totals(needs: &[(CorrelationKind, u64)]) -> Vec<(CorrelationKind, u64)> {
     let mut totals = BTreeMap::new();
     for &(kind, n) in needs.iter().filter(|(_, n)| *n > 0) {
         *totals.entry(kind).or_insert(0) += n;
     }
-    totals
+    totals.into_iter().collect()
 }
 
 /// How many chunks a party may be ahead with those for which it only sends.
@@ -54,7 +57,7 @@ pub(super) fn schedule(
     mode: Mode,
     flow: impl Fn(CorrelationKind) -> Option<Party>,
 ) -> Vec<(CorrelationKind, usize)> {
-    let totals = totals(needs);
+    let totals: BTreeMap<CorrelationKind, u64> = totals(needs).into_iter().collect();
     let mut made: BTreeMap<CorrelationKind, u64> = BTreeMap::new();
     let mut used: BTreeMap<CorrelationKind, u64> = BTreeMap::new();
     let mut chunks = Vec::new();
@@ -123,7 +126,7 @@ pub(super) struct Span {
 
 /// What is left of chunks in the live order when those in `drawn` were drawn, in that order.
 pub(super) fn rest(needs: &[(CorrelationKind, u64)], drawn: &[(CorrelationKind, u64)]) -> Vec<Span> {
-    let drawn = totals(drawn);
+    let drawn: BTreeMap<CorrelationKind, u64> = totals(drawn).into_iter().collect();
     let mut made: BTreeMap<CorrelationKind, u64> = BTreeMap::new();
     let mut spans = Vec::new();
     for (kind, n) in schedule(needs, Mode::Live, |_| None) {

@@ -5,6 +5,7 @@
 //! | COT | itself | |
 //! | 1-of-`2^k` | `k` COTs: `Q = sum x^i q_i` in GF(2^128), pad `j` hashes `Q ^ j delta` | 190..247 bits for one row (`k` = 2..8) |
 //! | triple | two COTs, one each way; hashed, nothing is sent | half of a 1-of-16 OT with 30 bits of payload (one column) |
+//! | one-hot vector | COTs each way and a few rounds: see `onehot` | |
 //!
 //! The 1-of-`2^k` form needs the hash to be correlation robust for the public multiples `j delta`, `0 < j < 2^k`, of one
 //! secret: in the ideal-permutation model this is the usual bound with one term per pad.
@@ -14,12 +15,14 @@ use super::{
     cost::{Ledger, Meter},
     ferret, kk13,
     lpn::Lpn,
-    os_block, softspoken, triples,
+    onehot, softspoken, triples,
 };
 use crate::{
     Error, Party,
     correlation::{Triples, combinations},
     inst::{CorrelationKind, section},
+    onehot::{OneHotBatch, Shape},
+    random,
     transport::Channel,
     vector::Bits,
 };
@@ -28,6 +31,7 @@ use sirnn_kernels::{
     hash::Hasher,
     memory::{self, SecretVec},
 };
+use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 /// How a kind is made.
@@ -37,9 +41,10 @@ enum Route {
     CombinedCots { sender: Party, bits: u8 },
     TriplesFromKk13,
     TriplesFromCots { cols: u8 },
+    OneHot(Shape),
 }
 
-/// Who masks the payload when triples are made with KK13.
+/// The party that masks the payload when triples are made with KK13.
 const TRIPLE_SENDER: Party = Party::P0;
 
 impl Route {
@@ -58,6 +63,7 @@ impl Route {
                 assert!(cols > 0, "triples without columns");
                 Route::TriplesFromCots { cols }
             }
+            CorrelationKind::OneHot(shape) => Route::OneHot(shape),
         }
     }
 
@@ -68,7 +74,7 @@ impl Route {
             Route::Cot { sender } | Route::CombinedCots { sender, .. } | Route::Kk13 { sender, .. } => {
                 Some(sender.other())
             }
-            Route::TriplesFromKk13 | Route::TriplesFromCots { .. } => None,
+            Route::TriplesFromKk13 | Route::TriplesFromCots { .. } | Route::OneHot(_) => None,
         }
     }
 }
@@ -80,6 +86,8 @@ struct Uses {
     cots: [u64; 2],
     /// Whether KK13 is needed.
     kk13: [bool; 2],
+    /// Whether bit 1 of the deltas tells the parties apart.
+    one_hot: bool,
 }
 
 impl Uses {
@@ -92,6 +100,10 @@ impl Uses {
                 Route::Kk13 { sender, .. } => uses.kk13[sender.index()] = true,
                 Route::TriplesFromKk13 => uses.kk13[TRIPLE_SENDER.index()] = true,
                 Route::TriplesFromCots { .. } => uses.cots = uses.cots.map(|cots| cots + n),
+                Route::OneHot(shape) => {
+                    uses.cots = uses.cots.map(|cots| cots + n * shape.cots() as u64);
+                    uses.one_hot = true;
+                }
             }
         }
         uses
@@ -110,6 +122,8 @@ pub(super) fn domain(kind: CorrelationKind) -> u8 {
         CorrelationKind::OneOf { sender, bits } => 2 * bits + sender.index() as u8 + 2,
         // Triples are hashed in here: see TRIPLE_DOMAINS.
         CorrelationKind::Triple { .. } => 0x80,
+        // So are one-hot vectors, by hashers of their own.
+        CorrelationKind::OneHot(_) => 0x84,
     }
 }
 
@@ -128,9 +142,13 @@ pub(super) struct Extension {
     triple_hashers: [Hasher; 3],
     /// Triples made from COTs, and 1-of-16 OTs used for others.
     triple_positions: [u64; 2],
+    /// One-hot vectors made, by shape.
+    one_hot_positions: BTreeMap<Shape, u64>,
     random: Prg,
     /// Rows that do not leave: as sender, as receiver.
     scratch: [SecretVec<u128>; 2],
+    /// Nodes that do not leave.
+    room: onehot::Room,
 }
 
 impl Extension {
@@ -144,11 +162,15 @@ impl Extension {
         let (me, peer) = (session.party, session.party.other());
         let mut secrets = Zeroizing::new(vec![0u128; uses.blocks(me)]);
         for s in secrets.iter_mut() {
-            *s = os_block()?;
+            *s = *random::block()?;
         }
         if source == Source::Ferret && uses.cots[me.index()] > 0 {
             // Its rows carry the choice in the lowest bit.
             secrets[0] |= 1;
+        }
+        if uses.one_hot {
+            // SECURITY: of the COTs' deltas only, and public.
+            secrets[0] = secrets[0] & !2 | u128::from(me == Party::P0) << 1;
         }
         let seeds = base::run(&session, 128 * uses.blocks(peer), &secrets, channel)?;
         let (mut s, mut chosen, mut pairs) = (&secrets[..], &seeds.chosen[..], &seeds.pairs[..]);
@@ -189,8 +211,10 @@ impl Extension {
             kk13_recv,
             triple_hashers: TRIPLE_DOMAINS.map(|d| Hasher::new(id, d)),
             triple_positions: [0; 2],
-            random: Prg::new(os_block()?),
+            random: Prg::new(*random::block()?),
+            one_hot_positions: BTreeMap::new(),
             scratch: Default::default(),
+            room: onehot::Room::default(),
         })
     }
 
@@ -268,17 +292,40 @@ impl Extension {
         }
     }
 
+    /// `n` COTs both ways into the two vectors; returns the choices.
+    fn both_ways(
+        &mut self,
+        n: usize,
+        [sent, chosen]: [&mut SecretVec<u128>; 2],
+        channel: &mut dyn Channel,
+    ) -> Result<Bits, Error> {
+        // The side that only sends comes first: then both directions are on their way at the same time.
+        if self.source == Source::Ferret {
+            self.cot_send(n, sent, channel)?;
+            self.cot_recv(n, chosen, channel)
+        } else {
+            let choices = self.cot_recv(n, chosen, channel)?;
+            self.cot_send(n, sent, channel)?;
+            Ok(choices)
+        }
+    }
+
+    fn one_hots(&mut self, shape: Shape, n: usize, channel: &mut dyn Channel) -> Result<OneHotBatch, Error> {
+        let [mut sent, mut chosen] = std::mem::take(&mut self.scratch);
+        let choices = self.both_ways(n * shape.cots(), [&mut sent, &mut chosen], channel)?;
+        let next = self.one_hot_positions.entry(shape).or_default();
+        let position = *next;
+        *next += n as u64;
+        let who = (self.session.party, u128::from_le_bytes(self.session.id));
+        let cots = onehot::Cots { sent: &sent, received: &chosen, choices: &choices, delta: *self.delta() };
+        let made = onehot::generate(who, shape, position, n, cots, &mut self.room, channel)?;
+        self.scratch = [sent, chosen];
+        Ok(made)
+    }
+
     fn triples_from_cots(&mut self, cols: u8, n: usize, channel: &mut dyn Channel) -> Result<Triples, Error> {
         let [mut sent, mut chosen] = std::mem::take(&mut self.scratch);
-        // The side that only sends comes first: then both directions are on their way at the same time.
-        let a = if self.source == Source::Ferret {
-            self.cot_send(n, &mut sent, channel)?;
-            self.cot_recv(n, &mut chosen, channel)?
-        } else {
-            let a = self.cot_recv(n, &mut chosen, channel)?;
-            self.cot_send(n, &mut sent, channel)?;
-            a
-        };
+        let a = self.both_ways(n, [&mut sent, &mut chosen], channel)?;
         let at = self.triple_positions[0];
         self.triple_positions[0] += n as u64;
         let me = self.session.party.index();
@@ -337,6 +384,7 @@ impl Backend for Extension {
             Route::CombinedCots { sender, bits } => self.combined(sender, bits, n, channel),
             Route::TriplesFromKk13 => Ok(Batch::Triples(self.triples_from_kk13(n, channel)?)),
             Route::TriplesFromCots { cols } => Ok(Batch::Triples(self.triples_from_cots(cols, n, channel)?)),
+            Route::OneHot(shape) => Ok(Batch::OneHots(shape, self.one_hots(shape, n, channel)?)),
         }
     }
 }
@@ -420,6 +468,11 @@ impl Meter for ExtensionMeter {
             Route::TriplesFromCots { .. } => {
                 let [a, b] = Party::BOTH.map(|sender| self.cots(sender, many));
                 ledger.exchange([a[0] + b[0], a[1] + b[1]]);
+            }
+            Route::OneHot(shape) => {
+                let [a, b] = Party::BOTH.map(|sender| self.cots(sender, many * shape.cots() as u64));
+                ledger.exchange([a[0] + b[0], a[1] + b[1]]);
+                onehot::meter(shape, n, ledger);
             }
         }
     }

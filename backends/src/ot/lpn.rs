@@ -24,13 +24,14 @@ const SETS: [Lpn; 3] = [
 ];
 
 impl Lpn {
-    /// The set that takes the fewest bytes for `n` COTs.
+    /// The set for `n` COTs. Fewest bytes alone would change at 2.1 and 7.4 million; but a larger secret costs cache: what it saves
+    /// has to be worth the time that reads of a larger table take.
     // AGREEMENT: both parties know the demand.
     pub(super) fn for_demand(n: u64) -> Self {
         let [small, medium, large] = SETS;
         match n {
-            0..2_100_000 => small,
-            2_100_000..7_400_000 => medium,
+            0..4_000_000 => small,
+            4_000_000..14_000_000 => medium,
             _ => large,
         }
     }

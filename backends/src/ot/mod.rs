@@ -17,6 +17,7 @@ mod extension;
 mod ferret;
 mod kk13;
 mod lpn;
+mod onehot;
 mod softspoken;
 pub mod store;
 pub mod streams;
@@ -177,24 +178,8 @@ impl BackendSpec for Flavour {
     }
 }
 
-/// Random bytes from the operating system.
-fn os_random<const N: usize>() -> Result<[u8; N], Error> {
-    let mut bytes = [0; N];
-    #[cfg(test)]
-    if tests::fixed(&mut bytes) {
-        return Ok(bytes);
-    }
-    getrandom::fill(&mut bytes).map_err(|e| std::io::Error::other(e.to_string()))?;
-    Ok(bytes)
-}
-
-/// A secret random block from the operating system.
-fn os_block() -> Result<u128, Error> {
-    Ok(u128::from_le_bytes(*Zeroizing::new(os_random()?)))
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 #[cfg(test)]
 fn test_session(party: Party) -> Session {

@@ -8,17 +8,18 @@
 //!   COT         n rows (16 bytes each); choices (1 bit each)
 //!   1-of-N OT   n rows (16 bytes each); choices (2 bytes each)
 //!   triples     planes of a, b, c (1 bit each)
+//!   one-hot     n masks (2 bytes each); vectors or trees (16 bytes a block); with signs: signs (1 bit each), rows sent and received (16 each)
 //! ```
 //! Choices are there for the receiver only. Bits are in words of 8 bytes, numbers little endian. Positions matter: they are
 //! the tweaks of the hash. Which records there are, and how long all of it is ([`len`]), follows from the needs: a reader
-//! knows every length beforehand. What it reads is as secret as the correlations, and who wrote it can be told only by a hash
-//! or a key outside of this format.
+//! knows every length beforehand. The content is as secret as the correlations. This format does not say who wrote it; that takes
+//! a hash or a key around it.
 
 use super::{
     Batch,
     chunks::{Span, rest},
 };
-use crate::{Error, Party, correlation::Triples, inst::CorrelationKind, vector::Bits};
+use crate::{Error, Party, correlation::Triples, inst::CorrelationKind, onehot::OneHotBatch, vector::Bits};
 use sirnn_kernels::memory::SecretVec;
 use std::{
     collections::BTreeMap,
@@ -90,6 +91,9 @@ impl Span {
                 CorrelationKind::Cot { sender } => 16 * n + if sender == party { 0 } else { words },
                 CorrelationKind::OneOf { sender, .. } => 16 * n + if sender == party { 0 } else { 2 * n },
                 CorrelationKind::Triple { cols } => (1 + 2 * usize::from(cols)) * words,
+                CorrelationKind::OneHot(shape) => {
+                    2 * n + 16 * n * shape.blocks() + usize::from(shape.sign) * (words + 32 * n)
+                }
             }
     }
 
@@ -98,6 +102,7 @@ impl Span {
             CorrelationKind::Cot { sender } => (1, 0, Some(sender)),
             CorrelationKind::OneOf { sender, bits } => (2, bits, Some(sender)),
             CorrelationKind::Triple { cols } => (3, cols, None),
+            CorrelationKind::OneHot(shape) => (4, shape.part(), None),
         };
         let role = sender.map_or(0, |sender| 1 + u8::from(sender != party));
         let mut head = [0; RECORD_HEAD];
@@ -120,6 +125,13 @@ impl Span {
                 all(&[bytemuck::cast_slice(t.as_slice()), bytemuck::cast_slice(choices.as_slice())])
             }
             Batch::Triples(Triples { a, b, c }) => all(&[words(a), words(b), words(c)]),
+            Batch::OneHots(_, OneHotBatch { masks, blocks, signs, sent, received }) => all(&[
+                bytemuck::cast_slice(masks.as_slice()),
+                bytemuck::cast_slice(blocks.as_slice()),
+                words(signs),
+                bytemuck::cast_slice(sent.as_slice()),
+                bytemuck::cast_slice(received.as_slice()),
+            ]),
         }
     }
 
@@ -155,6 +167,18 @@ impl Span {
                 let cols = usize::from(cols);
                 let (a, b, c) = (planes(1, n, from)?, planes(cols, n, from)?, planes(cols, n, from)?);
                 Ok(Batch::Triples(Triples { a, b, c }))
+            }
+            CorrelationKind::OneHot(shape) => {
+                let mut batch = OneHotBatch::zero(shape, n);
+                read(from, bytemuck::cast_slice_mut(batch.masks.as_mut_slice()))?;
+                batch.masks.iter_mut().for_each(|g| *g &= u16::MAX >> (16 - shape.bits));
+                read(from, bytemuck::cast_slice_mut(batch.blocks.as_mut_slice()))?;
+                if shape.sign {
+                    batch.signs = planes(1, n, from)?;
+                    read(from, bytemuck::cast_slice_mut(batch.sent.as_mut_slice()))?;
+                    read(from, bytemuck::cast_slice_mut(batch.received.as_mut_slice()))?;
+                }
+                Ok(Batch::OneHots(shape, batch))
             }
         }
     }

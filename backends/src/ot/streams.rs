@@ -1,7 +1,7 @@
 //! FIFOs of correlations, one for each kind and direction, filled in chunks.
 //!
 //! Both parties make the same chunks in the same order: that in which the online phase will first need them. Either all
-//! of them are made before the online phase starts, or a thread makes them beside it, on a channel of its own and
+//! of them are made before the online phase starts, or a thread makes them while it runs, on a channel of its own and
 //! within a memory budget. The latter cannot dead-lock: when the online phase waits for a chunk, it has begun to use all
 //! chunks made before (but for a few that were made early), hence holds at most one of each kind, and the budget has room
 //! for these and two more.
@@ -10,14 +10,14 @@
 //! so both directions of the link are busy, and alternating directions cost no round trips.
 //!
 //! Chunks can also be made ahead of time: [`Streams::store`] writes what is left of streams, [`Streams::stored`] reads
-//! it again beside the online phase, with the same budget.
+//! it again while the online phase runs, with the same budget.
 
-pub use super::chunks::Mode;
+pub use super::chunks::{Mode, totals};
 
 use super::{
     Backend, BackendSpec, Batch, Session,
     batch::nothing,
-    chunks::{AHEAD, chunk_bytes, chunk_len, order, rest, schedule, totals},
+    chunks::{AHEAD, chunk_bytes, chunk_len, order, rest, schedule},
     cost::{Cost, Ledger, cost_of},
     extension::domain,
     store,
@@ -26,6 +26,7 @@ use crate::{
     Error, Party,
     correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Triples},
     inst::CorrelationKind,
+    onehot::{OneHots, Shape},
     transport::{Channel, Traffic, Transcript},
 };
 use sirnn_kernels::{hash::Hasher, memory::SecretVec};
@@ -39,7 +40,7 @@ use zeroize::Zeroizing;
 
 /// Exact cost of set-up and generation for a list of needs in the order in which they arise.
 pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(CorrelationKind, u64)], mode: Mode) -> Cost {
-    let mut meter = spec.meter(&totals(needs).into_iter().collect::<Vec<_>>());
+    let mut meter = spec.meter(&totals(needs));
     let chunks = schedule(needs, mode, |kind| meter.flow(kind));
     let orders = Party::BOTH.map(|party| {
         // The set-up is step 0.
@@ -57,7 +58,7 @@ pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(CorrelationKind, u64)], mode:
 /// What the streams of a session did so far.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Time the generator, or who reads, was busy.
+    /// Time that the generator, or the reader of stored correlations, was busy.
     pub generating: Duration,
     /// Time the online phase waited for correlations.
     pub stalled: Duration,
@@ -223,7 +224,7 @@ impl Streams {
     ) -> Result<Self, Error> {
         let streams = Self::new(backend.as_ref(), needs);
         let chunks = schedule(needs, Mode::Live, |kind| backend.flow(kind));
-        streams.beside(budget, move |shared, budget| {
+        streams.spawn(budget, move |shared, budget| {
             shared.generate(backend.as_mut(), &chunks, budget, channel.as_mut())
         })?;
         Ok(streams)
@@ -251,7 +252,7 @@ impl Streams {
             }
         }
         let records = rest(needs, drawn);
-        streams.beside(budget, move |shared, budget| {
+        streams.spawn(budget, move |shared, budget| {
             let chunks = records.iter().map(|r| (r.kind, r.n)).enumerate();
             shared.fill(chunks, budget, |i, _| Ok((records[i].read(party, &mut from)?, Traffic::default())))
         })?;
@@ -306,7 +307,7 @@ impl Streams {
     }
 
     /// Starts the thread that gets chunks, with a budget that has room for one of each kind and a few more.
-    fn beside(
+    fn spawn(
         &self,
         budget: usize,
         mut work: impl FnMut(&Shared, usize) -> Result<(), Error> + Send + 'static,
@@ -472,6 +473,14 @@ impl Correlations for Streams {
     fn triples(&mut self, cols: u8, n: usize) -> Result<Triples, Error> {
         match self.draw(CorrelationKind::Triple { cols }, n)? {
             (Batch::Triples(triples), ..) => Ok(triples),
+            _ => unreachable!("the stream's kind"),
+        }
+    }
+
+    fn one_hots(&mut self, shape: Shape, n: usize) -> Result<OneHots, Error> {
+        let (party, session, delta) = (self.party, self.session, self.delta.clone());
+        match self.draw(CorrelationKind::OneHot(shape), n)? {
+            (Batch::OneHots(_, batch), position, _) => Ok(OneHots::new(party, session, shape, position, batch, delta)),
             _ => unreachable!("the stream's kind"),
         }
     }

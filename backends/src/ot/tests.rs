@@ -1,5 +1,5 @@
-//! What every flavour sends when all its randomness comes from a fixed seed. The bytes on the wire are agreed between the parties: who
-//! changes them on purpose renews the digests here and raises the engine's `WIRE_VERSION` after a release.
+//! What every flavour sends when all its randomness comes from a fixed seed. The bytes on the wire are agreed between the parties: a
+//! change on purpose renews the digests here, and after a release it raises the engine's `WIRE_VERSION`.
 
 use super::{BackendSpec, lookup, names, test_session};
 use crate::{
@@ -15,7 +15,7 @@ thread_local! {
 }
 
 /// Fills `bytes` from this thread's fixed seed, if it has one.
-pub(super) fn fixed(bytes: &mut [u8]) -> bool {
+pub(crate) fn fixed(bytes: &mut [u8]) -> bool {
     RANDOM.with_borrow_mut(|random| match random {
         Some(prg) => {
             prg.fill_words(8, bytes);

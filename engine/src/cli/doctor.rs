@@ -2,11 +2,11 @@
 
 use super::connection::{Tls, seconds};
 use super::output::write_file;
-use super::{Failure, speeds_file};
+use super::{Failure, calibrate, speeds_file};
 use clap::Args;
 use serde_json::json;
 use sirnn::plan::WIRE_VERSION;
-use sirnn::plan::speeds;
+use sirnn::program::LinearForms;
 use sirnn::service::client::{self, Client};
 use sirnn::service::identity::{Fingerprint, describe};
 use sirnn::service::local::print_line;
@@ -105,7 +105,8 @@ impl Doctor {
         let limits = Limits::within(self.deadline);
         let connection = Connection { limits, identity, ..Connection::default() };
         let bounds = Bounds { bytes: u64::MAX, memory: u64::MAX };
-        let options = client::Options { bounds, connection, pinned: None, watch: Vec::new() };
+        let options =
+            client::Options { bounds, connection, pinned: None, watch: Vec::new(), linear: LinearForms::Auto };
         let start = Instant::now();
         let mut client = Client::connect(&server, options).map_err(|e| super::request::of_server(&server, e))?;
         let connected = start.elapsed().as_secs_f64();
@@ -147,7 +148,7 @@ impl Doctor {
     fn calibrate(&self) -> Result<(), Failure> {
         let file = speeds_file().ok_or("there is no folder for settings: name a file in SIRNN_SPEEDS")?;
         let terminal = std::io::stderr().is_terminal();
-        let speeds = speeds::measure(&mut |what| {
+        let speeds = calibrate::measure(&mut |what| {
             if terminal {
                 eprintln!("measuring {what}");
             }

@@ -3,7 +3,7 @@
 use super::connection::{Spending, Tls, seconds};
 use super::output::{check_writable, cost};
 use super::request::{ItemFiles, Request, request, write_results};
-use super::{Failure, Net};
+use super::{Failure, LinearArg, Net};
 use clap::Args;
 use sirnn::model::Description;
 use sirnn::service::client::Options;
@@ -38,6 +38,9 @@ pub(super) struct Infer {
     /// If the server is busy or not there, try again for so many seconds
     #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = retry)]
     retry: Duration,
+    /// Where products with the weights may come from: cot, rlwe, or auto for what the server wants
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    linear: LinearArg,
     #[command(flatten)]
     spending: Spending,
     /// Simulate a link for what this side sends: none, lan, wan, or MBIT,MS
@@ -59,6 +62,7 @@ impl Infer {
             connection: self.spending.connection(self.net, identity),
             pinned: self.model.as_deref().map(Description::load).transpose()?,
             watch: Vec::new(),
+            linear: self.linear.into(),
         };
         let sources = self.items.sources();
         let wanted = Request {

@@ -1,6 +1,7 @@
 //! Commands, their options, and what they share.
 
 mod bench;
+mod calibrate;
 mod certificate;
 mod connection;
 mod cost_table;
@@ -26,7 +27,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use sirnn::plan::choice::Objective;
 use sirnn::plan::planner::{MAX_LANES, Policy};
 use sirnn::plan::speeds::Speeds;
+use sirnn::program::LinearForms;
 use sirnn::service::Connection;
+use sirnn::service::ledger::Ledger;
 use sirnn::service::server::{self, Limits, Stores};
 use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::Link;
@@ -135,6 +138,8 @@ enum Optimize {
     Rounds,
     /// Fewest bytes, then rounds.
     Bytes,
+    /// Fewest bytes in the online phase, then rounds.
+    Online,
 }
 
 /// The choices that the plan depends on, besides the model.
@@ -157,6 +162,32 @@ struct Planning {
     /// Batches that are computed at the same time, each on connections of its own: auto, or 1 to 8
     #[arg(long, value_name = "N", default_value = "auto", value_parser = lanes)]
     lanes: Lanes,
+    /// Where products with the weights come from: cot (bytes for every weight and row; no client can read weights by sending
+    /// what the protocol does not allow), rlwe (bytes for every element, far fewer for all but narrow matrices; needs clients that follow the
+    /// protocol), or auto, whichever is fewer bytes for a matrix
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    linear: LinearArg,
+}
+
+/// Where products with the weights come from.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum LinearArg {
+    /// For each matrix what is fewer bytes.
+    Auto,
+    /// Correlated OTs.
+    Cot,
+    /// Ring-LWE.
+    Rlwe,
+}
+
+impl From<LinearArg> for LinearForms {
+    fn from(how: LinearArg) -> Self {
+        match how {
+            LinearArg::Auto => Self::Auto,
+            LinearArg::Cot => Self::Cot,
+            LinearArg::Rlwe => Self::Rlwe,
+        }
+    }
 }
 
 /// Whether cells are fused.
@@ -194,6 +225,7 @@ impl Planning {
         match self.optimize {
             Optimize::Rounds => Objective::Rounds,
             Optimize::Bytes => Objective::Bytes,
+            Optimize::Online => Objective::Online,
             Optimize::Time => Objective::Time {
                 bits_per_second: self.link().bits_per_second as u64,
                 latency_ns: self.link().latency.as_nanos() as u64,
@@ -223,7 +255,14 @@ impl Planning {
 
     fn policy(&self) -> Result<Policy, Failure> {
         let (goal, link) = (self.objective().into(), self.link());
-        Ok(Policy { goal, link, backend: self.backend()?, fuse: self.fuse(), lanes: self.lanes.0 })
+        Ok(Policy {
+            goal,
+            link,
+            backend: self.backend()?,
+            fuse: self.fuse(),
+            lanes: self.lanes.0,
+            linear: self.linear.into(),
+        })
     }
 
     /// How a server with these options serves.
@@ -233,12 +272,15 @@ impl Planning {
         net: Net,
         limits: Limits,
         stores: Stores,
+        ledger: Ledger,
     ) -> Result<server::Options, Failure> {
         let planning = self.over(net);
         Ok(server::Options {
             backend: planning.backend()?,
             fuse: planning.fuse(),
             lanes: planning.lanes.0,
+            linear: planning.linear.into(),
+            ledger: Some(ledger),
             objective: planning.objective(),
             link: planning.link(),
             speeds: speeds()?,
@@ -257,6 +299,7 @@ impl Planning {
             ("--optimize", name(self.optimize.to_possible_value())),
             ("--link", link_name(self.link())),
             ("--fuse", name(self.fuse.to_possible_value())),
+            ("--linear", name(self.linear.to_possible_value())),
             ("--lanes", self.lanes.0.map_or("auto".into(), |n| n.to_string())),
         ];
         values.into_iter().flat_map(|(option, value)| [option.to_string(), value]).collect()

@@ -12,6 +12,7 @@ use sirnn::plan::choice::Choice;
 use sirnn::run::usage::{cpu_seconds, peak_memory};
 use sirnn::service::client::{self, Address, Client};
 use sirnn::service::identity::Identity;
+use sirnn::service::ledger::{self, Ledger};
 use sirnn::service::local::{Process, complete, print_line};
 use sirnn::service::server::{Limits, Stores};
 use sirnn_backends::transport::printable;
@@ -109,7 +110,8 @@ impl Offline {
         };
         let stores = Stores::Make(self.store.clone());
         let connection = self.spending.connection(self.net, identity);
-        let options = self.planning.server(connection, self.net, limits, stores)?;
+        let ledger = Ledger::beside(self.model.as_deref().expect("required"), ledger::LIMIT);
+        let options = self.planning.server(connection, self.net, limits, stores, ledger)?;
         let server = serve::bind(address, &here.addresses, &model, options)?;
         let greeting = format!("making a store for {}", model.description.name);
         let running = Running { once: true, json: self.json, ..Running::default() };
@@ -134,6 +136,7 @@ impl Offline {
             connection: self.spending.connection(self.net, identity),
             pinned,
             watch: Vec::new(),
+            linear: self.planning.linear.into(),
         };
         let of_server = |e| super::request::of_server(server, e);
         let client = Client::connect(server, options).map_err(of_server)?;

@@ -7,13 +7,15 @@ use serde_json::json;
 use sirnn::compile::Request;
 use sirnn::graph::{Dim, Reveal};
 use sirnn::model::{Description, Model, weights};
+use sirnn::plan::correlations::offline_cost;
 use sirnn::plan::planner::{self, Candidate, Task};
-use sirnn::run::session::{offline_cost, totals};
+use sirnn::plan::{LinearTask, Plan};
 use sirnn::run::store::SectionHeader;
 use sirnn::service::local::print_line;
 use sirnn::service::memory;
 use sirnn::service::summary::kind_name;
 use sirnn_backends::Party;
+use sirnn_backends::ot::streams::totals;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -93,6 +95,8 @@ impl PlanCommand {
                 "bytes_per_instance": (online + offline_bytes) as f64 / batch as f64,
                 "digest": blake3::Hash::from(plan.digest).to_hex().to_string(),
                 "scopes": scopes, "revealed": revealed,
+                "linear": plan.linear.iter().map(|task| product(plan, task)).collect::<Vec<_>>(),
+                "linear_key_bytes": plan.key_bytes(), "linear_values": plan.values(),
             }));
             return Ok(());
         }
@@ -135,6 +139,7 @@ impl PlanCommand {
             bytes(stores[0]),
             bytes(stores[1])
         ));
+        products(plan);
         print_line("\ncorrelations");
         for (kind, n) in &correlations {
             print_line(format_args!("  {kind:<20} {n:>12}"));
@@ -150,6 +155,45 @@ impl PlanCommand {
             print_line(format_args!("\n{}", plan.explain()));
         }
         Ok(())
+    }
+}
+
+/// Where the products with a matrix come from, for programs.
+fn product(plan: &Plan, task: &LinearTask) -> serde_json::Value {
+    let ((_, to_p1, to_p0), (cots, cot_p1, cot_p0)) = (task.offline_cost(), task.cot_cost());
+    let node = &plan.program.blocks[task.node.0].nodes[task.node.1];
+    json!({
+        "scope": plan.program.path(node.scope), "bits": task.width, "weight_bits": task.weight_bits,
+        "form": if task.form.is_some() { "rlwe" } else { "cot" },
+        "set": task.form.map(|f| f.set.name()), "spread": task.form.map(|f| f.spread), "error_bits": task.form.map(|f| f.bits),
+        "bytes": to_p1 + to_p0, "bytes_by_cots": cot_p1 + cot_p0, "cots": cots,
+    })
+}
+
+/// The same for people.
+fn products(plan: &Plan) {
+    if plan.linear.is_empty() {
+        return;
+    }
+    print_line("\nproducts with the weights, offline (--linear)");
+    for task in &plan.linear {
+        let node = &plan.program.blocks[task.node.0].nodes[task.node.1];
+        let (_, to_p1, to_p0) = task.offline_cost();
+        let (_, cot_p1, cot_p0) = task.cot_cost();
+        let how = match task.form {
+            None => "COTs".into(),
+            Some(f) => {
+                format!("ring-LWE, {}, spread {}; by COTs {}", f.set.name(), f.spread, bytes(cot_p1 + cot_p0))
+            }
+        };
+        print_line(format_args!("  {:<46} {:>12}  {how}", plan.program.path(node.scope), bytes(to_p1 + to_p0)));
+    }
+    if plan.values() > 0 {
+        print_line(format_args!("  {:<46} {:>12}  for all of them", "the client's keys", bytes(plan.key_bytes())));
+        print_line(format_args!(
+            "  ring-LWE makes {} values: a client that does not follow the protocol could read up to 2 bits about the weights in each",
+            plan.values()
+        ));
     }
 }
 

@@ -137,7 +137,8 @@ pub(super) fn both(
     let server = Process::start(&mut command)?;
     let mut connection = spending.connection(net, None);
     connection.trace = profile.as_ref().map(|_| profile::EVENTS);
-    let options = Options { bounds: spending.bounds(), connection, pinned, watch: Vec::new() };
+    let options =
+        Options { bounds: spending.bounds(), connection, pinned, watch: Vec::new(), linear: planning.linear.into() };
     let mut answer = request(&server.address.into(), &options, wanted)?;
     complete(&mut answer.report, &server.finish()?);
     if let Some(profile) = profile {

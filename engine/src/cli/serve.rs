@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use sirnn::model::Model;
 use sirnn::service::identity::{Identity, Settings};
+use sirnn::service::ledger::{self, Ledger};
 use sirnn::service::local::{print_line, report};
 use sirnn::service::server::{Controller, Event, Limits, Options, Outcome, Stores};
 use sirnn::service::{Server, monitor};
@@ -50,6 +51,10 @@ pub(super) struct Serve {
     /// one request, which is computed as it was planned then, whatever the options of planning are now
     #[arg(long, value_name = "PATH")]
     store: Option<PathBuf>,
+    /// Most values that ring-LWE makes with these weights, over all sessions (counted in the model's directory). After 2^36 of them what clients
+    /// see of the weights is within a statistical distance of 2^-40 of nothing, after 2^42 of 2^-37
+    #[arg(long, value_name = "N", default_value_t = ledger::LIMIT)]
+    max_values: u64,
     /// Exit after one session, with its result
     #[arg(long)]
     once: bool,
@@ -87,7 +92,8 @@ impl Serve {
         };
         let stores = self.store.map_or(Stores::None, Stores::Use);
         let connection = self.spending.connection(self.net, identity);
-        let mut options = self.planning.server(connection, self.net, limits, stores)?;
+        let ledger = Ledger::beside(&self.model, self.max_values);
+        let mut options = self.planning.server(connection, self.net, limits, stores, ledger)?;
         options.connection.trace = profile.as_ref().map(|_| profile::EVENTS);
         raise_descriptors();
         let server = bind(&self.listen, &here.addresses, &model, options)?;
@@ -205,6 +211,12 @@ pub(super) fn host(
                 let mut line = report(&summary);
                 line["peer"] = json!(peer.to_string());
                 let text = finish(&mut line)?;
+                if let Some(total) = line["linear_values_total"].as_u64().filter(|&n| n >= ledger::WARNING) {
+                    tracing::warn!(
+                        "{total} values were made with these weights from ring-LWE, 2^36 = {} are within a distance of 2^-40",
+                        ledger::WARNING
+                    );
+                }
                 if running.json {
                     print_line(line);
                 } else {

@@ -140,7 +140,9 @@ impl Row {
     }
 
     fn cost<'c>(&self, costs: &'c BTreeMap<String, ScopeCost>) -> Option<&'c ScopeCost> {
-        self.node.as_ref().and_then(|node| costs.get(node))
+        let node = self.node.as_ref()?;
+        // What moved out of its loop has a scope of its own name.
+        costs.get(node).or_else(|| costs.get(node.rsplit('/').next()?))
     }
 
     fn json(&self, costs: &BTreeMap<String, ScopeCost>) -> Value {

@@ -398,7 +398,10 @@ impl<'r> Expand<'r, '_> {
             | Op::Sqrt(_)
             | Op::Table(_) => {
                 let (function, domain) = function(op, node.types[0].number, self.ty(out).number)?;
-                let x = self.clamped(first, domain);
+                let mut x = self.clamped(first, domain);
+                if matches!(function, Unary::Exp(_)) {
+                    x = self.sum(vec![(x, true, 0)], 0);
+                }
                 let y = self.unary(x, function);
                 self.rescaled(y, &Rescale::default(), number, fits)
             }
@@ -655,7 +658,7 @@ impl<'r> Expand<'r, '_> {
         self.clip(x, low, high, &Rescale::default()).0
     }
 
-    /// `exp(-(max - x)) / sum`, row by row.
+    /// `exp(x - max) / sum`, row by row.
     fn softmax(&mut self, node: &TypedNode<'_>) -> Build<Val> {
         let shape = &node.types[0].shape;
         let n = *shape.last().expect("a row");
@@ -667,7 +670,10 @@ impl<'r> Expand<'r, '_> {
         let spread: Vec<u32> = (0..rows * n).map(|i| (i / n) as u32).collect();
         let spread = Arc::new(spread);
         let max = self.push(Def::Gather(spread.clone()), vec![max], rows * n);
-        let below = self.sum(vec![(max, false, 0), (x, true, 0)], 0);
+        let below = self.sum(vec![(x, false, 0), (max, true, 0)], 0);
+        // None is above the largest.
+        let lo = self.ir.value(below).lo;
+        let below = self.push(Def::Within { lo, hi: 0 }, vec![below], rows * n);
         let e = self.unary(below, Unary::Exp(exp));
         let terms = (0..n).map(|k| {
             let map = (0..rows).map(|r| (r * n + k) as u32).collect();

@@ -72,6 +72,7 @@ impl Shift {
 pub(crate) enum Unary {
     Sigmoid(math::Sigmoid),
     Tanh(math::Tanh),
+    /// `e^x` for `x <= 0`.
     Exp(math::Exp),
     Reciprocal(math::Div),
     Root(math::Root),
@@ -124,6 +125,8 @@ pub(crate) enum Def {
     Sum { terms: Vec<(bool, u32)>, constant: i128 },
     /// A rescale.
     Shift(Shift),
+    /// The operand, known to lie in `[lo, hi]` by what it is made of.
+    Within { lo: i128, hi: i128 },
     /// A function; the operand is `x 2^zeros`, its low bits known to be zero.
     Unary { function: Unary, zeros: u32 },
     /// Anything on rows.

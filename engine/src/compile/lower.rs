@@ -203,6 +203,7 @@ impl Lowering<'_> {
             }
             Def::Sum { terms, constant } => self.sum(cx, v, terms, *constant)?,
             Def::Shift(shift) => self.shift(cx, v, shift)?,
+            Def::Within { .. } => self.reg(operand(0)),
             Def::Unary { function, zeros } => self.unary(cx, v, function, *zeros)?,
             Def::Rows(rows) => self.rows(cx, v, rows)?,
             Def::Concat => {
@@ -293,7 +294,7 @@ impl Lowering<'_> {
             Unary::Root(f) => cx.call_int(Root { reference: f.clone(), width: ring.max(f.s_out + 2) }, &[x.0])?,
             Unary::Relu { high, shift } => {
                 let width = ring.max(signed_bits(value.lo, value.hi));
-                cx.call_int(activation::Relu { six: *high, shift: *shift, width }, &[x.0])?
+                cx.call_int(activation::Relu { limit: *high, shift: *shift, width }, &[x.0])?
             }
             Unary::Table { entries, operand } => {
                 let low = cx.extend(x, operand.bits)?;

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | | [`expand`] | the nodes of the graph as exact operations on vectors ([`ir`]) |
 //! | 1 | [`ranges`] | the range of every value, from public facts |
+//! | 2 | [`loops`] | loops of as many steps that read each other step by step, or not at all, become one |
 //! | 2 | [`hoist`] | what a step computes without the state moves before the loop; rows before gathers that repeat them |
 //! | 3 | [`rescales`] | chains of shifts and wraps become one carry tree |
 //! | 4 | [`rings`] | every value in the ring of its readers |
@@ -15,6 +16,7 @@
 mod expand;
 mod hoist;
 mod ir;
+mod loops;
 mod lower;
 mod prove;
 mod ranges;
@@ -30,7 +32,7 @@ pub use prove::prove;
 
 use crate::graph::{Graph, Weights};
 use crate::program::{Build, Profile, Program, refuse};
-use crate::protocols::lookup::MAX_INDEX;
+use crate::protocols::lookup::MAX_OT_INDEX;
 use crate::run::Inputs;
 use ir::{Def, Home, Ir, Item, State};
 use std::sync::Arc;
@@ -91,12 +93,14 @@ pub fn compile(graph: &Graph, request: &Request, profile: Profile, options: &Opt
     }
     let mut ir = expand::expand(&typed, request, &options.watch)?;
     ir.sweep();
+    hoist::before_gathers(&mut ir);
+    loops::run(&mut ir);
     hoist::run(&mut ir);
     hoist::before_gathers(&mut ir);
     ranges::run(&mut ir);
     rescales::shifts(&mut ir);
     if options.tables {
-        tables::run(&mut ir, MAX_INDEX);
+        tables::run(&mut ir, MAX_OT_INDEX);
     }
     rescales::sums(&mut ir);
     close_lasts(&mut ir);

@@ -261,6 +261,7 @@ impl Proof<'_> {
                     if minus { (lo - (b << up), hi - (a << up)) } else { (lo + (a << up), hi + (b << up)) }
                 })
             }
+            Def::Within { lo, hi } => (args[0].0.clamp(*lo, *hi), args[0].1.clamp(*lo, *hi)),
             Def::Shift(shift) => {
                 let (lo, hi) = args[0];
                 if shift.may_wrap(lo, hi) {

@@ -102,6 +102,7 @@ pub(crate) fn update(ir: &mut Ir, v: Val) {
         }
         Def::Gather(_) => of(0),
         Def::Column { site, column } => site.ranges[*column],
+        Def::Within { lo, hi } => (of(0).0.max(*lo), of(0).1.min(*hi)),
         Def::Param { lo, hi } => (*lo, *hi),
         // Set by who makes the loop: the range of what stands on the other side.
         Def::Slice | Def::Last | Def::Stack => (value.lo, value.hi),

@@ -89,7 +89,8 @@ pub(super) fn asked(ir: &Ir, v: Val, i: usize, ring: u32) -> u32 {
         Def::Unary { function, zeros } => match function {
             Unary::Sigmoid(f) => f.exp.width - zeros,
             Unary::Tanh(f) => f.exp.width - zeros,
-            Unary::Exp(_) | Unary::Reciprocal(_) | Unary::Root(_) => slack(lo, hi).max(signed_bits(lo, hi)),
+            Unary::Exp(f) => (f.width - zeros).max(signed_bits(lo, hi)),
+            Unary::Reciprocal(_) | Unary::Root(_) => slack(lo, hi).max(signed_bits(lo, hi)),
             Unary::Relu { high, .. } => {
                 let high = high.filter(|&h| h < hi);
                 let roomy = high.map_or(0, |h| signed_bits(lo - h, hi));
@@ -104,7 +105,7 @@ pub(super) fn asked(ir: &Ir, v: Val, i: usize, ring: u32) -> u32 {
             Rows::MatMul { .. } => ring.min(slack(lo, hi)),
             Rows::Normalise { .. } | Rows::Divide { .. } => slack(lo, hi).max(signed_bits(lo, hi)),
         },
-        Def::Concat | Def::Gather(_) => ring,
+        Def::Concat | Def::Gather(_) | Def::Within { .. } => ring,
         Def::Column { site, .. } => site.bits,
         Def::Input { .. }
         | Def::Public(_)

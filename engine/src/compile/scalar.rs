@@ -6,7 +6,8 @@ use super::ir::{Def, Unary};
 pub(super) fn is_elementwise(def: &Def) -> bool {
     use sirnn_backends::inst::LinearOp;
     match def {
-        Def::Mul | Def::Sum { .. } | Def::Shift(_) | Def::Linear { op: LinearOp::Scale { .. }, .. } => true,
+        Def::Mul | Def::Sum { .. } | Def::Shift(_) | Def::Within { .. } => true,
+        Def::Linear { op: LinearOp::Scale { .. }, .. } => true,
         Def::Unary { function, .. } => !matches!(function, Unary::DivideBy { .. }),
         _ => false,
     }
@@ -28,7 +29,7 @@ impl Unary {
         match self {
             Unary::Sigmoid(f) => f.eval(x),
             Unary::Tanh(f) => f.eval(x),
-            Unary::Exp(f) => f.eval(-x.max(0)),
+            Unary::Exp(f) => f.eval(x),
             Unary::Reciprocal(f) => f.eval(1, x),
             Unary::Root(f) => f.eval(x),
             Unary::Relu { high, shift } => x.clamp(0, high.unwrap_or(x.max(0))) >> shift,
@@ -47,6 +48,7 @@ pub(super) fn eval(def: &Def, args: &[i128], own: Option<i128>) -> i128 {
             args.iter().zip(terms).map(term).sum::<i128>() + constant
         }
         Def::Shift(shift) => shift.protocol(64).value(args[0]),
+        Def::Within { lo, hi } => args[0].clamp(*lo, *hi),
         Def::Unary { function, zeros } => function.eval(args[0], *zeros),
         Def::Linear { .. } => args[0] * own.expect("a vector"),
         Def::Public(_) | Def::Server(_) => own.expect("a vector"),

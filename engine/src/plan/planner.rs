@@ -6,17 +6,20 @@
 
 use crate::compile::{self, Options, Request};
 use crate::graph::Graph;
-use crate::plan::Plan;
+use crate::plan::correlations::{CORRELATION_BUDGET, mode, offline_cost};
 use crate::plan::speeds::Speeds;
-use crate::program::{Build, Goal, Profile, Rates};
-use crate::run::session::{CORRELATION_BUDGET, mode, offline_cost};
+use crate::plan::{LinearTask, Plan};
+use crate::program::{Build, Goal, LinearForms, Profile};
 use serde::Serialize;
+use sirnn_backends::forms::linear_rlwe;
 use sirnn_backends::ot::{self, BackendSpec, cost::Cost, streams::Mode};
 use sirnn_backends::transport::Link;
 use std::ops::Range;
 
 /// Most lanes of a request.
 pub const MAX_LANES: usize = 8;
+/// How many times the fewest rounds may be spent for half of the bytes, where rounds count.
+const FEW_MORE: f64 = 1.01;
 /// What a further lane has to save to be opened.
 const WORTH: f64 = 0.9;
 
@@ -69,6 +72,8 @@ pub struct Policy {
     pub fuse: Option<bool>,
     /// Sessions at the same time, if it is given.
     pub lanes: Option<usize>,
+    /// Where products with the weights come from.
+    pub linear: LinearForms,
 }
 
 /// What a request costs.
@@ -108,6 +113,15 @@ pub struct Candidate {
     pub estimate: Estimate,
 }
 
+/// Seconds of CPU of a party to make products from ring-LWE, the mean of both parties.
+fn products(plan: &Plan) -> f64 {
+    // LOCAL: measured with AVX2; a recent core takes a third.
+    const COEFFICIENT: f64 = 45e-9;
+    const PRODUCT: f64 = 0.06e-9;
+    let work = plan.linear.iter().filter_map(LinearTask::rlwe).map(|(task, form)| linear_rlwe::cost(&task, form).work);
+    work.map(|[coefficients, products]| coefficients as f64 * COEFFICIENT + products as f64 * PRODUCT).sum()
+}
+
 /// What one session costs on a link.
 struct Phases {
     cpu: f64,
@@ -120,7 +134,7 @@ struct Phases {
 fn phases(plan: &Plan, backend: &dyn BackendSpec, before: &Cost, link: Link, speeds: &Speeds) -> Phases {
     let speed = speeds.of(backend);
     let (latency, wire) = (link.latency.as_secs_f64(), |bytes: u64| bytes as f64 * 8.0 / link.bits_per_second);
-    let making = speed.making(&plan.needs);
+    let making = speed.making(&plan.needs) + products(plan);
     let transfer = wire(before.bytes_from[0].max(before.bytes_from[1]));
     // Chunks are sent while others are made.
     let generating = making.max(transfer) + f64::from(before.rounds) * latency;
@@ -145,7 +159,7 @@ impl Candidate {
         policy: &Policy,
         speeds: &Speeds,
     ) -> Build<Self> {
-        let profile = Profile { goal: policy.goal, rates: Rates::of(backend) };
+        let profile = Profile { linear: policy.linear, ..Profile::of(policy.goal, backend) };
         let (items, batch) = (task.request.items, task.batch.div_ceil(lanes));
         let compiled = compile::compile(task.graph, &task.largest(batch), profile, &task.options(fuse))?;
         let plan = Plan::new(compiled.program, profile);
@@ -170,12 +184,13 @@ impl Candidate {
     }
 
     /// What is compared, the first number first; less is better.
-    fn score(&self, goal: Goal) -> [f64; 2] {
+    fn score(&self, goal: Goal) -> [f64; 3] {
         let e = &self.estimate;
         match goal {
-            Goal::Rounds => [e.rounds as f64, e.bytes as f64],
-            Goal::Bytes => [e.bytes as f64, e.rounds as f64],
-            Goal::Time { .. } => [e.seconds, e.bytes as f64],
+            Goal::Rounds => [e.rounds as f64, e.bytes as f64, 0.0],
+            Goal::Bytes => [e.bytes as f64, e.rounds as f64, 0.0],
+            Goal::Online => [(e.bytes - e.bytes_offline) as f64, e.rounds as f64, e.bytes as f64],
+            Goal::Time { .. } => [e.seconds, e.bytes as f64, 0.0],
         }
     }
 }
@@ -202,6 +217,15 @@ pub fn candidates(task: &Task<'_>, policy: &Policy, speeds: &Speeds) -> Build<Ve
         }
     }
     all.sort_by(|a, b| a.score(policy.goal).partial_cmp(&b.score(policy.goal)).expect("estimates are numbers"));
+    if policy.goal == Goal::Rounds {
+        // A few more rounds are worth half of the bytes.
+        let Estimate { rounds, bytes, .. } = all[0].estimate;
+        let worth =
+            |c: &Candidate| c.estimate.rounds as f64 <= FEW_MORE * rounds as f64 && 2 * c.estimate.bytes <= bytes;
+        if let Some(i) = all.iter().position(worth) {
+            all[..=i].rotate_right(1);
+        }
+    }
     Ok(all)
 }
 

@@ -6,7 +6,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Mode of a file that was not there before: results are its owner's business.
+/// Mode of a file that was not there before: predictions, measurements and correlations are nobody else's.
+// SECURITY: files hold what the protocol keeps from the peer.
 const PRIVATE: u32 = 0o600;
 
 /// Where something is to be written.
@@ -55,14 +56,6 @@ pub fn folder(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A name in the same folder that nobody else uses, for what is not complete yet.
-pub fn hidden(path: &Path) -> io::Result<PathBuf> {
-    let mut name = OsString::from(".");
-    name.push(path.file_name().ok_or_else(|| other("not the name of a file"))?);
-    name.push(format!(".{}", std::process::id()));
-    Ok(path.with_file_name(name))
-}
-
 /// Fails early if something could not be written later.
 ///
 /// # Errors
@@ -93,24 +86,63 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
             file.write_all(content)
         }
         Target::File(path) => {
-            let mode = std::fs::metadata(&path).map_or(PRIVATE, |m| m.permissions().mode() & 0o7777);
-            let temporary = Temporary(hidden(&path)?);
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE).open(&temporary.0)?;
-            file.write_all(content)?;
-            file.set_permissions(Permissions::from_mode(mode))?;
-            file.sync_all()?;
-            std::fs::rename(&temporary.0, path)
+            let replacement = Replacement::create(&path)?;
+            replacement.file().write_all(content)?;
+            replacement.publish()
         }
     }
 }
 
-/// Removes what was not renamed.
-struct Temporary(PathBuf);
+/// A file under another name, which takes its own when all of it is there, and is removed otherwise.
+#[derive(Debug)]
+pub struct Replacement {
+    target: PathBuf,
+    temporary: PathBuf,
+    file: File,
+}
 
-impl Drop for Temporary {
+impl Replacement {
+    /// Begins to replace the file at `target`, or nothing: a file beside it, of its mode, or its owner's alone.
+    ///
+    /// # Errors
+    /// Those of the file system; what is there is no file, but a folder, a link, a pipe or a device.
+    pub fn create(target: &Path) -> io::Result<Self> {
+        let mode = match std::fs::symlink_metadata(target) {
+            Ok(found) if found.is_file() => found.permissions().mode() & 0o7777,
+            Ok(_) => return Err(other("it is not a regular file and cannot be replaced by one")),
+            Err(e) if e.kind() == ErrorKind::NotFound => PRIVATE,
+            Err(e) => return Err(e),
+        };
+        let mut name = OsString::from(".");
+        name.push(target.file_name().ok_or_else(|| other("not the name of a file"))?);
+        name.push(format!(".{}", std::process::id()));
+        let temporary = target.with_file_name(name);
+        let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&temporary)?;
+        let this = Self { target: target.into(), temporary, file };
+        this.file.set_permissions(Permissions::from_mode(mode))?;
+        Ok(this)
+    }
+
+    /// The file, to be written to.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Gives the file its name, all of it on the disk.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn publish(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        std::fs::rename(&self.temporary, &self.target)?;
+        File::open(folder(&self.target))?.sync_all()
+    }
+}
+
+impl Drop for Replacement {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        // After `publish` there is nothing under this name.
+        let _ = std::fs::remove_file(&self.temporary);
     }
 }
 
@@ -155,7 +187,14 @@ mod tests {
         write(&file, b"1").unwrap();
         assert_eq!(mode(&file), 0o600);
         std::fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        let unfinished = Replacement::create(&file).unwrap();
+        unfinished.file().write_all(b"x").unwrap();
+        drop(unfinished);
+        assert_eq!(std::fs::read(&file).unwrap(), b"1");
         std::os::unix::fs::symlink(&file, &link).unwrap();
+        for bad in [folder.as_path(), &link, Path::new("/dev/null")] {
+            assert!(Replacement::create(bad).is_err(), "{}", bad.display());
+        }
         write(&link, b"2").unwrap();
         assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!((std::fs::read(&file).unwrap(), mode(&file)), (b"2".to_vec(), 0o640));

@@ -5,25 +5,24 @@
 //! knows which, so that both parties do the same. A session can also end after its offline phase, leaving a section of a
 //! [store](crate::run::store) ([`Session::make`]), and another one begin with that ([`Stored`]).
 
+use crate::plan::correlations::mode;
 use crate::plan::{FRAME_HEADER, Plan};
 use crate::program::Reg;
 use crate::run::store::{Section, write_section};
 use crate::run::trace::Trace;
 use crate::run::{self, Inputs, PartyRun, Prepared, RunError};
-use sirnn_backends::Error;
+use sirnn_backends::forms::linear_rlwe::Public;
 use sirnn_backends::inst::{CorrelationKind, Party};
-use sirnn_backends::ot::{BackendSpec, cost::Cost, streams::Mode, streams::Streams};
+use sirnn_backends::ot::BackendSpec;
+use sirnn_backends::ot::streams::{Mode, Streams, totals};
 use sirnn_backends::transport::{Channel, Traffic, Transcript};
 use sirnn_backends::vector::Vector;
+use sirnn_backends::{Error, random};
 use sirnn_kernels::aes::Prg;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Correlations that may be held before the online phase starts, or at any time beside it: bytes per party.
-// AGREEMENT: it decides the order of the generator's messages.
-pub const CORRELATION_BUDGET: u64 = 384 << 20;
 
 /// What a session needs beside the plan.
 pub struct Session<'a> {
@@ -33,13 +32,15 @@ pub struct Session<'a> {
     pub party: Party,
     /// Where correlations come from.
     pub backend: &'a dyn BackendSpec,
-    /// The same at both parties, never used before.
+    /// The same at both parties, never used before; the server's choice.
     pub id: [u8; 16],
+    /// The client's part of what public randomness is drawn from.
+    pub nonce: [u8; 16],
     /// Online channel.
     pub online: &'a mut dyn Channel,
     /// Generator's channel.
     pub offline: Box<dyn Channel>,
-    /// Bytes of correlations that may be held: [`CORRELATION_BUDGET`], at both parties.
+    /// Bytes of correlations that may be held: [`CORRELATION_BUDGET`](crate::plan::correlations::CORRELATION_BUDGET), at both parties.
     pub budget: u64,
 }
 
@@ -66,26 +67,6 @@ pub struct Report {
     pub used: Vec<(CorrelationKind, u64)>,
     /// Correlations made.
     pub generated: Vec<(CorrelationKind, u64)>,
-}
-
-/// Bytes that `needs` take when they are all held at once.
-pub fn correlation_bytes(needs: &[(CorrelationKind, u64)]) -> u64 {
-    let one = |kind: CorrelationKind| match kind {
-        CorrelationKind::Cot { .. } => 17,
-        CorrelationKind::OneOf { .. } => 18,
-        CorrelationKind::Triple { cols } => u64::from(1 + 2 * cols).div_ceil(8),
-    };
-    needs.iter().map(|&(kind, n)| one(kind) * n).sum()
-}
-
-/// When a plan's correlations are made, if `budget` bytes of them may be held.
-pub fn mode(plan: &Plan, budget: u64) -> Mode {
-    if correlation_bytes(&plan.needs) <= budget { Mode::Prefilled } else { Mode::Live }
-}
-
-/// Exact cost of everything before the online phase.
-pub fn offline_cost(plan: &Plan, backend: &dyn BackendSpec) -> Cost {
-    plan.offline_cost(backend, mode(plan, CORRELATION_BUDGET))
 }
 
 /// Outputs by name.
@@ -166,8 +147,9 @@ impl<'a> Session<'a> {
         let start = Instant::now();
         let before = self.online.traffic();
         let (correlations, channel) = (&mut streams, &mut *self.online);
+        let public = Public::new(&self.id, &self.nonce);
         let prepared =
-            PartyRun { plan, party, correlations, channel, prg: &mut prg()?, trace: None }.prepare(inputs)?;
+            PartyRun { plan, party, correlations, channel, prg: &mut prg()?, trace: None }.prepare(inputs, &public)?;
         report.offline = start.elapsed();
         tracing::debug!(phase = "products", seconds = report.offline.as_secs_f64());
         let products = self.online.traffic().since(before);
@@ -284,9 +266,7 @@ impl Offline<'_> {
 
 /// A generator of masks, seeded by the operating system.
 fn prg() -> Result<Prg, Error> {
-    let mut seed = [0; 16];
-    getrandom::fill(&mut seed).map_err(|e| Error::Io(std::io::Error::other(e.to_string())))?;
-    Ok(Prg::new(u128::from_le_bytes(seed)))
+    Ok(Prg::new(*random::block()?))
 }
 
 fn check(phase: &str, party: Party, planned: [u64; 2], measured: Traffic) -> Result<(), RunError> {
@@ -332,12 +312,3 @@ fn compare(
 
 /// Number of the frame that compares records.
 const COMPARISON: usize = u32::MAX as usize - 1;
-
-/// Sums of a list of needs by kind.
-pub fn totals(needs: &[(CorrelationKind, u64)]) -> Vec<(CorrelationKind, u64)> {
-    let mut sums = BTreeMap::new();
-    for &(kind, n) in needs {
-        *sums.entry(kind).or_insert(0) += n;
-    }
-    sums.into_iter().collect()
-}

@@ -24,9 +24,10 @@
 
 use crate::graph::Weights;
 use crate::plan::choice::Choice;
+use crate::plan::correlations::CORRELATION_BUDGET;
 use crate::plan::{LinearTask, Plan, WIRE_VERSION};
-use crate::run::session::CORRELATION_BUDGET;
-use crate::run::{Prepared, RunError, file};
+use crate::run::file::{self, Replacement};
+use crate::run::{Prepared, RunError};
 use serde::{Deserialize, Serialize};
 use sirnn_backends::forms::LinearShare;
 use sirnn_backends::ot::{self, streams::Streams};
@@ -232,40 +233,25 @@ fn about<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> StoreError {
 
 /// Hashes what it writes.
 struct Hashed {
-    file: File,
+    replacement: Replacement,
     hasher: blake3::Hasher,
 }
 
 impl Write for Hashed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(bytes)?;
+        let n = self.replacement.file().write(bytes)?;
         self.hasher.update(&bytes[..n]);
         Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-/// A file that is removed unless it is kept.
-struct Kept {
-    path: PathBuf,
-    kept: bool,
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = std::fs::remove_file(&self.path);
-        }
+        self.replacement.file().flush()
     }
 }
 
 /// A store that is being made: sections are written to it, one batch after the other.
 pub struct Writer {
     path: PathBuf,
-    temporary: Kept,
     out: BufWriter<Hashed>,
     bytes: u64,
 }
@@ -278,9 +264,7 @@ impl Writer {
     pub fn create(path: &Path, header: &Header, fingerprint: [u8; HASH]) -> Result<Self, StoreError> {
         let fail = about::<io::Error>(path);
         free(path)?;
-        let temporary = file::hidden(path).map_err(&fail)?;
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(&fail)?;
-        let temporary = Kept { path: temporary, kept: false };
+        let replacement = Replacement::create(path).map_err(&fail)?;
         let text = header.text();
         let mut fixed = [0; FIXED];
         fixed[..8].copy_from_slice(&MAGIC);
@@ -289,29 +273,25 @@ impl Writer {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&fixed);
         fixed[STATE] = FRESH;
-        (&file).write_all(&fixed).map_err(&fail)?;
-        let mut out = BufWriter::with_capacity(BUFFER, Hashed { file, hasher });
+        replacement.file().write_all(&fixed).map_err(&fail)?;
+        let mut out = BufWriter::with_capacity(BUFFER, Hashed { replacement, hasher });
         out.write_all(&text).and_then(|()| out.write_all(&fingerprint)).map_err(&fail)?;
-        Ok(Self { path: path.into(), temporary, out, bytes: header.file_bytes() })
+        Ok(Self { path: path.into(), out, bytes: header.file_bytes() })
     }
 
     /// Ends the store and gives it its name, all of it on the disk.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn publish(mut self) -> Result<Published, StoreError> {
+    pub fn publish(self) -> Result<Published, StoreError> {
         let fail = about::<io::Error>(&self.path);
-        self.out.flush().map_err(&fail)?;
-        let Hashed { file, hasher } = self.out.get_mut();
+        let Hashed { replacement, hasher } = self.out.into_inner().map_err(|e| fail(e.into_error()))?;
+        let mut file = replacement.file();
         file.write_all(hasher.finalize().as_bytes()).map_err(&fail)?;
-        file.sync_all().map_err(&fail)?;
         assert_eq!(file.metadata().map_err(&fail)?.len(), self.bytes, "sections have the planned length");
         free(&self.path)?;
-        std::fs::rename(&self.temporary.path, &self.path).map_err(&fail)?;
-        self.temporary.kept = true;
-        let published = Published(Kept { path: self.path.clone(), kept: false });
-        File::open(file::folder(&self.path)).and_then(|folder| folder.sync_all()).map_err(&fail)?;
-        Ok(published)
+        replacement.publish().map_err(&fail)?;
+        Ok(Published { path: self.path.clone(), kept: false })
     }
 }
 
@@ -326,12 +306,24 @@ impl Write for Writer {
 }
 
 /// A store that is complete, and removed unless the peer's is complete too.
-pub struct Published(Kept);
+#[derive(Debug)]
+pub struct Published {
+    path: PathBuf,
+    kept: bool,
+}
 
 impl Published {
     /// The peer has the other half.
     pub fn keep(mut self) {
-        self.0.kept = true;
+        self.kept = true;
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -606,6 +598,7 @@ pub fn write_section(plan: &Plan, prepared: &Prepared, streams: &mut Streams, to
 mod tests {
     use super::*;
     use crate::plan::choice::Objective;
+    use crate::program::LinearForms;
 
     fn folder(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("sirnn-store-{name}-{}", std::process::id()));
@@ -623,7 +616,14 @@ mod tests {
             items: 5,
             batch: 4,
             steps: 8,
-            choice: Choice { backend: "iknp".into(), objective: Objective::Bytes, fuse: true, lanes: 2, batch: 2 },
+            choice: Choice {
+                backend: "iknp".into(),
+                objective: Objective::Bytes,
+                fuse: true,
+                linear: LinearForms::Cot,
+                lanes: 2,
+                batch: 2,
+            },
             sections: [30, 20].map(|bytes| SectionHeader { plan: "p".into(), bytes }).into(),
         }
     }

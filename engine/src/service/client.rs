@@ -6,10 +6,11 @@ use crate::compile;
 use crate::model::Description;
 use crate::plan::choice::Choice;
 use crate::plan::planner::Task;
+use crate::program::LinearForms;
 use crate::run::Inputs;
 use crate::run::store::{Store, Writer, fingerprint};
 use sirnn_backends::transport::{Channel, TcpChannel, connect_with_retry, printable};
-use sirnn_backends::{Error, Party};
+use sirnn_backends::{Error, Party, random};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
@@ -35,6 +36,8 @@ pub struct Options {
     pub pinned: Option<Description>,
     /// Values that a server gives beside the outputs. For tests of exactness.
     pub watch: Vec<String>,
+    /// Where products with the weights may come from.
+    pub linear: LinearForms,
 }
 
 /// How far a request is.
@@ -248,11 +251,25 @@ impl Client {
             )));
         }
         let (count, steps) = (items as u64, request.steps as u64);
-        self.control.send(&Message::Request(Request { items: count, batch: batch as u64, steps, lengths, phases }))?;
+        let (linear, nonce) = (self.options.linear, random::bytes()?);
+        self.control.send(&Message::Request(Request {
+            items: count,
+            batch: batch as u64,
+            steps,
+            lengths,
+            phases,
+            linear,
+            nonce,
+        }))?;
         let choice = match self.control.receive()? {
             Message::Choice(choice) => choice,
             other => return Err(unexpected(&other)),
         };
+        // What a store was made with was accepted then.
+        if !matches!(phases, Phases::Online(_)) && linear.agree(choice.linear) != Some(choice.linear) {
+            let what = format!("the server chose --linear {}, not {}", choice.linear.name(), linear.name());
+            return Err(ServiceError::Handshake(what));
+        }
         let task = Task { graph: &self.description.graph, request, batch, watch: &self.options.watch };
         let plans = Plans::build(&task, None, phases, &choice)?;
         plans.check(Party::P1, self.options.bounds)?;
@@ -280,7 +297,7 @@ impl Client {
         if let Work::Use(store) = &mut work {
             store.begin()?;
         }
-        Ok(Agreed { plans, work, session: self.offer.session, made })
+        Ok(Agreed { plans, work, session: self.offer.session, made, nonce, counted: None })
     }
 }
 

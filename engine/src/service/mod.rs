@@ -33,6 +33,7 @@
 //! | `admission` | places, slots, memory, the queue |
 //! | [`server`], [`client`] | the two roles |
 //! | [`error`] | what can go wrong, and whose fault it is |
+//! | [`ledger`] | how much was made with a model's weights |
 //! | [`summary`] | what sessions cost, with the names used in reports |
 //! | [`metrics`], [`monitor`] | the same for Prometheus, and health, over HTTP |
 //! | [`local`] | both roles as two processes of one machine |
@@ -42,6 +43,7 @@ pub mod client;
 pub mod config;
 pub mod error;
 pub mod identity;
+pub mod ledger;
 pub mod local;
 pub mod metrics;
 pub mod monitor;
@@ -57,10 +59,11 @@ pub use summary::Summary;
 use crate::compile::{self, Request};
 use crate::graph::Weights;
 use crate::plan::choice::Choice;
+use crate::plan::correlations::{CORRELATION_BUDGET, correlation_bytes, offline_cost};
 use crate::plan::planner::{MAX_LANES, Task};
 use crate::plan::{Plan, WIRE_VERSION};
-use crate::program::{BuildError, Profile, Rates};
-use crate::run::session::{self, CORRELATION_BUDGET, Report, Session, Stored};
+use crate::program::{BuildError, Profile};
+use crate::run::session::{Report, Session, Stored};
 use crate::run::store::{Header, SectionHeader, Store, Writer};
 use crate::run::trace::Trace;
 use crate::run::{self, Inputs, RunError};
@@ -212,7 +215,7 @@ impl Plans {
                 choice.lanes, choice.batch
             )));
         };
-        let profile = Profile { goal: choice.objective.into(), rates: Rates::of(backend) };
+        let profile = Profile { linear: choice.linear, ..Profile::of(choice.objective.into(), backend) };
         let mut requests: Vec<Request> = Vec::new();
         let mut kinds = Vec::new();
         for start in (0..items).step_by(size) {
@@ -261,6 +264,11 @@ impl Plans {
             choice: choice.clone(),
             sections: self.plans.iter().map(|p| SectionHeader::new(&p.plan, party)).collect(),
         }
+    }
+
+    /// Values of all sessions that ring-LWE makes; see [`Plan::values`].
+    fn values(&self) -> u64 {
+        self.batches().map(|(_, planned)| planned.plan.values()).sum()
     }
 
     fn digests(&self) -> Vec<String> {
@@ -427,6 +435,10 @@ struct Agreed {
     session: [u8; 16],
     /// The session whose offline phase is or was the request's: its own, or the one that made the store.
     made: [u8; 16],
+    /// The client's part of what public randomness is drawn from.
+    nonce: [u8; 16],
+    /// Values that ring-LWE has made with the model's weights, at the server, these included.
+    counted: Option<u64>,
 }
 
 impl Agreed {
@@ -450,6 +462,7 @@ impl Agreed {
             party,
             backend: self.plans.backend,
             id,
+            nonce: self.nonce,
             online,
             offline: second()?,
             budget: CORRELATION_BUDGET,
@@ -486,7 +499,7 @@ impl Agreed {
 
 /// Bytes of a session, both ways.
 pub fn bytes(plan: &Plan, backend: &dyn BackendSpec, phases: Phases) -> u64 {
-    let offline = || session::offline_cost(plan, backend).bytes_from.iter().sum::<u64>();
+    let offline = || offline_cost(plan, backend).bytes_from.iter().sum::<u64>();
     let online = plan.online_bytes().iter().sum::<u64>();
     match phases {
         Phases::Both => offline() + online,
@@ -497,7 +510,7 @@ pub fn bytes(plan: &Plan, backend: &dyn BackendSpec, phases: Phases) -> u64 {
 
 /// Memory of a session at its peak, by party: the plan's and that of waiting correlations.
 pub fn memory(plan: &Plan) -> [u64; 2] {
-    let waiting = session::correlation_bytes(&plan.needs).min(CORRELATION_BUDGET);
+    let waiting = correlation_bytes(&plan.needs).min(CORRELATION_BUDGET);
     plan.memory().map(|m| m + waiting)
 }
 

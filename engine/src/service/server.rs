@@ -2,6 +2,7 @@
 
 use super::admission::{Place, Places, Slots, Stage};
 use super::identity::{Fingerprint, Identity, describe};
+use super::ledger::Ledger;
 use super::metrics::Metrics;
 use super::wire::{Control, Message, Offer, Phases, Purpose, Request, unexpected};
 use super::{
@@ -13,11 +14,12 @@ use crate::model::{Description, Model};
 use crate::plan::choice::{Choice, Objective};
 use crate::plan::planner::{self, Policy, Task};
 use crate::plan::speeds::Speeds;
+use crate::program::LinearForms;
 use crate::run::store::{Store, Writer, fingerprint};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sirnn_backends::ot::BackendSpec;
 use sirnn_backends::transport::{Channel, Limits as Waiting, Link, TcpChannel};
-use sirnn_backends::{Error, Party};
+use sirnn_backends::{Error, Party, random};
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -72,6 +74,10 @@ pub struct Options {
     pub fuse: Option<bool>,
     /// Sessions of a request at the same time.
     pub lanes: Option<usize>,
+    /// Where products with the weights come from.
+    pub linear: LinearForms,
+    /// Where it is written down how many values ring-LWE made with these weights.
+    pub ledger: Option<Ledger>,
     /// What is chosen by.
     pub objective: Objective,
     /// The link that times are estimated for.
@@ -91,8 +97,8 @@ pub struct Options {
 impl Options {
     /// The policy of [`crate::plan::planner`].
     pub fn policy(&self) -> Policy {
-        let Self { backend, fuse, lanes, objective, link, .. } = *self;
-        Policy { goal: objective.into(), link, backend, fuse, lanes }
+        let Self { backend, fuse, lanes, linear, objective, link, .. } = *self;
+        Policy { goal: objective.into(), link, backend, fuse, lanes, linear }
     }
 }
 
@@ -422,10 +428,7 @@ impl Shared {
         let lane = |l| [Part::Online, Part::Offline].map(|part| Expected::new(self, connection_id(id, l, part), from));
         let expected: Vec<_> = (0..agreed.plans.lanes).map(lane).collect();
         // From here on nothing is as if it had not happened.
-        let begun = match &mut agreed.work {
-            Work::Use(store) => store.begin().map_err(ServiceError::from),
-            _ => Ok(()),
-        };
+        let begun = self.begin(&mut agreed);
         let connection = &self.options.connection;
         let ready = begun.and_then(|()| {
             control.send(&Message::Start)?;
@@ -451,6 +454,22 @@ impl Shared {
         }
     }
 
+    /// What is used up by the sessions of a request: a store, or values of the ledger, before anything that depends on
+    /// the weights leaves.
+    fn begin(&self, agreed: &mut Agreed) -> Result<(), ServiceError> {
+        let values = agreed.plans.values();
+        match (&mut agreed.work, &self.options.ledger) {
+            (Work::Use(store), _) => store.begin()?,
+            _ if values == 0 => {}
+            (_, Some(ledger)) => agreed.counted = Some(ledger.reserve(values)?),
+            (_, None) => {
+                let what = "this server counts no products from ring-LWE, and so makes none";
+                return Err(ServiceError::Request(what.into()));
+            }
+        }
+        Ok(())
+    }
+
     fn compute(
         &self,
         control: &mut Control,
@@ -474,6 +493,7 @@ impl Shared {
             Ok((items.len(), report))
         })?;
         let mut summary = Summary::new(&agreed.plans);
+        summary.linear_values_total = agreed.counted;
         for (items, report) in done {
             summary.add(items, Party::P0, &report);
         }
@@ -484,7 +504,7 @@ impl Shared {
     /// The handshake after the hello, until plans agree. `None` if the client only measured the way.
     fn agree(&self, control: &mut Control, place: &Place) -> Result<Option<Agreed>, ServiceError> {
         let Options { limits, watch, .. } = &self.options;
-        let session = random_id()?;
+        let session = random::bytes()?;
         let peer = control.channel().peer_certificate().map(describe);
         tracing::Span::current().record("session", crate::run::store::hex(&session));
         control.send(&Message::Offer(Offer {
@@ -535,7 +555,17 @@ impl Shared {
                 store.fits(Party::P0, items, task.batch)?;
                 store.header().choice.clone()
             }
-            None => self.choose(&task, &asked)?,
+            None => {
+                let Some(linear) = self.options.linear.agree(asked.linear) else {
+                    return no(&format!(
+                        "this server makes products with the weights by --linear {}, not {}",
+                        self.options.linear.name(),
+                        asked.linear.name()
+                    ));
+                };
+                // The nonce is another one every time, and changes nothing.
+                self.choose(&task, &Request { linear, nonce: [0; 16], ..asked.clone() })?
+            }
         };
         let plans = Plans::build(&task, Some(&self.weights), phases, &choice)?;
         drop(planning);
@@ -552,7 +582,7 @@ impl Shared {
         };
         control.send(&Message::Choice(choice))?;
         plans.compare(control)?;
-        Ok(Some(Agreed { plans, work, session, made }))
+        Ok(Some(Agreed { plans, work, session, made, nonce: asked.nonce, counted: None }))
     }
 
     /// The public facts of a request, if the network can be computed for them.
@@ -583,12 +613,13 @@ impl Shared {
             bytes(&c.plan, c.backend, phases).saturating_mul(sessions(c)) <= limits.bounds.bytes
                 && memory(&c.plan)[0].saturating_mul(c.lanes as u64) <= limits.bounds.memory
         };
-        let policy = self.options.policy();
+        let policy = Policy { linear: asked.linear, ..self.options.policy() };
         let best = planner::choose(task, &policy, speeds, allowed)?;
         let choice = Choice {
             backend: best.backend.name().into(),
             objective: *objective,
             fuse: best.fuse,
+            linear: asked.linear,
             lanes: best.lanes as u64,
             batch: best.batch as u64,
         };
@@ -643,11 +674,4 @@ impl Drop for Expected<'_> {
     fn drop(&mut self) {
         lock(&self.shared.awaited).remove(&self.id);
     }
-}
-
-/// An id that nobody has used.
-fn random_id() -> Result<[u8; 16], ServiceError> {
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|e| ServiceError::Internal(format!("random numbers: {e}")))?;
-    Ok(id)
 }

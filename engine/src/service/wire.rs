@@ -8,6 +8,7 @@ use super::ServiceError;
 use super::identity::Fingerprint;
 use crate::plan::WIRE_VERSION;
 use crate::plan::choice::Choice;
+use crate::program::LinearForms;
 use serde::{Deserialize, Serialize};
 use sirnn_backends::transport::{Channel, Limits, TcpChannel, printable};
 use sirnn_backends::{Error, Party};
@@ -92,6 +93,10 @@ pub struct Request {
     pub lengths: Option<Vec<u32>>,
     /// What is to be done for them.
     pub phases: Phases,
+    /// Where the client accepts that products with the weights come from.
+    pub linear: LinearForms,
+    /// The client's part of what public randomness is drawn from.
+    pub nonce: [u8; 16],
 }
 
 /// Which phases the sessions of a request have.

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 use serde_json::Value;
+use sirnn::program::LinearForms;
 use sirnn::service::wire::{Control, Message, Offer, Phases, Purpose, Request};
 use sirnn_backends::Party;
 use std::io::{BufRead, BufReader, Read};
@@ -111,7 +112,15 @@ impl Server {
         control.receive_hello(Party::P1).unwrap();
         let Message::Offer(offer) = control.receive().unwrap() else { panic!("an offer is expected") };
         control
-            .send(&Message::Request(Request { items: 2, batch: 2, steps: 8, lengths: None, phases: Phases::Both }))
+            .send(&Message::Request(Request {
+                items: 2,
+                batch: 2,
+                steps: 8,
+                lengths: None,
+                phases: Phases::Both,
+                linear: LinearForms::Auto,
+                nonce: [9; 16],
+            }))
             .unwrap();
         assert!(matches!(control.receive(), Ok(Message::Choice(_))));
         let plans = control.receive().unwrap();

@@ -76,7 +76,7 @@ mod tests {
     fn refusals() {
         let number = Number::new(16, 8);
         let x: (&[usize], Number) = (&[1], number);
-        assert!(refused(Div {}, &[x], Some(number)).contains("1 operands"));
+        assert!(refused(Div {}, &[x], Some(number)).contains("operands is 1, not 2"));
         assert!(refused(Div {}, &[x, x], Some(Number::new(16, -1))).contains("output scale -1"));
         assert!(refused(Div {}, &[x, x], Some(Number::new(16, 20))).contains("scale"));
         assert!(

@@ -1,6 +1,6 @@
 //! AES by the `aes` crate: constant-time code (fixsliced, or the CPU's AES if that crate finds it).
 
-use crate::{aes::Fold, bits::xor_blocks_at, level::Level};
+use crate::{aes::Fold, bits::xor_blocks_at, level::Level, onehot::correct_leaves_at};
 use ::aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 
 /// An expanded key. The crate wipes it.
@@ -46,6 +46,26 @@ impl Key {
             *o = *p ^ child;
             *p = child;
         }
+    }
+
+    /// See [`crate::onehot::hash_nodes`].
+    pub(crate) fn hash_nodes(&self, nodes: &[u128], out: &mut [u128]) {
+        let sigma = |x: u128| (x << 64) ^ ((x >> 64) << 64) ^ (x >> 64);
+        out.iter_mut().zip(nodes).for_each(|(o, x)| *o = sigma(*x));
+        self.encrypt(out);
+        out.iter_mut().zip(nodes).for_each(|(o, x)| *o ^= sigma(*x));
+    }
+
+    /// See [`crate::onehot::leaves`].
+    pub(crate) fn leaves(&self, nodes: &[u128], c: u128, out: &mut [u128]) {
+        self.hash_nodes(nodes, out);
+        correct_leaves_at(Level::Portable, nodes, nodes.len(), &[c], out);
+    }
+
+    /// See [`crate::onehot::half_level`].
+    pub(crate) fn half_level(&self, nodes: &[u128], c: u128, left: &mut [u128], right: &mut [u128]) {
+        self.leaves(nodes, c, left);
+        right.iter_mut().zip(nodes).zip(left).for_each(|((r, s), l)| *r = s ^ *l);
     }
 }
 

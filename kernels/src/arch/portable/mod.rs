@@ -5,6 +5,9 @@
 
 pub(crate) mod aes;
 pub(crate) mod bits;
+pub(crate) mod limbs;
+pub(crate) mod ntt;
+pub(crate) mod onehot;
 pub(crate) mod pack;
 pub(crate) mod table;
 pub(crate) mod transpose;

@@ -84,6 +84,30 @@ impl Key {
             Self::Rounds(level, keys) => at_level!(level, grow(keys, parents, others)),
         }
     }
+
+    /// See [`crate::onehot::hash_nodes`].
+    pub(crate) fn hash_nodes(&self, nodes: &[u128], out: &mut [u128]) {
+        match self {
+            Self::Portable(key) => key.hash_nodes(nodes, out),
+            Self::Rounds(level, keys) => at_level!(level, hash_nodes(keys, nodes, out)),
+        }
+    }
+
+    /// See [`crate::onehot::leaves`].
+    pub(crate) fn leaves(&self, nodes: &[u128], c: u128, out: &mut [u128]) {
+        match self {
+            Self::Portable(key) => key.leaves(nodes, c, out),
+            Self::Rounds(level, keys) => at_level!(level, leaves(keys, nodes, c, out)),
+        }
+    }
+
+    /// See [`crate::onehot::half_level`].
+    pub(crate) fn half_level(&self, nodes: &[u128], c: u128, left: &mut [u128], right: &mut [u128]) {
+        match self {
+            Self::Portable(key) => key.half_level(nodes, c, left, right),
+            Self::Rounds(level, keys) => at_level!(level, half_level(keys, nodes, c, left, right)),
+        }
+    }
 }
 
 /// See [`portable::aes::hash`].
@@ -338,6 +362,81 @@ macro_rules! kernels {
             }
         }
 
+        /// `B` blocks of `x` from `i` on, with zeros behind its end.
+        #[target_feature(enable = $features)]
+        #[inline]
+        fn load_from(x: &[u128], i: usize) -> [V; W] {
+            match x[i..].first_chunk::<B>() {
+                Some(x) => load_all(x),
+                None => {
+                    let mut tail = [0; B];
+                    tail[..x.len() - i].copy_from_slice(&x[i..]);
+                    load_all(&tail)
+                }
+            }
+        }
+
+        /// `H(x)` of [`crate::onehot::hash_nodes`].
+        #[target_feature(enable = $features)]
+        #[inline]
+        fn circular(keys: &[V; 11], x: [V; W]) -> [V; W] {
+            let mut s = x;
+            for w in 0..W {
+                s[w] = sigma(x[w]);
+            }
+            let mut y = pi(keys, s);
+            for w in 0..W {
+                y[w] = xor(y[w], s[w]);
+            }
+            y
+        }
+
+        /// See [`crate::onehot::hash_nodes`].
+        #[target_feature(enable = $features)]
+        pub(crate) fn hash_nodes(keys: &RoundKeys, nodes: &[u128], out: &mut [u128]) {
+            let k = round_keys(keys);
+            batches!(out, i => circular(&k, load_from(nodes, i)));
+        }
+
+        /// See [`crate::onehot::leaves`].
+        #[target_feature(enable = $features)]
+        pub(crate) fn leaves(keys: &RoundKeys, nodes: &[u128], c: u128, out: &mut [u128]) {
+            let (k, c) = (round_keys(keys), bcast(c));
+            batches!(out, i => {
+                let s = load_from(nodes, i);
+                let mut y = circular(&k, s);
+                for w in 0..W {
+                    y[w] = xor(y[w], where_bit_1(s[w], c));
+                }
+                y
+            });
+        }
+
+        /// See [`crate::onehot::half_level`].
+        #[target_feature(enable = $features)]
+        pub(crate) fn half_level(keys: &RoundKeys, nodes: &[u128], c: u128, left: &mut [u128], right: &mut [u128]) {
+            let (k, c) = (round_keys(keys), bcast(c));
+            let n = nodes.len();
+            for i in (0..n).step_by(B) {
+                let mut s = load_from(nodes, i);
+                let mut y = circular(&k, s);
+                for w in 0..W {
+                    y[w] = xor(y[w], where_bit_1(s[w], c));
+                    s[w] = xor(s[w], y[w]);
+                }
+                for (out, x) in [(&mut left[i..], y), (&mut right[i..], s)] {
+                    match out.first_chunk_mut::<B>() {
+                        Some(out) => store_all(out, x),
+                        None => {
+                            let mut tail = [0; B];
+                            store_all(&mut tail, x);
+                            out.copy_from_slice(&tail[..n - i]);
+                        }
+                    }
+                }
+            }
+        }
+
         /// The next round keys; constant time. See [`expand`].
         #[target_feature(enable = $features)]
         #[inline]
@@ -368,7 +467,7 @@ macro_rules! kernels {
             }
         }
 
-        /// One block for each key: keys are expanded beside it.
+        /// One block for each key: keys are expanded along with it.
         #[target_feature(enable = $features)]
         fn hash_one(key: u128, position: u64, rows: &[u128], offset: u128, out: &mut [u128]) {
             let (key, offset) = (bcast(key), bcast(offset));
@@ -552,6 +651,14 @@ mod aesni {
     fn sigma(x: V) -> V {
         _mm_xor_si128(_mm_shuffle_epi32::<0x4e>(x), _mm_unpackhi_epi64(_mm_setzero_si128(), x))
     }
+    /// `c` in the blocks of `x` whose bit 1 is set, 0 in the others.
+    #[target_feature(enable = "aes,avx2")]
+    #[inline]
+    fn where_bit_1(x: V, c: V) -> V {
+        // The low lane of every block everywhere; its bit 1 becomes the sign, and that all bits.
+        let low = _mm_shuffle_epi32::<0>(x);
+        _mm_and_si128(c, _mm_srai_epi32::<31>(_mm_slli_epi32::<30>(low)))
+    }
     kernels!("aes,avx2", __m128i, 1, 8);
 }
 
@@ -614,6 +721,14 @@ mod vaes256 {
     fn sigma(x: V) -> V {
         _mm256_xor_si256(_mm256_shuffle_epi32::<0x4e>(x), _mm256_unpackhi_epi64(_mm256_setzero_si256(), x))
     }
+    /// `c` in the blocks of `x` whose bit 1 is set, 0 in the others.
+    #[target_feature(enable = "aes,avx2,vaes")]
+    #[inline]
+    fn where_bit_1(x: V, c: V) -> V {
+        // The low lane of every block everywhere; its bit 1 becomes the sign, and that all bits.
+        let low = _mm256_shuffle_epi32::<0>(x);
+        _mm256_and_si256(c, _mm256_srai_epi32::<31>(_mm256_slli_epi32::<30>(low)))
+    }
     kernels!("aes,avx2,vaes", __m256i, 2, 8);
 }
 
@@ -675,6 +790,14 @@ mod avx512 {
     #[inline]
     fn sigma(x: V) -> V {
         _mm512_xor_si512(_mm512_shuffle_epi32::<0x4e>(x), _mm512_unpackhi_epi64(_mm512_setzero_si512(), x))
+    }
+    /// `c` in the blocks of `x` whose bit 1 is set, 0 in the others.
+    #[target_feature(enable = "aes,avx512f,avx512bw,vaes")]
+    #[inline]
+    fn where_bit_1(x: V, c: V) -> V {
+        // The low lane of every block everywhere; its bit 1 becomes the sign, and that all bits.
+        let low = _mm512_shuffle_epi32::<0>(x);
+        _mm512_and_si512(c, _mm512_srai_epi32::<31>(_mm512_slli_epi32::<30>(low)))
     }
     kernels!("aes,avx512f,avx512bw,vaes", __m512i, 4, 8);
 }

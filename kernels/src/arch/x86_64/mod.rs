@@ -6,6 +6,9 @@
 
 pub(crate) mod aes;
 pub(crate) mod bits;
+pub(crate) mod limbs;
+pub(crate) mod ntt;
+pub(crate) mod onehot;
 pub(crate) mod pack;
 pub(crate) mod table;
 pub(crate) mod transpose;
@@ -18,7 +21,7 @@ pub(crate) fn detect() -> Level {
     macro_rules! has {
         ($($f:tt),*) => { true $(&& std::arch::is_x86_feature_detected!($f))* };
     }
-    if !has!("aes", "pclmulqdq", "sse4.2", "popcnt", "avx", "avx2", "bmi1", "bmi2", "lzcnt") {
+    if !has!("aes", "pclmulqdq", "sse4.2", "popcnt", "avx", "avx2", "bmi1", "bmi2", "lzcnt", "fma") {
         Level::Portable
     } else if !has!("vaes") {
         Level::Aesni
