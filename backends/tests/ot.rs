@@ -11,7 +11,7 @@ use sirnn_backends::{
         store,
         streams::{Mode, Streams, plan_cost},
     },
-    transport::{Channel, MemChannel},
+    transport::{Channel, Limits, MemChannel},
     vector::Bits,
 };
 use std::time::Duration;
@@ -413,8 +413,8 @@ fn live_cost(backend: Box<dyn Backend>, needs: &[(CorrelationKind, u64)], channe
         fn traffic(&self) -> sirnn_backends::transport::Traffic {
             self.0.as_ref().unwrap().traffic()
         }
-        fn set_deadline(&mut self, deadline: Duration) {
-            self.0.as_mut().unwrap().set_deadline(deadline);
+        fn set_limits(&mut self, limits: Limits) {
+            self.0.as_mut().unwrap().set_limits(limits);
         }
     }
     impl Drop for Lent {
@@ -459,7 +459,7 @@ fn silent_garbled_and_short_peers_are_errors() {
         for party in Party::BOTH {
             let attempt = |garbage: &[u8], die: bool| {
                 let (mut a, mut b) = MemChannel::pair();
-                a.set_deadline(Duration::from_millis(50));
+                a.set_limits(Limits::within(Duration::from_millis(50)));
                 b.send(garbage).unwrap();
                 let kept = (!die).then_some(b);
                 let result = spec.connect(party, SESSION, &demand, &mut a);
@@ -480,7 +480,7 @@ fn silent_garbled_and_short_peers_are_errors() {
         ] {
             both(|party, mut channel| {
                 let mut backend = connect(name, party, &[(kind, 1000)], &mut channel);
-                channel.set_deadline(Duration::from_millis(100));
+                channel.set_limits(Limits::within(Duration::from_millis(100)));
                 if party == Party::P0 {
                     let _ = channel.send(&[0xa5; 1000]);
                     return;

@@ -12,19 +12,21 @@ use serde_json::json;
 use sirnn::compile::Request;
 use sirnn::fixed::wrap;
 use sirnn::model::{Description, Items, Model, Results, weights};
+use sirnn::plan::choice::Objective;
 use sirnn::plan::speeds::Speeds;
 use sirnn::program::LinearForms;
+use sirnn::run::usage::{cpu_seconds, peak_memory};
 use sirnn::service::client::{self, Client};
 use sirnn::service::ledger::Ledger;
-use sirnn::service::local::{Process, complete, cpu_seconds, host_one, peak_memory, say};
+use sirnn::service::local::{Process, complete, host_one, print_line};
 use sirnn::service::server::{self, Limits};
-use sirnn::service::wire::Objective;
 use sirnn::service::{Bounds, Connection, Server};
 use sirnn_backends::ot;
 use sirnn_backends::transport::Link;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::Duration;
 
 /// Of the authors' program: neither is in the file of weights.
 const ZETA: i64 = 30498;
@@ -200,7 +202,14 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         objective: options.objective(),
         link: options.net.parse().unwrap_or(Link::LAN),
         speeds: Speeds::default(),
-        limits: Limits { items: batch, batch, sessions: 1, bounds: BOUNDS },
+        limits: Limits {
+            items: batch,
+            batch,
+            sessions: 1,
+            queue: 0,
+            bounds: BOUNDS,
+            handshake: Duration::from_secs(5),
+        },
         connection: options.connection()?,
         watch: vec![STATE.into()],
         stores: server::Stores::None,
@@ -221,11 +230,13 @@ fn infer(options: &Options) -> Result<(), Box<dyn Error>> {
         watch: vec![STATE.into()],
         linear: LinearForms::Auto,
     };
-    let client = Client::connect(&[server.address], expected)?;
+    let client = Client::connect(&server.address.into(), expected)?;
     let request = Request { items: items.len(), steps: items.steps(), lengths: None };
-    let (outputs, summary) = client.infer(&request, Some(items.len()), &|range| items.inputs(range), &mut |_| {})?;
     let mut results = Results::new(&description, items.steps())?;
-    results.add(&vec![items.steps(); items.len()], &outputs)?;
+    let lengths = vec![items.steps(); items.len()];
+    let mut accept = |outputs: &client::Outputs| Ok(results.add(&lengths, outputs)?);
+    let inputs = |range| items.inputs(range);
+    let (outputs, summary) = client.infer(&request, Some(items.len()), &inputs, &mut |_| {}, &mut accept)?;
     let state = outputs.get(STATE).ok_or("the state was not revealed")?;
     let state: Vec<i64> = state.iter().map(|&v| wrap(v, STATE_BITS, true) as i64).collect();
     let mut report = serde_json::to_value(&summary)?;
@@ -233,11 +244,11 @@ fn infer(options: &Options) -> Result<(), Box<dyn Error>> {
     report["peak_memory"] = json!([null, peak_memory()]);
     complete(&mut report, &server.finish()?);
     if !options.json {
-        say(serde_json::to_string_pretty(&report)?);
+        print_line(serde_json::to_string_pretty(&report)?);
     }
     report["output"] = json!(results.rows());
     report["hidden"] = json!(state.chunks(state.len() / items.len()).collect::<Vec<_>>());
     report["class"] = json!(results.classes());
-    say(report);
+    print_line(report);
     Ok(())
 }

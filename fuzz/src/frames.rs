@@ -5,9 +5,10 @@ use crate::programs;
 use crate::show;
 use crate::source::Source;
 use sirnn::plan::Plan;
+use sirnn::plan::correlations::CORRELATION_BUDGET;
 use sirnn::run::session::Session;
 use sirnn_backends::inst::Party;
-use sirnn_backends::transport::{Channel, MemChannel, Traffic};
+use sirnn_backends::transport::{Channel, Limits, MemChannel, Traffic};
 use sirnn_backends::{Error, ot};
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,7 @@ pub fn check(data: &[u8]) {
             let faults = if party == who.index() { faults.clone() } else { Vec::new() };
             party += 1;
             let mut channel = Tampered { inner, faults, sent: 0 };
-            channel.set_deadline(DEADLINE);
+            channel.set_limits(Limits::within(DEADLINE));
             Box::new(channel) as Box<dyn Channel>
         })
     };
@@ -53,8 +54,8 @@ fn generators(plan: &Plan, inputs: &sirnn::run::Inputs, offline: [Box<dyn Channe
     let online = MemChannel::pair();
     let backend = ot::lookup("iknp").expect("there is IKNP");
     let run = |party, mut online: MemChannel, offline| {
-        online.set_deadline(DEADLINE);
-        let session = Session { plan, party, backend, id: [7; 16], nonce: [8; 16], online: &mut online, offline };
+        online.set_limits(Limits::within(DEADLINE));
+        let session = Session { plan, party, backend, id: [7; 16], nonce: [8; 16], online: &mut online, offline, budget: CORRELATION_BUDGET };
         drop(session.run(inputs, &mut |_| {}));
     };
     let [a, b] = offline;
@@ -125,7 +126,7 @@ impl Channel for Tampered {
         self.inner.traffic()
     }
 
-    fn set_deadline(&mut self, deadline: Duration) {
-        self.inner.set_deadline(deadline);
+    fn set_limits(&mut self, limits: Limits) {
+        self.inner.set_limits(limits);
     }
 }

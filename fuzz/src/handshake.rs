@@ -13,12 +13,13 @@ use sirnn::plan::Plan;
 use sirnn::program::{LinearForms, Profile};
 use sirnn::run::Inputs;
 use sirnn::service::server::{Event, Limits};
-use sirnn::service::wire::{Choice, Control, Message, Objective, Offer, Phases, Purpose, Request, hello};
+use sirnn::plan::choice::{Choice, Objective};
+use sirnn::service::wire::{Control, Message, Offer, Phases, Purpose, Request, hello};
 use sirnn::service::{Bounds, Client, Connection, Part, Server, client, connection_id, server};
 use sirnn::plan::speeds::Speeds;
 use sirnn_backends::inst::Party;
 use sirnn_backends::ot;
-use sirnn_backends::transport::Link;
+use sirnn_backends::transport::{Channel, Limits as Waiting, Link};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, OnceLock, mpsc::Receiver};
@@ -44,7 +45,7 @@ pub fn check(data: &[u8]) {
 }
 
 fn connection() -> Connection {
-    Connection { deadline: DEADLINE, ..Connection::default() }
+    Connection { limits: Waiting::within(DEADLINE), ..Connection::default() }
 }
 
 /// A server that runs until the end, and the digest of its plan for one item.
@@ -67,7 +68,7 @@ fn target() -> &'static Target {
         let request = compile::Request { items: 1, steps: graph.steps, lengths: None };
         let compiled = compile(graph, &request, profile, &Options::default()).expect("the model is complete");
         let digest = Plan::new(compiled.program, profile).digest.iter().map(|b| format!("{b:02x}")).collect();
-        let limits = Limits { items: 4, batch: 2, sessions: 4, bounds: BOUNDS };
+        let limits = Limits { items: 4, batch: 2, sessions: 4, queue: 4, bounds: BOUNDS, handshake: DEADLINE };
         let options = server::Options {
             backend: Some(backend),
             fuse: Some(false),
@@ -124,7 +125,7 @@ fn to_server(s: &mut Source) {
 
 /// A message, or something like one.
 fn message(s: &mut Source, target: &Target, bytes: &mut Vec<u8>) {
-    let message = match s.range(0, 8) {
+    let message = match s.range(0, 10) {
         0 | 1 => {
             let lengths = s.one_in(4).then(|| (0..s.range(0, 5)).map(|_| s.range(0, 5)).collect());
             let steps = if s.one_in(2) { number(s) } else { 2 };
@@ -135,6 +136,8 @@ fn message(s: &mut Source, target: &Target, bytes: &mut Vec<u8>) {
         4 => Message::Refusal(String::from_utf8_lossy(s.rest()).into_owned()),
         5 => Message::Offer(offer(s)),
         8 => Message::Choice(choice(s)),
+        9 => s.pick(&[Message::Start, Message::Done, Message::Queued(1), Message::Busy(u64::MAX)]),
+        10 => Message::Echo(String::from_utf8_lossy(s.rest()).into_owned()),
         kind => {
             let rest = s.rest();
             if kind == 6 {
@@ -220,7 +223,7 @@ fn to_client(s: &mut Source) {
     std::thread::scope(|scope| {
         scope.spawn(|| talk(listener.accept().expect("the client connects").0, &bytes));
         let options = client::Options { bounds: BOUNDS, connection: connection(), pinned: None, watch: Vec::new(), linear: LinearForms::Auto };
-        let client = match Client::connect(&[*address], options) {
+        let client = match Client::connect(&(*address).into(), options) {
             Ok(client) => client,
             Err(e) => return show!("refused: {e}"),
         };
@@ -231,7 +234,7 @@ fn to_client(s: &mut Source) {
             typed.values[..graph.inputs.len()].iter().map(zeros).collect()
         };
         let request = compile::Request { items: 1, steps: graph.steps, lengths: None };
-        match client.infer(&request, None, &inputs, &mut |_| {}) {
+        match client.infer(&request, None, &inputs, &mut |_| {}, &mut |_| Ok(())) {
             Ok(_) => panic!("nobody computed anything"),
             Err(e) => show!("failed: {e}"),
         }
@@ -255,6 +258,8 @@ fn session(s: &mut Source) {
         Ok(Message::Plans(theirs)) => assert!(theirs.iter().eq([&target.digest]), "plans are the same"),
         other => panic!("plans come next: {other:?}"),
     }
+    let started = control.receive();
+    assert!(matches!(started, Ok(Message::Start)), "the server has room: {started:?}");
     let mut second = connect(target);
     second
         .write_all(&hello(Party::P1, Purpose::Join(connection_id(offer.session, 0, Part::Offline))))
@@ -264,7 +269,10 @@ fn session(s: &mut Source) {
     let (online, offline) = rest.split_at(online.min(rest.len()));
     std::thread::scope(|scope| {
         scope.spawn(|| talk(second, offline));
-        talk(control.into_stream(), online);
+        let mut channel = control.into_channel();
+        // The server may have given up already.
+        let _ = channel.send(online);
+        channel.close();
     });
     outcome(target);
 }

@@ -12,9 +12,11 @@
 //! | [`models`] | `models` | random networks: cleartext = ideal machine = forms |
 //! | [`linear`] | `linear` | whatever a peer sends for products from ring-LWE: an error or some share |
 //! | [`handshake`] | `handshake` | server and client against a peer that says anything |
+//! | [`config`] | `config` | configuration files: an error of one line, or settings |
 //! | [`store`] | `store` | damage to a store is noticed; records that were forged are errors or other correlations |
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod files;
 pub mod frames;
 pub mod handshake;

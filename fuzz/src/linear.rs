@@ -5,7 +5,7 @@ use crate::source::Source;
 use sirnn_backends::Party;
 use sirnn_backends::forms::linear_rlwe::{Public, Task, choose, cost, linear_rlwe_offline};
 use sirnn_backends::inst::{Conv, LinearOp};
-use sirnn_backends::transport::{Channel, MemChannel};
+use sirnn_backends::transport::{Channel, Limits, MemChannel};
 use sirnn_backends::vector::Vector;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ pub fn check(data: &[u8]) {
     let weights = Vector::from_u64s(weight_bits.into(), (0..op.weights()).map(|_| s.word()));
     let weights = (party == Party::P0).then_some(&weights);
     let (mut ours, mut theirs) = MemChannel::pair();
-    ours.set_deadline(DEADLINE);
+    ours.set_limits(Limits::within(DEADLINE));
     // All that would be read, of bytes that repeat; most of the time residues that are below their primes.
     let wanted = if party == Party::P0 { cost(&task, form).to_p0 + (1 << 17) } else { cost(&task, form).to_p1 };
     let pattern = s.rest();

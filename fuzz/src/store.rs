@@ -3,8 +3,8 @@
 use crate::show;
 use crate::source::Source;
 use sirnn::plan::WIRE_VERSION;
+use sirnn::plan::choice::{Choice, Objective};
 use sirnn::program::LinearForms;
-use sirnn::service::wire::{Choice, Objective};
 use sirnn::run::store::{Header, SectionHeader, Store, Writer, peek};
 use sirnn_backends::correlation::Correlations;
 use sirnn_backends::inst::{CorrelationKind, Party};

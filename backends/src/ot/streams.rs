@@ -27,7 +27,7 @@ use crate::{
     correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Triples},
     inst::CorrelationKind,
     onehot::{OneHots, Shape},
-    transport::{Channel, Traffic},
+    transport::{Channel, Traffic, Transcript},
 };
 use sirnn_kernels::{hash::Hasher, memory::SecretVec};
 use std::{
@@ -66,6 +66,8 @@ pub struct Report {
     pub generated: Vec<(CorrelationKind, u64)>,
     /// What went through the generator's channel, set-up not included.
     pub traffic: Traffic,
+    /// The record of that channel, if it keeps one, when the generator is done.
+    pub transcript: Option<Transcript>,
 }
 
 /// The FIFOs.
@@ -134,21 +136,19 @@ impl Shared {
         let order = order(backend.session().party, chunks, |kind| backend.flow(kind));
         let (mut made, mut last) = (0, 0);
         self.fill(order.into_iter().map(|i| (i, chunks[i])), budget, |i, (kind, n)| {
-            let batch = backend.generate(kind, n, channel)?;
-            last = last.max(i);
-            // Waiting for the peer to read is safe while it can have read it all: when nothing was made early.
-            if last == made {
+            // Waiting for the peer to read is safe while it can have read it all: when nothing was made early. By now the
+            // online phase has all that was made.
+            if last + 1 == made {
                 channel.flush()?;
             }
+            let batch = backend.generate(kind, n, channel)?;
+            last = last.max(i);
             made += 1;
-            let now = channel.traffic();
-            let traffic = Traffic {
-                sent: now.sent - before.sent,
-                received: now.received - before.received,
-                turns: now.turns - before.turns,
-            };
-            Ok((batch, traffic))
-        })
+            Ok((batch, channel.traffic().since(before)))
+        })?;
+        channel.flush()?;
+        self.lock().report.transcript = channel.transcript();
+        Ok(())
     }
 
     /// Gets all chunks, each as soon as the budget has room for it. `next` makes the chunk of a number and says what it
@@ -189,7 +189,12 @@ struct Finish(Arc<Shared>);
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        self.0.lock().finished = true;
+        let mut state = self.0.lock();
+        state.finished = true;
+        if std::thread::panicking() {
+            state.error = Some(Error::Internal("a panic where correlations are made".into()));
+        }
+        drop(state);
         self.0.changed.notify_all();
     }
 }
@@ -326,6 +331,20 @@ impl Streams {
         let state = self.shared.lock();
         let generated = state.generated.iter().map(|(kind, n)| (*kind, *n)).collect();
         Report { stalled: self.stalled, generated, ..state.report.clone() }
+    }
+
+    /// Waits until the generator is done, which it is soon when everything was drawn.
+    ///
+    /// # Errors
+    /// Its own.
+    pub fn finish(&mut self) -> Result<Report, Error> {
+        let mut state = self.shared.lock();
+        while !state.finished {
+            state = self.shared.wait(state);
+        }
+        state.error.take().map_or(Ok(()), Err)?;
+        drop(state);
+        Ok(self.report())
     }
 
     /// Correlations of the plan that were not drawn.

@@ -5,10 +5,10 @@ use super::{BackendSpec, lookup, names, test_session};
 use crate::{
     Error, Party,
     inst::CorrelationKind,
-    transport::{Channel, MemChannel, Traffic},
+    transport::{Channel, Limits, MemChannel, Traffic},
 };
 use sirnn_kernels::aes::Prg;
-use std::{cell::RefCell, time::Duration};
+use std::cell::RefCell;
 
 thread_local! {
     static RANDOM: RefCell<Option<Prg>> = const { RefCell::new(None) };
@@ -42,8 +42,8 @@ impl Channel for Tap {
     fn traffic(&self) -> Traffic {
         self.0.traffic()
     }
-    fn set_deadline(&mut self, deadline: Duration) {
-        self.0.set_deadline(deadline);
+    fn set_limits(&mut self, limits: Limits) {
+        self.0.set_limits(limits);
     }
 }
 

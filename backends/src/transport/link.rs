@@ -1,14 +1,11 @@
 //! A simulated network: outgoing bytes wait as long as bandwidth and latency demand, and no longer.
 
-use super::{Channel, TcpChannel, Traffic, tcp::Waiter};
+use super::{Limits, socket::Outgoing};
 use crate::Error;
-use rustix::event::PollFlags;
 use std::{
-    io::{ErrorKind, Write},
-    net::TcpStream,
     str::FromStr,
     sync::{
-        Arc, Condvar, Mutex,
+        Arc, Condvar, Mutex, MutexGuard,
         mpsc::{Receiver, Sender, channel},
     },
     thread::JoinHandle,
@@ -60,7 +57,7 @@ impl FromStr for Link {
     }
 }
 
-/// Bytes that may wait for a simulated link before [`Channel::flush`] holds the sender back, like a send buffer.
+/// Bytes that may wait for a simulated link before [`super::Channel::flush`] holds the sender back, like a send buffer.
 const BACKLOG: usize = 4 << 20;
 
 /// Largest piece that is delivered at once.
@@ -69,18 +66,16 @@ const PIECE: usize = 64 << 10;
 /// Rest of a wait that is spun instead of slept, because sleeping is not precise.
 const SPIN: Duration = Duration::from_micros(80);
 
-/// A TCP connection whose outgoing bytes are released by a writer thread at the time at which a real link would
+/// What stands between a party and its socket: a thread that releases bytes at the time at which a real link would
 /// deliver them. Dropping it delivers what is still under way.
 #[derive(Debug)]
-pub struct SimulatedLink {
-    inner: TcpChannel,
-    to_writer: Option<Sender<(Instant, Vec<u8>)>>,
+pub(super) struct Delay {
+    to_link: Option<Sender<(Instant, Vec<u8>)>>,
     backlog: Arc<Backlog>,
-    writer: Option<JoinHandle<()>>,
-    deadline: Duration,
+    thread: Option<JoinHandle<()>>,
 }
 
-/// What the writer still has to release, and whether it gave up.
+/// What the link still has to release, and whether it gave up.
 #[derive(Debug, Default)]
 struct Backlog {
     state: Mutex<(usize, Option<Error>)>,
@@ -88,46 +83,68 @@ struct Backlog {
 }
 
 impl Backlog {
-    fn add(&self, bytes: usize) -> Result<(), Error> {
-        let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
-        state.0 += bytes;
-        state.1.take().map_or(Ok(()), Err)
+    fn lock(&self) -> MutexGuard<'_, (usize, Option<Error>)> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     fn release(&self, bytes: usize) {
-        self.state.lock().unwrap_or_else(|e| e.into_inner()).0 -= bytes;
+        self.lock().0 -= bytes;
         self.changed.notify_all();
     }
 
     fn fail(&self, e: Error) {
-        let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
-        *state = (0, Some(e));
+        *self.lock() = (0, Some(e));
         self.changed.notify_all();
     }
 }
 
-impl SimulatedLink {
-    /// Puts `link` between this party and its peer. The peer has to simulate its own direction.
-    pub fn new(inner: TcpChannel, link: Link) -> Result<Self, Error> {
-        let socket = inner.socket().try_clone()?;
-        let (to_writer, from_sender) = channel();
+impl Delay {
+    pub(super) fn new(socket: Arc<Outgoing>, link: Link) -> Result<Self, Error> {
+        let (to_link, from_party) = channel();
         let backlog = Arc::new(Backlog::default());
-        let writer = std::thread::Builder::new().name("link".into()).spawn({
+        let thread = std::thread::Builder::new().name("link".into()).spawn({
             let backlog = backlog.clone();
             move || {
-                if let Err(e) = release(&socket, link, &from_sender, &backlog) {
+                if let Err(e) = release(&socket, link, &from_party, &backlog) {
                     backlog.fail(e);
                 }
             }
         })?;
-        let deadline = super::DEFAULT_DEADLINE;
-        Ok(Self { inner, to_writer: Some(to_writer), backlog, writer: Some(writer), deadline })
+        Ok(Self { to_link: Some(to_link), backlog, thread: Some(thread) })
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.backlog.lock();
+        state.1.take().map_or(Ok(()), Err)?;
+        state.0 += bytes.len();
+        drop(state);
+        let gone = || Error::Closed("it was sent a message");
+        let to_link = self.to_link.as_ref().ok_or_else(gone)?;
+        to_link.send((Instant::now(), bytes.to_vec())).map_err(|_| gone())
+    }
+
+    /// Holds the sender back while too much is under way.
+    pub(super) fn flush(&mut self, limits: Limits) -> Result<(), Error> {
+        let mut state = self.backlog.lock();
+        while state.0 > BACKLOG {
+            let before = state.0;
+            let (next, timeout) =
+                self.backlog.changed.wait_timeout(state, limits.deadline).unwrap_or_else(|e| e.into_inner());
+            state = next;
+            if timeout.timed_out() && state.0 == before {
+                return Err(Error::Unread(limits.deadline));
+            }
+        }
+        state.1.take().map_or(Ok(()), Err)
     }
 }
 
-/// The writer thread.
+/// The thread's work.
 fn release(
-    socket: &TcpStream,
+    socket: &Arc<Outgoing>,
     link: Link,
     messages: &Receiver<(Instant, Vec<u8>)>,
     backlog: &Backlog,
@@ -145,81 +162,36 @@ fn release(
             while Instant::now() < at {
                 std::hint::spin_loop();
             }
-            let mut rest = piece;
-            let mut waiter = Waiter::new(super::DEFAULT_DEADLINE);
-            while !rest.is_empty() {
-                match (&mut &*socket).write(rest) {
-                    Ok(n) => {
-                        rest = &rest[n..];
-                        waiter = Waiter::new(super::DEFAULT_DEADLINE);
-                    }
-                    Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                        waiter.wait(socket, PollFlags::OUT)?;
-                    }
-                    Err(_) => return Err(Error::Closed("it was sent a message")),
-                }
-            }
+            socket.push(piece)?;
             backlog.release(piece.len());
         }
     }
     Ok(())
 }
 
-impl Channel for SimulatedLink {
-    fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        self.inner.counter.sent(bytes.len());
-        self.backlog.add(bytes.len())?;
-        let writer = self.to_writer.as_ref().ok_or(Error::Closed("it was sent a message"))?;
-        writer.send((Instant::now(), bytes.to_vec())).map_err(|_| Error::Closed("it was sent a message"))
-    }
-
-    fn recv(&mut self, out: &mut [u8]) -> Result<(), Error> {
-        self.inner.recv(out)
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        let mut state = self.backlog.state.lock().unwrap_or_else(|e| e.into_inner());
-        while state.0 > BACKLOG {
-            let before = state.0;
-            let (next, timeout) =
-                self.backlog.changed.wait_timeout(state, self.deadline).unwrap_or_else(|e| e.into_inner());
-            state = next;
-            if timeout.timed_out() && state.0 == before {
-                return Err(Error::Deadline(self.deadline));
-            }
-        }
-        state.1.take().map_or(Ok(()), Err)
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.inner.traffic()
-    }
-
-    fn set_deadline(&mut self, deadline: Duration) {
-        self.deadline = deadline;
-        self.inner.set_deadline(deadline);
-    }
-}
-
-impl Drop for SimulatedLink {
+impl Drop for Delay {
     fn drop(&mut self) {
-        self.to_writer = None;
-        if let Some(writer) = self.writer.take() {
-            let _ = writer.join();
+        self.to_link = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tcp::tests::sockets, *};
+    use super::{
+        super::{Channel, TcpChannel, Traffic, tcp::tests::sockets},
+        *,
+    };
 
-    fn pair(link: Link) -> (SimulatedLink, SimulatedLink) {
+    fn pair(link: Link) -> (TcpChannel, TcpChannel) {
         let (a, b) = sockets();
-        let end = |s| SimulatedLink::new(TcpChannel::new(s).unwrap(), link).unwrap();
+        let end = |s| {
+            let mut channel = TcpChannel::new(s).unwrap();
+            channel.simulate(link).unwrap();
+            channel
+        };
         (end(a), end(b))
     }
 

@@ -1,11 +1,8 @@
 //! Both parties in one process, one thread each.
 
-use super::{Channel, Counter, DEFAULT_DEADLINE, Traffic};
+use super::{Channel, Clock, Counter, Limits, Traffic, Transcript};
 use crate::Error;
-use std::{
-    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
-    time::Duration,
-};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 
 /// One end of an in-memory connection. It also measures rounds: every packet carries the number of one-way delays on
 /// the longest chain of messages that led to it.
@@ -17,7 +14,7 @@ pub struct MemChannel {
     taken: usize,
     depth: u32,
     counter: Counter,
-    deadline: Duration,
+    limits: Limits,
 }
 
 impl MemChannel {
@@ -32,9 +29,14 @@ impl MemChannel {
             taken: 0,
             depth: 0,
             counter: Counter::default(),
-            deadline: DEFAULT_DEADLINE,
+            limits: Limits::default(),
         };
         (end(to1, from1), end(to0, from0))
+    }
+
+    /// Keeps a record of all that is sent and received from now on.
+    pub fn record(&mut self) {
+        self.counter.record();
     }
 
     /// Rounds so far, as this end sees them: one-way delays on the longest chain of messages that ended here.
@@ -46,30 +48,32 @@ impl MemChannel {
 impl Channel for MemChannel {
     fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if !bytes.is_empty() {
-            self.counter.sent(bytes.len());
+            self.counter.sent(bytes);
             self.to.send((self.depth + 1, bytes.to_vec())).map_err(|_| Error::Closed("it was sent a message"))?;
         }
         Ok(())
     }
 
     fn recv(&mut self, out: &mut [u8]) -> Result<(), Error> {
-        self.counter.received(out.len());
         let mut filled = 0;
+        let mut clock = Clock::new(self.limits, out.len());
         while filled < out.len() {
             if self.taken == self.packet.len() {
-                let (depth, packet) = self.from.recv_timeout(self.deadline).map_err(|e| match e {
-                    RecvTimeoutError::Timeout => Error::Deadline(self.deadline),
+                let (depth, packet) = self.from.recv_timeout(clock.left()?).map_err(|e| match e {
+                    RecvTimeoutError::Timeout => clock.left().err().unwrap_or(Error::Deadline(self.limits.deadline)),
                     RecvTimeoutError::Disconnected => Error::Closed("a message was expected"),
                 })?;
                 self.depth = self.depth.max(depth);
                 self.packet = packet;
                 self.taken = 0;
+                clock.progress();
             }
             let n = (out.len() - filled).min(self.packet.len() - self.taken);
             out[filled..filled + n].copy_from_slice(&self.packet[self.taken..self.taken + n]);
             self.taken += n;
             filled += n;
         }
+        self.counter.received(out);
         Ok(())
     }
 
@@ -81,8 +85,12 @@ impl Channel for MemChannel {
         self.counter.traffic
     }
 
-    fn set_deadline(&mut self, deadline: Duration) {
-        self.deadline = deadline;
+    fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    fn transcript(&self) -> Option<Transcript> {
+        self.counter.transcript()
     }
 }
 
@@ -112,7 +120,7 @@ mod tests {
     #[test]
     fn reports_silence_and_death() {
         let (mut a, b) = MemChannel::pair();
-        a.set_deadline(Duration::from_millis(5));
+        a.set_limits(Limits::within(std::time::Duration::from_millis(5)));
         assert!(matches!(a.recv(&mut [0]), Err(Error::Deadline(_))));
         drop(b);
         assert!(matches!(a.recv(&mut [0]), Err(Error::Closed(_))));

@@ -3,10 +3,12 @@
 use super::{Failure, Optimize, output};
 use clap::Args;
 use serde_json::json;
+use sirnn::plan::correlations::CORRELATION_BUDGET;
 use sirnn::plan::correlations::offline_cost;
 use sirnn::plan::operations::{self, OPERATIONS, Operation, Params};
 use sirnn::program::{Goal, Profile};
 use sirnn::run::session::Session;
+use sirnn::run::usage;
 use sirnn::service::{Summary, local};
 use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::{Channel, TcpChannel, connect_with_retry};
@@ -78,12 +80,12 @@ impl Bench {
     pub(super) fn run(self) -> Result<(), Failure> {
         if self.list {
             for op in OPERATIONS {
-                local::say(format_args!("{:<12} {}", op.name, op.about));
+                local::print_line(format_args!("{:<12} {}", op.name, op.about));
             }
             return Ok(());
         }
         if self.table {
-            local::say(super::cost_table::markdown()?);
+            local::print_line(super::cost_table::markdown()?);
             return Ok(());
         }
         let name = self.op.as_deref().unwrap_or_default();
@@ -137,7 +139,16 @@ impl Bench {
             let [mut online, offline] = connect()?;
             let id = (id ^ i as u128).to_le_bytes();
             let offline: Box<dyn Channel> = Box::new(offline);
-            let session = Session { plan: &plan, party, backend, id, nonce: [0; 16], online: &mut online, offline };
+            let session = Session {
+                plan: &plan,
+                party,
+                backend,
+                id,
+                nonce: [0; 16],
+                online: &mut online,
+                offline,
+                budget: CORRELATION_BUDGET,
+            };
             let (_, report) = session.run(&inputs, &mut |_| {})?;
             summary.add(n as usize, party, &report);
         }
@@ -146,10 +157,10 @@ impl Bench {
 
     fn serve(&self, op: &Operation, backend: &dyn BackendSpec, id: u128) -> Result<(), Failure> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        local::say(json!({ "listening": listener.local_addr()?.to_string() }));
+        local::print_line(json!({ "listening": listener.local_addr()?.to_string() }));
         let accept = || -> Result<_, Failure> { Ok(TcpChannel::new(listener.accept()?.0)?) };
         let summary = self.party(op, backend, Party::P0, id, || Ok([accept()?, accept()?]))?;
-        local::say(local::report(&summary));
+        local::print_line(local::report(&summary));
         Ok(())
     }
 
@@ -165,21 +176,21 @@ impl Bench {
             self.party(op, backend, Party::P1, id, || Ok([connect(server.address)?, connect(server.address)?]))?;
         let server = server.finish()?;
         let mut report = serde_json::to_value(&summary)?;
-        report["cpu_seconds"] = json!([null, local::cpu_seconds()]);
-        report["peak_memory"] = json!([null, local::peak_memory()]);
+        report["cpu_seconds"] = json!([null, usage::cpu_seconds()]);
+        report["peak_memory"] = json!([null, usage::peak_memory()]);
         local::complete(&mut report, &server);
         report["op"] = json!(op.name);
         report["ot"] = json!(backend.name());
         if !self.json {
-            local::say(output::cost(&report));
+            local::print_line(output::cost(&report));
             let cpu: f64 = [0, 1].iter().filter_map(|p| report["cpu_seconds"][*p].as_f64()).sum();
-            local::say(format_args!(
+            local::print_line(format_args!(
                 "  {:.1} B and {:.3} us CPU (both parties, set-up included) an instance",
                 summary.bytes_per_instance,
                 cpu * 1e6 / f64::from(self.n)
             ));
         } else {
-            local::say(report);
+            local::print_line(report);
         }
         Ok(())
     }

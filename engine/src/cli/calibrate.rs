@@ -6,7 +6,7 @@ use sirnn::plan::operations::{self, Params};
 use sirnn::plan::speeds::{Backend, Costs, Speeds};
 use sirnn::program::{Goal, Profile};
 use sirnn::run::pair;
-use sirnn::service::local::cpu_seconds;
+use sirnn::run::usage::cpu_seconds;
 use sirnn_backends::inst::{CorrelationKind, Party};
 use sirnn_backends::onehot::Shape;
 use sirnn_backends::ot::{self, BackendSpec, streams::totals};

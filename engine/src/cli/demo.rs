@@ -1,16 +1,18 @@
 //! `sirnn demo`: the whole way, with the model that comes with the source.
 
-use super::ask::{Question, load};
+use super::connection::Spending;
 use super::output::cost;
+use super::request::{Request, load};
 use super::run::both;
-use super::{Failure, Net, Patience, Planning};
+use super::{Failure, Net, Planning};
 use clap::Args;
 use serde_json::json;
 use sirnn::graph::Reveal;
 use sirnn::model::input::Sources;
 use sirnn::model::{Model, Results};
-use sirnn::service::local::say;
+use sirnn::service::local::print_line;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The model that comes with the source.
 const DIGITS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/digits");
@@ -36,7 +38,7 @@ pub(super) struct Demo {
     #[command(flatten)]
     planning: Planning,
     #[command(flatten)]
-    patience: Patience,
+    spending: Spending,
     /// Simulate a link: none, lan (3 Gbit/s, 0.8 ms), wan (200 Mbit/s, 40 ms), or MBIT,MS
     #[arg(long, value_name = "LINK", default_value = "none")]
     net: Net,
@@ -58,14 +60,15 @@ impl Demo {
         let labels = labels(&self.model.join("labels.csv"), n, first.class_count())?;
         if !self.json {
             let private: usize = weights.values().map(|t| t.data.len()).sum();
-            say(format_args!(
+            print_line(format_args!(
                 "server: the network '{}', its {private} weights private\nclient: {n} items of {} time steps, private",
                 description.name,
                 items.steps()
             ));
         }
-        let question = Question { sources: &sources, first: Some(n), batch: self.batch, store: None };
-        let answer = both(&self.model, &question, &self.planning, &self.patience, self.net, None)?;
+        let wanted =
+            Request { sources: &sources, first: Some(n), batch: self.batch, store: None, retry: Duration::ZERO };
+        let answer = both(&self.model, &wanted, &self.planning, &self.spending, self.net, None)?;
 
         let exact = expected == answer.results;
         let classes = answer.results.classes().ok_or("the model has no output with one class per item")?;
@@ -76,25 +79,25 @@ impl Demo {
             report["labels"] = json!(labels);
             report["accuracy"] = json!(accuracy);
             report["exact"] = json!(exact);
-            say(report);
+            print_line(report);
         } else {
             let name = |class: usize| first.label(class);
             for (i, (&class, &label)) in classes.iter().zip(&labels).enumerate().take(SHOWN) {
                 let verdict = if class == label { "right" } else { "wrong" };
-                say(format_args!("  item {i}: it is a {}, predicted {} ({verdict})", name(label), name(class)));
+                print_line(format_args!("  item {i}: it is a {}, predicted {} ({verdict})", name(label), name(class)));
             }
             if n > SHOWN {
-                say(format_args!("  ... and {} more", n - SHOWN));
+                print_line(format_args!("  ... and {} more", n - SHOWN));
             }
             let what = if first.reveal == Reveal::Scores { "scores and classes" } else { "classes" };
-            say(format_args!("accuracy: {right} of {n} ({:.1} %)", 100.0 * accuracy));
-            say(format_args!(
+            print_line(format_args!("accuracy: {right} of {n} ({:.1} %)", 100.0 * accuracy));
+            print_line(format_args!(
                 "{what} {} those of the network in the clear",
                 if exact { "equal, bit for bit," } else { "DIFFER from" }
             ));
-            say(cost(&answer.report));
+            print_line(cost(&answer.report));
         }
-        if exact { Ok(()) } else { Err("the result differs from the network in the clear".into()) }
+        if exact { Ok(()) } else { Err(Failure::internal("the result differs from the network in the clear")) }
     }
 }
 

@@ -1,40 +1,45 @@
 //! Commands, their options, and what they share.
 
-mod ask;
 mod bench;
 mod calibrate;
+mod certificate;
+mod connection;
 mod cost_table;
 mod demo;
 mod doctor;
+mod failure;
+mod generate;
 mod infer;
+mod log;
 mod offline;
 mod output;
 mod plan;
 mod profile;
+mod request;
 mod run;
 mod serve;
+mod settings;
 mod show;
 mod table;
 
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use sirnn::plan::choice::Objective;
 use sirnn::plan::planner::{MAX_LANES, Policy};
 use sirnn::plan::speeds::Speeds;
 use sirnn::program::LinearForms;
+use sirnn::service::Connection;
 use sirnn::service::ledger::Ledger;
 use sirnn::service::server::{self, Limits, Stores};
-use sirnn::service::wire::Objective;
-use sirnn::service::{Bounds, Connection};
 use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::Link;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::str::FromStr;
-use std::time::Duration;
 
-/// What ends a command: one line for the user.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use failure::Failure;
 
 /// Secure two-party inference for recurrent neural networks.
 ///
@@ -52,9 +57,20 @@ Start here:
   sirnn show --model models/digits             the network, node by node
   sirnn plan --model models/digits             rounds, bytes, memory, and what the client learns, before anything runs
   sirnn serve --model models/digits --listen 127.0.0.1:7700
-  sirnn infer --connect 127.0.0.1:7700 --input models/digits/inputs.npy --output result.csv"
+  sirnn infer --connect 127.0.0.1:7700 --input models/digits/inputs.npy --output result.csv
+
+Between two machines everything is encrypted, and both parties prove who they are (see sirnn certificate new).
+
+Exit status: 0 done; 1 internal error; 2 usage; 3 input (file, model, store, certificate); 4 the peer broke the
+protocol, refused, or is not who it should be; 5 network; 6 a limit of either side; 7 the server is busy; 130 interrupted"
 )]
 struct Cli {
+    /// Take options from this file (TOML, the same names); those of the command line and SIRNN_... variables win
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How log lines look, on standard error; SIRNN_LOG says which there are
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    log_format: log::Format,
     #[command(subcommand)]
     command: Command,
 }
@@ -71,11 +87,32 @@ enum Command {
     Table(table::Table),
     Bench(bench::Bench),
     Doctor(doctor::Doctor),
+    Certificate(certificate::Certificate),
+    Completions(generate::Completions),
+    Man(generate::Man),
 }
 
 /// Runs the command that was typed.
 pub(crate) fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    match settings::arguments().and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            // Standard error may have gone too.
+            let _ = writeln!(std::io::stderr(), "sirnn: {e}");
+            ExitCode::from(e.fault.status())
+        }
+    }
+}
+
+fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
+    let cli = Cli::parse_from(arguments);
+    let serves = match &cli.command {
+        Command::Serve(_) => true,
+        Command::Offline(c) => c.serves(),
+        _ => false,
+    };
+    log::start(cli.log_format, if serves { "info" } else { "warn" })?;
+    match cli.command {
         Command::Demo(c) => c.run(),
         Command::Show(c) => c.run(),
         Command::Plan(c) => c.run(),
@@ -86,13 +123,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Table(c) => c.run(),
         Command::Bench(c) => c.run(),
         Command::Doctor(c) => c.run(),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("sirnn: {e}");
-            ExitCode::FAILURE
-        }
+        Command::Certificate(c) => c.run(),
+        Command::Completions(c) => c.run(),
+        Command::Man(c) => c.run(),
     }
 }
 
@@ -235,7 +268,7 @@ impl Planning {
     /// How a server with these options serves.
     fn server(
         &self,
-        patience: &Patience,
+        connection: Connection,
         net: Net,
         limits: Limits,
         stores: Stores,
@@ -252,7 +285,7 @@ impl Planning {
             link: planning.link(),
             speeds: speeds()?,
             limits,
-            connection: patience.connection(net),
+            connection,
             watch: Vec::new(),
             stores,
         })
@@ -314,70 +347,4 @@ impl FromStr for Net {
     fn from_str(s: &str) -> Result<Self, String> {
         if s == "none" { Ok(Self(None)) } else { s.parse().map(|link| Self(Some(link))) }
     }
-}
-
-/// What a party accepts to spend, and for how long it waits.
-#[derive(Args, Clone)]
-struct Patience {
-    /// Most bytes on the wire for all items, both ways, all phases (suffixes k, M, G)
-    #[arg(long, value_name = "BYTES", default_value = "64G", value_parser = byte_count)]
-    max_bytes: u64,
-    /// Most memory for this party (suffixes k, M, G)
-    #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = byte_count)]
-    max_memory: u64,
-    /// Longest silence of the peer in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
-    deadline: Duration,
-}
-
-impl Patience {
-    /// The same options for another process.
-    fn arguments(&self) -> Vec<String> {
-        let values = [
-            ("--max-bytes", self.max_bytes.to_string()),
-            ("--max-memory", self.max_memory.to_string()),
-            ("--deadline", self.deadline.as_secs_f64().to_string()),
-        ];
-        values.into_iter().flat_map(|(option, value)| [option.to_string(), value]).collect()
-    }
-
-    fn bounds(&self) -> Bounds {
-        Bounds { bytes: self.max_bytes, memory: self.max_memory }
-    }
-
-    fn connection(&self, net: Net) -> Connection {
-        Connection { deadline: self.deadline, link: net.0, trace: None }
-    }
-}
-
-fn byte_count(s: &str) -> Result<u64, String> {
-    let (number, unit) = match s.char_indices().last() {
-        Some((i, 'k')) => (&s[..i], 1 << 10),
-        Some((i, 'M')) => (&s[..i], 1 << 20),
-        Some((i, 'G')) => (&s[..i], 1 << 30),
-        _ => (s, 1u64),
-    };
-    let n: Option<u64> = number.parse().ok();
-    n.and_then(|n| n.checked_mul(unit)).ok_or_else(|| "a whole number, perhaps with k, M or G".into())
-}
-
-fn seconds(s: &str) -> Result<Duration, String> {
-    let n: Option<f64> = s.parse().ok().filter(|n| (0.001..=86_400.0).contains(n));
-    n.map(Duration::from_secs_f64).ok_or_else(|| "between 0.001 and 86400".into())
-}
-
-/// Resolves an address; off loopback only if the user said that plaintext is fine.
-fn resolve(address: &str, insecure_plaintext: bool) -> Result<Vec<SocketAddr>, Failure> {
-    let found: Vec<SocketAddr> = address.to_socket_addrs().map_err(|e| format!("address '{address}': {e}"))?.collect();
-    if found.is_empty() {
-        return Err(format!("address '{address}' does not resolve").into());
-    }
-    if !insecure_plaintext && found.iter().any(|a| !a.ip().is_loopback()) {
-        return Err(format!(
-            "address '{address}' is not loopback and the connection would be neither encrypted nor authenticated; \
-             use a tunnel (ssh -L, WireGuard), or say --insecure-plaintext"
-        )
-        .into());
-    }
-    Ok(found)
 }

@@ -1,17 +1,21 @@
 //! `sirnn offline`: the offline phase of a request, ahead of it.
 
+use super::connection::{Spending, Tls};
 use super::output::cost;
-use super::{Failure, Net, Patience, Planning, resolve, serve};
+use super::serve::{self, Running};
+use super::{Failure, Net, Planning};
 use clap::Args;
 use serde_json::{Value, json};
 use sirnn::compile::Request;
 use sirnn::model::{Description, Model};
-use sirnn::service::client::{self, Client};
+use sirnn::plan::choice::Choice;
+use sirnn::run::usage::{cpu_seconds, peak_memory};
+use sirnn::service::client::{self, Address, Client};
+use sirnn::service::identity::Identity;
 use sirnn::service::ledger::{self, Ledger};
-use sirnn::service::local::{Process, complete, cpu_seconds, peak_memory, say};
+use sirnn::service::local::{Process, complete, print_line};
 use sirnn::service::server::{Limits, Stores};
-use sirnn::service::wire::{Choice, shown};
-use std::net::SocketAddr;
+use sirnn_backends::transport::printable;
 use std::path::{Path, PathBuf};
 
 /// Make what a request consumes ahead of time: afterwards only its online phase is left
@@ -58,13 +62,12 @@ pub(super) struct Offline {
     #[command(flatten)]
     planning: Planning,
     #[command(flatten)]
-    patience: Patience,
+    spending: Spending,
     /// Simulate a link for what this side sends: none, lan, wan, or MBIT,MS
     #[arg(long, value_name = "LINK", default_value = "none")]
     net: Net,
-    /// Allow a peer on another machine without encryption or authentication
-    #[arg(long)]
-    insecure_plaintext: bool,
+    #[command(flatten)]
+    tls: Tls,
     /// Print one JSON object (at the server, another one before it with the address)
     #[arg(long)]
     json: bool,
@@ -74,13 +77,18 @@ pub(super) struct Offline {
 pub(super) const STORES: [&str; 2] = ["server.store", "client.store"];
 
 impl Offline {
+    /// Whether it waits for a client.
+    pub(super) fn serves(&self) -> bool {
+        self.listen.is_some()
+    }
+
     pub(super) fn run(self) -> Result<(), Failure> {
         match (&self.listen, &self.connect) {
             (Some(address), _) => self.serve(address),
             (None, Some(address)) => {
-                let addresses = resolve(address, self.insecure_plaintext)?;
+                let (server, identity) = self.tls.resolve(address)?;
                 let pinned = self.model.as_deref().map(Description::load).transpose()?;
-                self.show(&self.ask(&addresses, pinned, &self.store)?);
+                self.show(&self.make(&server, identity, pinned, &self.store)?);
                 Ok(())
             }
             (None, None) => self.both(),
@@ -88,17 +96,26 @@ impl Offline {
     }
 
     fn serve(&self, address: &str) -> Result<(), Failure> {
-        let addresses = resolve(address, self.insecure_plaintext)?;
+        let (here, identity) = self.tls.resolve(address)?;
         let model = Model::load(self.model.as_deref().expect("required"))?;
         let most = |n: Option<u32>, default: usize| n.map_or(default, |n| n as usize);
         let items = most(self.items, usize::MAX);
-        let limits = Limits { items, batch: most(self.batch, items), sessions: 1, bounds: self.patience.bounds() };
+        let limits = Limits {
+            items,
+            batch: most(self.batch, items),
+            sessions: 1,
+            queue: 0,
+            bounds: self.spending.bounds(),
+            handshake: serve::HANDSHAKE.min(self.spending.deadline()),
+        };
         let stores = Stores::Make(self.store.clone());
+        let connection = self.spending.connection(self.net, identity);
         let ledger = Ledger::beside(self.model.as_deref().expect("required"), ledger::LIMIT);
-        let options = self.planning.server(&self.patience, self.net, limits, stores, ledger)?;
-        let server = serve::bind(address, &addresses, &model, options)?;
+        let options = self.planning.server(connection, self.net, limits, stores, ledger)?;
+        let server = serve::bind(address, &here.addresses, &model, options)?;
         let greeting = format!("making a store for {}", model.description.name);
-        serve::host(server, &greeting, true, self.json, |line| {
+        let running = Running { once: true, json: self.json, ..Running::default() };
+        serve::host(server, &greeting, &running, |line| {
             line["store"] = json!(self.store);
             line["store_bytes"] = json!([size(&self.store), null]);
             Ok(text(line))
@@ -106,17 +123,23 @@ impl Offline {
     }
 
     /// The client's part.
-    fn ask(&self, addresses: &[SocketAddr], pinned: Option<Description>, path: &Path) -> Result<Value, Failure> {
+    fn make(
+        &self,
+        server: &Address,
+        identity: Option<Identity>,
+        pinned: Option<Description>,
+        path: &Path,
+    ) -> Result<Value, Failure> {
         let items = self.items.or(self.batch).ok_or("how many items? say --items or --batch")? as usize;
         let options = client::Options {
-            bounds: self.patience.bounds(),
-            connection: self.patience.connection(self.net),
+            bounds: self.spending.bounds(),
+            connection: self.spending.connection(self.net, identity),
             pinned,
             watch: Vec::new(),
             linear: self.planning.linear.into(),
         };
-        let of_server = |e| super::ask::of_server(addresses, e);
-        let client = Client::connect(addresses, options).map_err(of_server)?;
+        let of_server = |e| super::request::of_server(server, e);
+        let client = Client::connect(server, options).map_err(of_server)?;
         let steps = self.steps.unwrap_or(client.description().graph.steps);
         let request = Request { items, steps, lengths: None };
         let accept = |choice: &Choice| {
@@ -129,7 +152,7 @@ impl Offline {
             let differs = wanted.into_iter().find(|(_, wanted, chosen)| wanted.as_ref().is_some_and(|w| w != chosen));
             match differs {
                 Some((option, wanted, chosen)) => {
-                    Err(format!("the server chose {option} {}, not {}", shown(&chosen), wanted.unwrap_or_default()))
+                    Err(format!("the server chose {option} {}, not {}", printable(&chosen), wanted.unwrap_or_default()))
                 }
                 None => Ok(()),
             }
@@ -156,10 +179,10 @@ impl Offline {
             .arg(&server);
         command
             .args(self.planning.over(self.net).arguments())
-            .args(self.patience.arguments())
+            .args(self.spending.arguments())
             .args(self.net.arguments());
         let process = Process::start(&mut command)?;
-        let mut report = self.ask(&[process.address], pinned, &client)?;
+        let mut report = self.make(&process.address.into(), None, pinned, &client)?;
         let theirs = process.finish()?;
         complete(&mut report, &theirs);
         report["store"] = json!(self.store);
@@ -169,7 +192,7 @@ impl Offline {
     }
 
     fn show(&self, report: &Value) {
-        if self.json { say(report) } else { say(text(report)) }
+        if self.json { print_line(report) } else { print_line(text(report)) }
     }
 }
 

@@ -3,46 +3,70 @@
 use super::Failure;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
-use sirnn::run::files;
+use sirnn::run::file;
 use sirnn::service::client::Progress;
 use std::io::IsTerminal;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Writes a file completely or not at all.
 pub(super) fn write_file(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    files::replace(path, content).map_err(|e| format!("{}: {e}", path.display()).into())
+    file::write(path, content).map_err(|e| format!("{}: {e}", path.display()).into())
 }
 
 /// Fails early if a result could not be written later.
 pub(super) fn check_writable(path: &Path) -> Result<(), Failure> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if path.is_dir() || !folder.is_dir() {
-        return Err(format!("{}: {} is not a folder", path.display(), folder.display()).into());
-    }
-    Ok(())
+    file::check(path).map_err(|e| format!("{}: {e}", path.display()).into())
 }
 
+/// How long a run is watched before it is said how long it will take: the first rounds tell nothing.
+const WATCHED: Duration = Duration::from_secs(2);
+
 /// A bar over the online rounds, on a terminal.
-pub(super) struct Bar(ProgressBar);
+pub(super) struct Bar {
+    bar: ProgressBar,
+    begun: Option<Instant>,
+    estimates: bool,
+}
+
+fn style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+}
 
 impl Bar {
     pub(super) fn new() -> Self {
         let bar = if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} rounds, {eta} left") {
-            bar.set_style(style);
-        }
-        Self(bar)
+        style(&bar, "{spinner} {msg}");
+        bar.set_message("set-up and offline phase");
+        Self { bar, begun: None, estimates: false }
     }
 
-    pub(super) fn show(&self, progress: Progress) {
-        self.0.set_length(progress.total as u64);
-        self.0.set_position(progress.rounds as u64);
+    pub(super) fn show(&mut self, progress: Progress) {
+        if progress.queued > 0 {
+            let queue = format!("the server is busy; place {} in its queue", progress.queued);
+            return self.bar.set_message(queue);
+        }
+        let begun = *self.begun.get_or_insert_with(|| {
+            style(&self.bar, "{bar:40} {pos}/{len} rounds");
+            // The estimate is about the online phase alone.
+            self.bar.reset_elapsed();
+            self.bar.reset_eta();
+            Instant::now()
+        });
+        if !self.estimates && begun.elapsed() > WATCHED {
+            self.estimates = true;
+            style(&self.bar, "{bar:40} {pos}/{len} rounds, {eta} left");
+        }
+        self.bar.set_length(progress.total as u64);
+        self.bar.set_position(progress.rounds as u64);
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 

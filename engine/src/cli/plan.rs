@@ -11,7 +11,7 @@ use sirnn::plan::correlations::offline_cost;
 use sirnn::plan::planner::{self, Candidate, Task};
 use sirnn::plan::{LinearTask, Plan};
 use sirnn::run::store::SectionHeader;
-use sirnn::service::local::say;
+use sirnn::service::local::print_line;
 use sirnn::service::memory;
 use sirnn::service::summary::kind_name;
 use sirnn_backends::Party;
@@ -84,7 +84,7 @@ impl PlanCommand {
                 .iter()
                 .map(|(path, c)| json!({ "scope": path, "instances": c.instances, "bytes_online": c.bytes, "rounds": c.depth }))
                 .collect();
-            say(json!({
+            print_line(json!({
                 "model": description.name, "batch": batch, "ot": backend.name(), "fused": fuse, "lanes": lanes,
                 "estimate": estimate, "alternatives": all.iter().map(alternative).collect::<Vec<_>>(),
                 "rounds": plan.rounds(), "rounds_offline": offline.rounds,
@@ -102,48 +102,57 @@ impl PlanCommand {
         }
         let kind = if fuse { "with tables" } else { "op by op" };
         let lanes_of = if lanes > 1 { format!(", in {lanes} lanes of {batch}") } else { String::new() };
-        say(format_args!("{}, batch {items}{lanes_of}, OT {}, {kind}", description.name, backend.name()));
+        print_line(format_args!("{}, batch {items}{lanes_of}, OT {}, {kind}", description.name, backend.name()));
         if all.len() > 1 || lanes > 1 {
             comparison(&all, link_name(policy.link));
         }
-        say(format_args!("\n{:<48} {:>12} {:>12} {:>7}", "scope", "instances", "bytes online", "rounds"));
+        print_line(format_args!("\n{:<48} {:>12} {:>12} {:>7}", "scope", "instances", "bytes online", "rounds"));
         for (path, cost) in &scopes {
             let depth = path.matches('/').count();
             if depth < SHOWN_DEPTH {
                 let name = format!("{:1$}{2}", "", 2 * depth, path.rsplit('/').next().unwrap_or(path));
-                say(format_args!("{name:<48} {:>12} {:>12} {:>7}", cost.instances, bytes(cost.bytes), cost.depth));
+                print_line(format_args!(
+                    "{name:<48} {:>12} {:>12} {:>7}",
+                    cost.instances,
+                    bytes(cost.bytes),
+                    cost.depth
+                ));
             }
         }
-        say("rounds of a scope: from its first message to its last, in one trip of a loop; scopes run side by side");
-        say(format_args!("\nonline   {:>12}  {:>7} rounds", bytes(online), plan.rounds()));
-        say(format_args!("offline  {:>12}  {:>7} rounds", bytes(offline_bytes), offline.rounds));
-        say(format_args!(
+        print_line(
+            "rounds of a scope: from its first message to its last, in one trip of a loop; scopes run side by side",
+        );
+        print_line(format_args!("\nonline   {:>12}  {:>7} rounds", bytes(online), plan.rounds()));
+        print_line(format_args!("offline  {:>12}  {:>7} rounds", bytes(offline_bytes), offline.rounds));
+        print_line(format_args!(
             "total    {:>12}  {} an item",
             bytes(online + offline_bytes),
             bytes((online + offline_bytes) / batch as u64)
         ));
-        say(format_args!(
+        print_line(format_args!(
             "memory   server {}, client {} at most, beside the program itself",
             bytes(memory[0]),
             bytes(memory[1])
         ));
-        say(format_args!(
+        print_line(format_args!(
             "stores   server {}, client {}, if correlations are made ahead (sirnn offline)",
             bytes(stores[0]),
             bytes(stores[1])
         ));
         products(plan);
-        say("\ncorrelations");
+        print_line("\ncorrelations");
         for (kind, n) in &correlations {
-            say(format_args!("  {kind:<20} {n:>12}"));
+            print_line(format_args!("  {kind:<20} {n:>12}"));
         }
-        say("\nrevealed to the client");
+        print_line("\nrevealed to the client");
         for line in &revealed {
-            say(format_args!("  {line}"));
+            print_line(format_args!("  {line}"));
         }
-        say("the server learns the number of items and batches and their time steps, and nothing about their content");
+        print_line(
+            "the server learns the number of items and batches and their time steps, and nothing about their content",
+        );
         if self.explain {
-            say(format_args!("\n{}", plan.explain()));
+            print_line(format_args!("\n{}", plan.explain()));
         }
         Ok(())
     }
@@ -166,7 +175,7 @@ fn products(plan: &Plan) {
     if plan.linear.is_empty() {
         return;
     }
-    say("\nproducts with the weights, offline (--linear)");
+    print_line("\nproducts with the weights, offline (--linear)");
     for task in &plan.linear {
         let node = &plan.program.blocks[task.node.0].nodes[task.node.1];
         let (_, to_p1, to_p0) = task.offline_cost();
@@ -177,11 +186,11 @@ fn products(plan: &Plan) {
                 format!("ring-LWE, {}, spread {}; by COTs {}", f.set.name(), f.spread, bytes(cot_p1 + cot_p0))
             }
         };
-        say(format_args!("  {:<46} {:>12}  {how}", plan.program.path(node.scope), bytes(to_p1 + to_p0)));
+        print_line(format_args!("  {:<46} {:>12}  {how}", plan.program.path(node.scope), bytes(to_p1 + to_p0)));
     }
     if plan.values() > 0 {
-        say(format_args!("  {:<46} {:>12}  for all of them", "the client's keys", bytes(plan.key_bytes())));
-        say(format_args!(
+        print_line(format_args!("  {:<46} {:>12}  for all of them", "the client's keys", bytes(plan.key_bytes())));
+        print_line(format_args!(
             "  ring-LWE makes {} values: a client that does not follow the protocol could read up to 2 bits about the weights in each",
             plan.values()
         ));
@@ -195,14 +204,14 @@ fn alternative(c: &Candidate) -> serde_json::Value {
 
 /// What the planner compared, for people; best first.
 fn comparison(all: &[Candidate], link: String) {
-    say(format_args!(
+    print_line(format_args!(
         "\n{:<14} {:<9} {:>12} {:>12} {:>7} {:>8} {:>9}   link {link}",
         "OT", "cells", "bytes", "bytes online", "rounds", "CPU s", "time s"
     ));
     for Candidate { backend, fuse, estimate: e, .. } in all {
         let (bytes, online) = (bytes(e.bytes), bytes(e.bytes - e.bytes_offline));
         let cells = if *fuse { "tables" } else { "op by op" };
-        say(format_args!(
+        print_line(format_args!(
             "{:<14} {cells:<9} {bytes:>12} {online:>12} {:>7} {:>8.2} {:>9.2}",
             backend.name(),
             e.rounds,
@@ -210,7 +219,9 @@ fn comparison(all: &[Candidate], link: String) {
             e.seconds
         ));
     }
-    say("all items in one lane; bytes and rounds are exact, CPU and time are estimates (sirnn doctor --calibrate)");
+    print_line(
+        "all items in one lane; bytes and rounds are exact, CPU and time are estimates (sirnn doctor --calibrate)",
+    );
 }
 
 /// All that a client learns about a model.

@@ -1,18 +1,21 @@
 //! `sirnn run`: both parties on this machine, as two processes.
 
-use super::ask::{Answer, ItemFiles, Question, ask, load, results_to, show_results, write_results};
+use super::connection::Spending;
 use super::offline::STORES;
-use super::output::{check_writable, cost};
+use super::output::{check_writable, cost, write_file};
 use super::profile::{self, Profile};
-use super::{Failure, Net, Patience, Planning};
+use super::request::{Answer, ItemFiles, Request, load, request, results_to, show_results, write_results};
+use super::{Failure, Net, Planning};
 use clap::Args;
 use serde_json::json;
 use sirnn::model::input::Sources;
 use sirnn::model::{Description, Model, Results};
+use sirnn::run::usage::{cpu_seconds, peak_memory};
 use sirnn::service::client::Options;
-use sirnn::service::local::{Process, complete, cpu_seconds, peak_memory, say};
+use sirnn::service::local::{Process, complete, print_line};
 use sirnn_backends::Party;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Run server and client on this machine, as two processes over loopback TCP
 ///
@@ -27,8 +30,11 @@ pub(super) struct Run {
     /// Where the results go, as in `infer`: .csv or .npy
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Where the predicted labels alone go, one a line
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
     /// Without two parties: what the model says in the clear, which is what two parties compute bit for bit
-    #[arg(long, conflicts_with_all = ["store", "profile", "batch"])]
+    #[arg(long, conflicts_with_all = ["store", "profile", "batch", "labels"])]
     cleartext: bool,
     /// Items that are computed together (default: all, up to 64)
     #[arg(long, value_name = "N")]
@@ -39,7 +45,7 @@ pub(super) struct Run {
     #[command(flatten)]
     planning: Planning,
     #[command(flatten)]
-    patience: Patience,
+    spending: Spending,
     /// Simulate a link: none, lan (3 Gbit/s, 0.8 ms), wan (200 Mbit/s, 40 ms), or MBIT,MS
     #[arg(long, value_name = "LINK", default_value = "none")]
     net: Net,
@@ -55,26 +61,32 @@ impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
         let stores = self.store.as_ref().map(|folder| STORES.map(|name| folder.join(name)));
         let store = stores.as_ref().map(|[_, client]| client.as_path());
-        if let Some(path) = &self.output {
+        for path in self.output.iter().chain(&self.labels) {
             check_writable(path)?;
         }
         let sources = self.items.sources();
         if self.cleartext {
             return cleartext(&self.model, &sources, self.output.as_deref(), self.json);
         }
-        let question = Question { sources: &sources, first: None, batch: self.batch, store };
-        let answer = both(&self.model, &question, &self.planning, &self.patience, self.net, self.profile.as_deref())?;
+        let wanted = Request { sources: &sources, first: None, batch: self.batch, store, retry: Duration::ZERO };
+        let answer = both(&self.model, &wanted, &self.planning, &self.spending, self.net, self.profile.as_deref())?;
         if let Some(path) = &self.output {
             write_results(&answer.results, path)?;
         }
+        if let Some(path) = &self.labels {
+            let classes = answer.results.classes().ok_or("the model has no output with one class per item")?;
+            let first = &answer.results.outputs[0];
+            let lines: String = classes.iter().map(|&class| format!("{}\n", first.label(class))).collect();
+            write_file(path, lines.as_bytes())?;
+        }
         if self.json {
-            say(answer.report);
+            print_line(answer.report);
             return Ok(());
         }
         if self.output.is_none() {
             show_results(&answer.results);
         }
-        say(cost(&answer.report));
+        print_line(cost(&answer.report));
         Ok(())
     }
 }
@@ -92,7 +104,7 @@ fn cleartext(model: &Path, sources: &Sources, output: Option<&Path>, as_json: bo
         report["cpu_seconds"] = json!([cpu_seconds(), null]);
         report["peak_memory"] = json!([peak_memory(), null]);
         results_to(&mut report, &results);
-        say(report);
+        print_line(report);
     } else if output.is_none() {
         show_results(&results);
     }
@@ -102,9 +114,9 @@ fn cleartext(model: &Path, sources: &Sources, output: Option<&Path>, as_json: bo
 /// Starts the server as a process of its own and asks it.
 pub(super) fn both(
     model: &Path,
-    question: &Question<'_>,
+    wanted: &Request<'_>,
     planning: &Planning,
-    patience: &Patience,
+    spending: &Spending,
     net: Net,
     folder: Option<&Path>,
 ) -> Result<Answer, Failure> {
@@ -114,8 +126,8 @@ pub(super) fn both(
     command.args(["serve", "--once", "--json", "--listen", "127.0.0.1:0", "--model"]).arg(model);
     command.args(planning.over(net).arguments());
     command.args(["--max-items", "1000000000", "--max-batch", "1000000000"]);
-    command.args(patience.arguments()).args(net.arguments());
-    if let Some(folder) = question.store.and_then(Path::parent) {
+    command.args(spending.arguments()).args(net.arguments());
+    if let Some(folder) = wanted.store.and_then(Path::parent) {
         command.arg("--store").arg(folder.join(STORES[0]));
     }
     if let Some(folder) = folder {
@@ -123,11 +135,11 @@ pub(super) fn both(
     }
     let profile = folder.map(|f| Profile::start(f, Party::P1)).transpose()?;
     let server = Process::start(&mut command)?;
-    let mut connection = patience.connection(net);
+    let mut connection = spending.connection(net, None);
     connection.trace = profile.as_ref().map(|_| profile::EVENTS);
     let options =
-        Options { bounds: patience.bounds(), connection, pinned, watch: Vec::new(), linear: planning.linear.into() };
-    let mut answer = ask(&[server.address], options, question)?;
+        Options { bounds: spending.bounds(), connection, pinned, watch: Vec::new(), linear: planning.linear.into() };
+    let mut answer = request(&server.address.into(), &options, wanted)?;
     complete(&mut answer.report, &server.finish()?);
     if let Some(profile) = profile {
         profile.finish()?;

@@ -9,7 +9,7 @@ use sirnn::compile::Request;
 use sirnn::graph::{Dim, Graph, Typed, TypedNode, ValueId};
 use sirnn::plan::explain::ScopeCost;
 use sirnn::plan::planner::{self, Task};
-use sirnn::service::local::say;
+use sirnn::service::local::print_line;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ impl Show {
         if let Some(file) = &self.dot {
             let text = dot(&typed);
             return if file == Path::new("-") {
-                say(text.trim_end());
+                print_line(text.trim_end());
                 Ok(())
             } else {
                 write_file(file, text.as_bytes())
@@ -81,7 +81,7 @@ impl Show {
                 .iter()
                 .map(|o| json!({ "name": o.name, "value": o.value, "reveal": o.reveal, "labels": o.labels }))
                 .collect();
-            say(json!({
+            print_line(json!({
                 "model": description.name, "steps": steps, "inputs": inputs, "nodes": rows, "outputs": outputs,
                 "fits": graph.fits, "parameters": typed.parameters.values().map(|p| p.shape.iter().product::<usize>()).sum::<usize>(),
             }));
@@ -89,13 +89,13 @@ impl Show {
         }
         let width = rows.iter().map(|r| r.shown().len()).chain([4]).max().unwrap_or(4);
         let op = rows.iter().map(|r| r.op.len()).chain([9]).max().unwrap_or(9);
-        say(format_args!(
+        print_line(format_args!(
             "{:<width$}  {:<op$}  {:<20} {:>4} {:>5} {:>7} {:>10}",
             "node", "operation", "shape", "bits", "scale", "rounds", "bytes"
         ));
         for input in &graph.inputs {
             let (shape, number) = (shape_of(&input.shape), input.number);
-            say(format_args!(
+            print_line(format_args!(
                 "{:<width$}  {:<op$}  {shape:<20} {:>4} {:>5}",
                 input.name, "input", number.bits, number.scale
             ));
@@ -105,7 +105,7 @@ impl Show {
             let rounds = cost.map_or(String::new(), |c| c.depth.to_string());
             let bytes = cost.map_or(String::new(), |c| bytes(c.bytes));
             let shape = format!("{:?}", row.shape);
-            say(format_args!(
+            print_line(format_args!(
                 "{:<width$}  {:<op$}  {shape:<20} {:>4} {:>5} {rounds:>7} {bytes:>10}",
                 row.shown(),
                 row.op,
@@ -116,7 +116,7 @@ impl Show {
         for output in &graph.outputs {
             let reveal = json!(output.reveal);
             let reveal = reveal.as_str().unwrap_or_default();
-            say(format_args!("{:<width$}  {:<op$}  {} ({reveal})", output.name, "output", output.value));
+            print_line(format_args!("{:<width$}  {:<op$}  {} ({reveal})", output.name, "output", output.value));
         }
         Ok(())
     }

@@ -12,8 +12,9 @@ use sirnn::protocols::basic::{Reveal, Share, Wrap};
 use sirnn::protocols::nearest::NearestTable;
 use sirnn::protocols::{exp, roots, sigmoid};
 use sirnn::run::Inputs;
+use sirnn::run::usage;
 use sirnn::service::Summary;
-use sirnn::service::local::say;
+use sirnn::service::local::print_line;
 use sirnn_backends::Party;
 use std::path::PathBuf;
 
@@ -175,14 +176,14 @@ impl Table {
         if self.json {
             let mut report = serde_json::to_value(&summary)?;
             report["instances"] = json!(values.len());
-            report["cpu_seconds"] = json!([sirnn::service::local::cpu_seconds(), null]);
-            report["peak_memory"] = json!([sirnn::service::local::peak_memory(), null]);
-            say(report);
+            report["cpu_seconds"] = json!([usage::cpu_seconds(), null]);
+            report["peak_memory"] = json!([usage::peak_memory(), null]);
+            print_line(report);
         } else {
             if !self.cleartext {
-                say(cost(&serde_json::to_value(&summary)?));
+                print_line(cost(&serde_json::to_value(&summary)?));
             }
-            say(format_args!("{} values of {bytes} bytes are in {}", values.len(), self.output.display()));
+            print_line(format_args!("{} values of {bytes} bytes are in {}", values.len(), self.output.display()));
         }
         Ok(())
     }

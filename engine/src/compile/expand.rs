@@ -661,7 +661,7 @@ impl<'r> Expand<'r, '_> {
     }
 
     /// An operand brought into a function's domain.
-    fn clamped(&mut self, x: Val, domain: Option<(i128, Option<i128>)>) -> Val {
+    fn clamped(&mut self, x: Val, domain: Domain) -> Val {
         let Some((low, high)) = domain else { return x };
         let (lo, hi) = (self.ir.value(x).lo, self.ir.value(x).hi);
         if lo >= low && high.is_none_or(|high| hi <= high) {
@@ -831,8 +831,11 @@ fn reversed(t: usize, length: usize) -> usize {
     if t < length { length - 1 - t } else { t }
 }
 
+/// The smallest and perhaps the largest number for which a function is defined; none where that is all.
+type Domain = Option<(i128, Option<i128>)>;
+
 /// The function of one argument that a node is, and its domain where that is not everything.
-fn function(op: &Op, x: Number, out: Number) -> Build<(Unary, Option<(i128, Option<i128>)>)> {
+fn function(op: &Op, x: Number, out: Number) -> Build<(Unary, Domain)> {
     let supported = |e: crate::fixed::Unsupported| BuildError { function: op.name().into(), what: e.to_string() };
     let positive = Some((0, None));
     Ok(match op {

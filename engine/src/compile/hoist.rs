@@ -161,8 +161,8 @@ fn exchange(ir: &mut Ir, v: Val) -> bool {
         return true;
     }
     let (len, Some((n, m))) = (ir.value(from).len, row(&value.def)) else { return false };
-    let aligned = |row: &[u32]| row[0] as usize % n == 0 && row.windows(2).all(|w| w[1] == w[0] + 1);
-    if len >= source.len || len % n != 0 || !map.chunks(n).all(aligned) {
+    let aligned = |row: &[u32]| (row[0] as usize).is_multiple_of(n) && row.windows(2).all(|w| w[1] == w[0] + 1);
+    if len >= source.len || !len.is_multiple_of(n) || !map.chunks(n).all(aligned) {
         return false;
     }
     let fewer = ir.push(Home::Top, &value.name, value.def.clone(), vec![from], len / n * m);

@@ -15,7 +15,7 @@ use super::description::Description;
 use super::npy::{Npy, Value};
 use super::{ModelError, require};
 use crate::graph::{Dim, Input, Tensor};
-use std::{collections::HashMap, io::Read, ops::Range, path::Path, path::PathBuf};
+use std::{collections::HashMap, ops::Range, path::Path, path::PathBuf};
 
 /// Bytes of a file of items.
 const MAX_FILE: u64 = 1 << 32;
@@ -24,12 +24,7 @@ const MAX_LENGTHS: u64 = 1 << 28;
 
 /// Reads a file of at most `limit` bytes.
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
-    let place = path.display().to_string();
-    let fail = |e: std::io::Error| ModelError::new(&place, e.to_string());
-    let mut bytes = Vec::new();
-    std::fs::File::open(path).map_err(fail)?.take(limit + 1).read_to_end(&mut bytes).map_err(fail)?;
-    require(bytes.len() as u64 <= limit, &place, || format!("more than {limit} bytes"))?;
-    Ok(bytes)
+    crate::run::file::read(path, limit).map_err(|e| ModelError::new(path.display().to_string(), e.to_string()))
 }
 
 /// One input's numbers.
@@ -73,6 +68,22 @@ impl Sources {
     /// One file or folder.
     pub fn one(path: &Path) -> Self {
         Self { inputs: vec![path.display().to_string()], lengths: None }
+    }
+
+    /// Fails early for files that cannot be read, whatever the inputs are.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn check_readable(&self) -> Result<(), ModelError> {
+        let named = |s: &String| match s.split_once('=') {
+            Some((_, file)) if !Path::new(s).exists() => PathBuf::from(file),
+            _ => PathBuf::from(s),
+        };
+        for path in self.inputs.iter().map(named).chain(self.lengths.clone()).filter(|p| !p.is_dir()) {
+            let fail = |e: std::io::Error| ModelError::new(path.display().to_string(), e.to_string());
+            crate::run::file::check_readable(&path).map_err(fail)?;
+        }
+        Ok(())
     }
 
     /// The file of each input.

@@ -19,12 +19,12 @@ pub fn correlation_bytes(needs: &[(CorrelationKind, u64)]) -> u64 {
     needs.iter().map(|&(kind, n)| one(kind) * n).sum()
 }
 
-/// When a plan's correlations are made.
-pub fn mode(plan: &Plan) -> Mode {
-    if correlation_bytes(&plan.needs) <= CORRELATION_BUDGET { Mode::Prefilled } else { Mode::Live }
+/// When a plan's correlations are made, if `budget` bytes of them may be held.
+pub fn mode(plan: &Plan, budget: u64) -> Mode {
+    if correlation_bytes(&plan.needs) <= budget { Mode::Prefilled } else { Mode::Live }
 }
 
 /// Exact cost of everything before the online phase.
 pub fn offline_cost(plan: &Plan, backend: &dyn BackendSpec) -> Cost {
-    plan.offline_cost(backend, mode(plan))
+    plan.offline_cost(backend, mode(plan, CORRELATION_BUDGET))
 }

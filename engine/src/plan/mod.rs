@@ -1,6 +1,7 @@
 //! The plan: a program with its schedule, and everything that follows from both before anything runs: frames, rounds,
 //! bytes, correlations in the order of their use, memory, and the digest that both parties compare.
 
+pub mod choice;
 pub mod correlations;
 mod digest;
 pub mod explain;
@@ -21,7 +22,7 @@ pub const FRAME_HEADER: usize = 8;
 
 /// Version of everything that the digest covers. Raise it when the wire changes without the plan showing it.
 // AGREEMENT.
-pub const WIRE_VERSION: u32 = 2;
+pub const WIRE_VERSION: u32 = 3;
 
 /// What products with the weights are made from, where that is correlations.
 const PRODUCTS: CorrelationKind = CorrelationKind::Cot { sender: Party::P1 };

@@ -6,7 +6,7 @@
 
 use crate::compile::{self, Options, Request};
 use crate::graph::Graph;
-use crate::plan::correlations::{mode, offline_cost};
+use crate::plan::correlations::{CORRELATION_BUDGET, mode, offline_cost};
 use crate::plan::speeds::Speeds;
 use crate::plan::{LinearTask, Plan};
 use crate::program::{Build, Goal, LinearForms, Profile};
@@ -144,7 +144,7 @@ fn phases(plan: &Plan, backend: &dyn BackendSpec, before: &Cost, link: Link, spe
     // A frame is complete before it leaves, and read when it is complete.
     let talking = computing + sending + plan.rounds() as f64 * latency;
     let busy = setup + (making + computing).max(transfer + sending);
-    let (offline, online) = match mode(plan) {
+    let (offline, online) = match mode(plan, CORRELATION_BUDGET) {
         Mode::Prefilled => (setup + generating, talking),
         Mode::Live => (setup, talking.max(generating).max(making + computing).max(transfer + sending)),
     };

@@ -5,7 +5,7 @@
 //! labels: a frame is a header and the planned bytes.
 
 pub mod clear;
-pub mod files;
+pub mod file;
 pub mod ideal;
 pub mod local;
 pub mod pair;
@@ -13,6 +13,7 @@ pub mod session;
 pub mod shares;
 pub mod store;
 pub mod trace;
+pub mod usage;
 
 use crate::plan::schedule::{Times, executes};
 use crate::plan::{FRAME_HEADER, LinearTask, Plan, trips_at};
@@ -23,7 +24,7 @@ use sirnn_backends::correlation::Correlations;
 use sirnn_backends::forms::linear_rlwe::Public;
 use sirnn_backends::forms::{self, Instance, LinearShare, Operand};
 use sirnn_backends::inst::{Message, Party};
-use sirnn_backends::transport::Channel;
+use sirnn_backends::transport::{Channel, printable};
 use sirnn_backends::vector::{Vector, VectorWord};
 use sirnn_backends::{Error, with_words};
 use sirnn_kernels::{aes::Prg, memory};
@@ -496,12 +497,7 @@ impl<'r, 'a> BlockRun<'r, 'a> {
             }
             let inbox = &mut inbox[..FRAME_HEADER + theirs];
             if theirs > 0 {
-                let (head, _) = inbox.split_at_mut(FRAME_HEADER);
-                self.party.channel.recv(head).map_err(|e| context(e, "receiving"))?;
-                if *head != header(start + round, theirs) {
-                    let what = format!("another frame than that of round {} was sent", start + round);
-                    return Err(context(Error::Protocol(what), "receiving"));
-                }
+                expect_frame(self.party.channel, start + round, theirs).map_err(|e| context(e, "receiving"))?;
                 self.party.channel.recv(&mut inbox[FRAME_HEADER..]).map_err(|e| context(e, "receiving"))?;
                 if let Some(trace) = &mut self.party.trace {
                     trace.received(theirs);
@@ -548,7 +544,46 @@ impl<'r, 'a> BlockRun<'r, 'a> {
     }
 }
 
-fn header(round: usize, payload: usize) -> [u8; FRAME_HEADER] {
+/// Receives the header of a frame, which has to be this one.
+///
+/// # Errors
+/// It is another, or the peer says that it ends the session.
+pub(crate) fn expect_frame(channel: &mut dyn Channel, number: usize, payload: usize) -> Result<(), Error> {
+    let mut head = [0; FRAME_HEADER];
+    channel.recv(&mut head)?;
+    if head == header(number, payload) {
+        return Ok(());
+    }
+    let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+    if head == header(FAREWELL, length) && length <= MAX_FAREWELL {
+        let mut reason = vec![0; length];
+        channel.recv(&mut reason)?;
+        return Err(Error::Ended(printable(&String::from_utf8_lossy(&reason))));
+    }
+    Err(Error::Protocol(format!("another frame than number {number} was sent")))
+}
+
+/// Why the peer ended the session, if that is what it sent last.
+pub(crate) fn last_word(channel: &mut dyn Channel) -> Option<String> {
+    match expect_frame(channel, FAREWELL, usize::MAX) {
+        Err(Error::Ended(reason)) => Some(reason),
+        _ => None,
+    }
+}
+
+/// Number of the frame that ends a session early.
+const FAREWELL: usize = u32::MAX as usize;
+/// Longest reason in it.
+const MAX_FAREWELL: usize = 300;
+
+/// The frame that tells the peer why a session ends early, in the place of any other.
+pub fn farewell(reason: &str) -> Vec<u8> {
+    let mut reason = printable(reason).into_bytes();
+    reason.truncate(MAX_FAREWELL);
+    [&header(FAREWELL, reason.len())[..], &reason].concat()
+}
+
+pub(crate) fn header(round: usize, payload: usize) -> [u8; FRAME_HEADER] {
     let mut h = [0; FRAME_HEADER];
     h[..4].copy_from_slice(&(round as u32).to_le_bytes());
     h[4..].copy_from_slice(&(payload as u32).to_le_bytes());

@@ -1,6 +1,7 @@
 //! Both parties of a session in one process, over memory: for tests, benchmarks and fuzzing with a real backend.
 
 use crate::plan::Plan;
+use crate::plan::correlations::CORRELATION_BUDGET;
 use crate::run::session::{Report, Session};
 use crate::run::{Inputs, RunError};
 use sirnn_backends::inst::Party;
@@ -21,8 +22,8 @@ pub fn run(plan: &Plan, backend: &str, inputs: &Inputs) -> Result<[Outcome; 2], 
     let (id, nonce) = (random::bytes()?, random::bytes()?);
     let (online, offline) = (MemChannel::pair(), MemChannel::pair());
     let party = |party, mut online: MemChannel, offline: MemChannel| {
-        let session =
-            Session { plan, party, backend: spec, id, nonce, online: &mut online, offline: Box::new(offline) };
+        let (online, offline, budget) = (&mut online, Box::new(offline), CORRELATION_BUDGET);
+        let session = Session { plan, party, backend: spec, id, nonce, online, offline, budget };
         session.run(inputs, &mut |_| {})
     };
     let (a, b) = std::thread::scope(|s| {

@@ -5,8 +5,8 @@
 //! knows which, so that both parties do the same. A session can also end after its offline phase, leaving a section of a
 //! [store](crate::run::store) ([`Session::make`]), and another one begin with that ([`Stored`]).
 
-use crate::plan::Plan;
-use crate::plan::correlations::{CORRELATION_BUDGET, mode};
+use crate::plan::correlations::mode;
+use crate::plan::{FRAME_HEADER, Plan};
 use crate::program::Reg;
 use crate::run::store::{Section, write_section};
 use crate::run::trace::Trace;
@@ -15,7 +15,7 @@ use sirnn_backends::forms::linear_rlwe::Public;
 use sirnn_backends::inst::{CorrelationKind, Party};
 use sirnn_backends::ot::BackendSpec;
 use sirnn_backends::ot::streams::{Mode, Streams, totals};
-use sirnn_backends::transport::{Channel, Traffic};
+use sirnn_backends::transport::{Channel, Traffic, Transcript};
 use sirnn_backends::vector::Vector;
 use sirnn_backends::{Error, random};
 use sirnn_kernels::aes::Prg;
@@ -40,6 +40,8 @@ pub struct Session<'a> {
     pub online: &'a mut dyn Channel,
     /// Generator's channel.
     pub offline: Box<dyn Channel>,
+    /// Bytes of correlations that may be held: [`CORRELATION_BUDGET`](crate::plan::correlations::CORRELATION_BUDGET), at both parties.
+    pub budget: u64,
 }
 
 /// What a session did.
@@ -70,10 +72,6 @@ pub struct Report {
 /// Outputs by name.
 type Outputs = BTreeMap<String, Vec<i128>>;
 
-fn since(before: Traffic, now: Traffic) -> Traffic {
-    Traffic { sent: now.sent - before.sent, received: now.received - before.received, turns: now.turns - before.turns }
-}
-
 impl<'a> Session<'a> {
     /// Runs the session. `progress` is called with the number of online rounds done. Returns the outputs this party gets.
     ///
@@ -95,10 +93,13 @@ impl<'a> Session<'a> {
     ) -> Result<(Outputs, Report), RunError> {
         let plan = self.plan;
         let inputs = run::bind(plan, self.party, inputs)?;
-        let (mut offline, channel) = self.offline(&inputs, mode(plan))?;
+        let (party, id, mode) = (self.party, self.id, mode(plan, self.budget));
+        let (mut offline, channel) = self.offline(&inputs, mode)?;
         let outputs = offline.ready.online(channel, inputs, progress, trace)?;
         offline.ready.report.used = totals(&plan.needs);
-        Ok((outputs, offline.finish()?))
+        let (report, generator) = offline.finish()?;
+        compare(channel, party, &id, generator)?;
+        Ok((outputs, report))
     }
 
     /// Runs the offline phase alone and writes what it made. The server's `inputs` are the weights; the client needs none.
@@ -112,13 +113,15 @@ impl<'a> Session<'a> {
             Party::P1 => HashMap::new(),
         };
         let start = Instant::now();
+        let id = self.id;
         // Live: memory stays bounded, whatever is made.
-        let (mut offline, _) = self.offline(&inputs, Mode::Live)?;
+        let (mut offline, channel) = self.offline(&inputs, Mode::Live)?;
         let Ready { streams, prepared, .. } = &mut offline.ready;
         write_section(plan, prepared, streams, to)?;
         offline.ready.report.used = vec![plan.drawn_offline()];
-        let mut report = offline.finish()?;
+        let (mut report, generator) = offline.finish()?;
         report.offline = start.elapsed() - report.setup;
+        compare(channel, party, &id, generator)?;
         Ok(report)
     }
 
@@ -134,11 +137,12 @@ impl<'a> Session<'a> {
         let before = self.offline.traffic();
         let generator = backend.connect(party, self.id, &totals(&plan.needs), self.offline.as_mut())?;
         report.setup = start.elapsed();
-        let setup = since(before, self.offline.traffic());
+        tracing::debug!(phase = "set-up", seconds = report.setup.as_secs_f64());
+        let setup = self.offline.traffic().since(before);
 
         let mut streams = match mode {
             Mode::Prefilled => Streams::prefilled(generator, &plan.needs, self.offline.as_mut())?,
-            Mode::Live => Streams::live(generator, &plan.needs, self.offline, CORRELATION_BUDGET as usize)?,
+            Mode::Live => Streams::live(generator, &plan.needs, self.offline, self.budget as usize)?,
         };
         let start = Instant::now();
         let before = self.online.traffic();
@@ -147,7 +151,8 @@ impl<'a> Session<'a> {
         let prepared =
             PartyRun { plan, party, correlations, channel, prg: &mut prg()?, trace: None }.prepare(inputs, &public)?;
         report.offline = start.elapsed();
-        let products = since(before, self.online.traffic());
+        tracing::debug!(phase = "products", seconds = report.offline.as_secs_f64());
+        let products = self.online.traffic().since(before);
         let ready = Ready { plan, party, streams, prepared, report };
         Ok((Offline { ready, backend, mode, traffic: [setup, products] }, self.online))
     }
@@ -179,6 +184,7 @@ impl Stored<'_> {
         let (plan, party) = (self.plan, self.party);
         let inputs = run::bind(plan, party, inputs)?;
         let start = Instant::now();
+        let id = self.section.id();
         let (prepared, streams) = self.section.open(plan)?;
         let report = Report { offline: start.elapsed(), ..Report::default() };
         let mut ready = Ready { plan, party, streams, prepared, report };
@@ -186,7 +192,8 @@ impl Stored<'_> {
         let (product, drawn) = plan.drawn_offline();
         let rest = |(kind, n)| (kind, if kind == product { n - drawn } else { n });
         ready.report.used = totals(&plan.needs).into_iter().map(rest).collect();
-        ready.report.offline += ready.streams.report().generating;
+        ready.report.offline += ready.streams.finish()?.generating;
+        compare(self.online, party, &id, None)?;
         Ok((outputs, ready.report))
     }
 }
@@ -216,12 +223,13 @@ impl Ready<'_> {
         let outputs = PartyRun { plan, party, correlations: streams, channel, prg: &mut prg()?, trace }
             .online(inputs, prepared, progress)?;
         report.online = start.elapsed();
-        report.online_traffic = since(before, channel.traffic());
+        tracing::debug!(phase = "online", seconds = report.online.as_secs_f64());
+        report.online_traffic = channel.traffic().since(before);
         report.stalled = streams.report().stalled;
         report.rounds = plan.rounds();
         check("online", party, plan.online_bytes(), report.online_traffic)?;
         if streams.left() != 0 {
-            return Err(Error::Protocol(format!("{} planned correlations were not used", streams.left())).into());
+            return Err(Error::Internal(format!("{} planned correlations were not used", streams.left())).into());
         }
         Ok(outputs)
     }
@@ -237,10 +245,10 @@ struct Offline<'a> {
 }
 
 impl Offline<'_> {
-    /// The report, when all correlations were drawn.
-    fn finish(self) -> Result<Report, RunError> {
-        let Ready { plan, party, streams, mut report, .. } = self.ready;
-        let made = streams.report();
+    /// The report, when all correlations were drawn, and the record of the generator's channel.
+    fn finish(self) -> Result<(Report, Option<Transcript>), RunError> {
+        let Ready { plan, party, mut streams, mut report, .. } = self.ready;
+        let made = streams.finish()?;
         let [setup, products] = self.traffic;
         report.offline += made.generating;
         report.offline_traffic = Traffic {
@@ -252,7 +260,7 @@ impl Offline<'_> {
         let expected = plan.offline_cost(self.backend, self.mode);
         report.rounds_offline = expected.rounds;
         check("offline", party, expected.bytes_from, report.offline_traffic)?;
-        Ok(report)
+        Ok((report, made.transcript))
     }
 }
 
@@ -266,9 +274,41 @@ fn check(phase: &str, party: Party, planned: [u64; 2], measured: Traffic) -> Res
     if (sent, received) == (measured.sent, measured.received) {
         return Ok(());
     }
-    Err(Error::Protocol(format!(
+    Err(Error::Internal(format!(
         "the {phase} phase sent {} and received {} bytes, {sent} and {received} were planned",
         measured.sent, measured.received
     ))
     .into())
 }
+
+/// The end of a session, if its channels keep records: both parties compare what they sent and received on the online
+/// channel, since it was connected, and on the generator's. Only then is there a result. One exchange, which is no round
+/// of the plan; it tells the peer nothing that it does not know.
+fn compare(
+    online: &mut dyn Channel,
+    party: Party,
+    session: &[u8; 16],
+    generator: Option<Transcript>,
+) -> Result<(), RunError> {
+    let Some(transcript) = online.transcript() else { return Ok(()) };
+    let tag = |of: Party| {
+        let mut hasher = blake3::Hasher::new_derive_key("sirnn 2026-11 transcript of a session");
+        hasher.update(session).update(&[of.index() as u8, u8::from(generator.is_some())]);
+        for t in std::iter::once(transcript).chain(generator) {
+            let (from_p0, from_p1) = if party == Party::P0 { (t.sent, t.received) } else { (t.received, t.sent) };
+            hasher.update(&from_p0).update(&from_p1);
+        }
+        hasher.finalize()
+    };
+    let mut frame = [0; FRAME_HEADER + blake3::OUT_LEN];
+    frame[..FRAME_HEADER].copy_from_slice(&run::header(COMPARISON, blake3::OUT_LEN));
+    frame[FRAME_HEADER..].copy_from_slice(tag(party).as_bytes());
+    online.send(&frame)?;
+    run::expect_frame(online, COMPARISON, blake3::OUT_LEN)?;
+    let mut theirs = [0; blake3::OUT_LEN];
+    online.recv(&mut theirs)?;
+    if tag(party.other()) != theirs { Err(Error::Transcript.into()) } else { Ok(()) }
+}
+
+/// Number of the frame that compares records.
+const COMPARISON: usize = u32::MAX as usize - 1;

@@ -19,21 +19,23 @@
 //! **A store is used once.** Correlations that mask two requests reveal their difference. [`Store::begin`] has the disk say
 //! *used* before anything that depends on the content leaves; whoever has the file open holds a lock on it. At the end, or when it is next opened, the
 //! file is cut down to its header, which goes on saying that it was used. Both parties keep count: a copy at one of them
-//! is refused by the other.
+//! is refused by the other. Against copies at both of them the server keeps a journal of the ids that were used, `.used-stores`
+//! in the folder of its stores, which has to stay.
 
 use crate::graph::Weights;
+use crate::plan::choice::Choice;
 use crate::plan::correlations::CORRELATION_BUDGET;
 use crate::plan::{LinearTask, Plan, WIRE_VERSION};
-use crate::run::files::Replacement;
+use crate::run::file::{self, Replacement};
 use crate::run::{Prepared, RunError};
-use crate::service::wire::{Choice, shown};
 use serde::{Deserialize, Serialize};
 use sirnn_backends::forms::LinearShare;
 use sirnn_backends::ot::{self, streams::Streams};
+use sirnn_backends::transport::printable;
 use sirnn_backends::{Error, Party};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -201,9 +203,32 @@ pub fn fingerprint(id: &[u8; 16], weights: Option<&Weights>) -> [u8; HASH] {
     *hasher.finalize().as_bytes()
 }
 
+/// The server's list of the stores of a folder that were used: a store that was copied before its use still says that it
+/// is fresh, and so does its other half.
+fn journal(store: &Path) -> PathBuf {
+    file::folder(store).join(".used-stores")
+}
+
+/// Whether a journal has an id.
+fn was_used(journal: &Path, id: &[u8; 16]) -> io::Result<bool> {
+    match File::open(journal) {
+        Ok(file) => {
+            let id = hex(id);
+            for line in BufReader::new(file).lines() {
+                if line? == id {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 /// An error about a file, whose content is nothing to be shown as it is.
 fn about<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> StoreError {
-    |what| StoreError { path: path.into(), what: shown(&what.to_string()) }
+    |what| StoreError { path: path.into(), what: printable(&what.to_string()) }
 }
 
 /// Hashes what it writes.
@@ -410,6 +435,9 @@ impl Store {
         };
         let is_it = |file: &&PathBuf| peek(file).is_ok_and(|(h, _)| h.id == *id && h.party == Party::P0);
         match files.iter().find(is_it) {
+            Some(file) if was_used(&journal(file), id).map_err(about(file))? => {
+                Err(about(file)("it was already used: this is a copy"))
+            }
             Some(file) => Self::open(file),
             None => Err(about(path)(format!("no store {} is here", hex(id)))),
         }
@@ -454,6 +482,15 @@ impl Store {
             self.file.sync_all()
         };
         mark().map_err(about(&self.path))?;
+        if self.header.party == Party::P0 {
+            let journal = journal(&self.path);
+            let note = || {
+                let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&journal)?;
+                file.write_all(format!("{}\n", hex(&self.header.id)).as_bytes())?;
+                file.sync_all()
+            };
+            note().map_err(about(&journal))?;
+        }
         self.begun = true;
         Ok(())
     }
@@ -529,6 +566,11 @@ pub struct Section {
 }
 
 impl Section {
+    /// The session that it was made for.
+    pub fn id(&self) -> [u8; 16] {
+        self.session.id
+    }
+
     /// The products, and the streams of everything else, which are read as they are drawn.
     ///
     /// # Errors
@@ -555,8 +597,8 @@ pub fn write_section(plan: &Plan, prepared: &Prepared, streams: &mut Streams, to
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::choice::Objective;
     use crate::program::LinearForms;
-    use crate::service::wire::Objective;
 
     fn folder(name: &str) -> PathBuf {
         let path = std::env::temp_dir().join(format!("sirnn-store-{name}-{}", std::process::id()));

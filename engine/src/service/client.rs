@@ -1,16 +1,16 @@
 //! The client: asks a server for predictions on its own inputs, after having checked what that costs and reveals.
 
-use super::wire::{Choice, Control, Message, Offer, Phases, Purpose, Request, shown, unexpected};
-use super::{Agreed, Bounds, Connection, Plans, ServiceError, Summary, Work, connection_id, in_lanes};
+use super::wire::{Control, Message, Offer, Phases, Purpose, Request, unexpected};
+use super::{Agreed, Bounds, Connection, Group, Plans, ServiceError, Summary, Work, connection_id, in_lanes};
 use crate::compile;
 use crate::model::Description;
+use crate::plan::choice::Choice;
 use crate::plan::planner::Task;
 use crate::program::LinearForms;
 use crate::run::Inputs;
 use crate::run::store::{Store, Writer, fingerprint};
-use sirnn_backends::Party;
-use sirnn_backends::random;
-use sirnn_backends::transport::connect_with_retry;
+use sirnn_backends::transport::{Channel, TcpChannel, connect_with_retry, printable};
+use sirnn_backends::{Error, Party, random};
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
@@ -19,7 +19,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// How long to try to reach a server that is not there yet.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most items of a request with lengths: they have to fit one message.
 const MAX_LENGTHS: usize = 1 << 16;
 /// Items of a batch unless it is said otherwise: enough that latency hardly counts.
@@ -43,6 +43,8 @@ pub struct Options {
 /// How far a request is.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
+    /// Requests that come first; 0 when this one is computed.
+    pub queued: u64,
     /// Online rounds done, over all batches.
     pub rounds: usize,
     /// Of so many.
@@ -53,7 +55,7 @@ pub struct Progress {
 pub type Outputs = BTreeMap<String, Vec<i128>>;
 
 /// What a client wants.
-enum Wish<'a> {
+enum Wanted<'a> {
     /// Predictions.
     Compute,
     /// A store for later, if the server's choice is acceptable.
@@ -62,13 +64,39 @@ enum Wish<'a> {
     Use(Store),
 }
 
+/// Where a server is.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// Its name, or address, without the port: what its certificate is for.
+    pub host: String,
+    /// What that resolves to.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), addresses: vec![address] }
+    }
+}
+
 /// A connection to a server that has made its offer.
 pub struct Client {
     control: Control,
     address: SocketAddr,
+    host: String,
     options: Options,
     offer: Offer,
     description: Description,
+}
+
+/// Connects one socket, with TLS if there is an identity.
+fn open(stream: TcpStream, host: &str, connection: &Connection) -> Result<Control, ServiceError> {
+    let mut channel = TcpChannel::new(stream)?;
+    channel.set_limits(connection.limits);
+    if let Some(identity) = &connection.identity {
+        channel.secure(identity.connect(host)?)?;
+    }
+    Ok(Control::over(channel, connection.limits))
 }
 
 impl Client {
@@ -76,10 +104,11 @@ impl Client {
     ///
     /// # Errors
     /// No server, one of another version, or an offer that cannot be accepted.
-    pub fn connect(addresses: &[SocketAddr], options: Options) -> Result<Self, ServiceError> {
-        let stream = connect_with_retry(addresses, PATIENCE.min(options.connection.deadline))?;
+    pub fn connect(server: &Address, options: Options) -> Result<Self, ServiceError> {
+        let timeout = CONNECT_TIMEOUT.min(options.connection.limits.deadline);
+        let stream = connect_with_retry(&server.addresses[..], timeout)?;
         let address = stream.peer_addr()?;
-        let mut control = Control::new(stream, options.connection.deadline)?;
+        let mut control = open(stream, &server.host, &options.connection)?;
         control.send_hello(Party::P1, Purpose::Session)?;
         control.receive_hello(Party::P1)?;
         let offer = match control.receive()? {
@@ -87,12 +116,30 @@ impl Client {
             other => return Err(unexpected(&other)),
         };
         match examine(&offer, options.pinned.as_ref()) {
-            Ok(description) => Ok(Self { control, address, options, offer, description }),
+            Ok(description) => Ok(Self { control, address, host: server.host.clone(), options, offer, description }),
             Err(e) => {
                 control.refuse(&e);
                 Err(e)
             }
         }
+    }
+
+    /// Sends a text and waits until it is back: the way to the server and what is on it, measured. Returns how long it took.
+    ///
+    /// # Errors
+    /// The server takes only so many, of limited length.
+    pub fn echo(&mut self, text: &str) -> Result<Duration, ServiceError> {
+        let start = Instant::now();
+        self.control.send(&Message::Echo(text.into()))?;
+        match self.control.receive()? {
+            Message::Echo(back) if back == text => Ok(start.elapsed()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The server's certificate (DER), if there is TLS.
+    pub fn peer_certificate(&mut self) -> Option<Vec<u8>> {
+        self.control.channel().peer_certificate().map(<[u8]>::to_vec)
     }
 
     /// The server's model, as far as it is public.
@@ -101,17 +148,19 @@ impl Client {
     }
 
     /// Has items computed, up to `batch` at the same time; `inputs` gives those of a range as the program expects them.
+    /// `accept` says whether the results make sense, before the server hears that all is well.
     ///
     /// # Errors
-    /// The request is beyond a limit of either side, or a session fails.
+    /// The request is beyond a limit of either side, a session fails, or what `accept` says.
     pub fn infer(
         self,
         items: &compile::Request,
         batch: Option<usize>,
         inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
         progress: &mut (dyn FnMut(Progress) + Send),
+        accept: &mut dyn FnMut(&Outputs) -> Result<(), ServiceError>,
     ) -> Result<(Outputs, Summary), ServiceError> {
-        self.request(Wish::Compute, items, batch, inputs, progress)
+        self.request(Wanted::Compute, items, batch, inputs, progress, accept)
     }
 
     /// The same with a store, which has to be for as many items and as many of them at the same time.
@@ -125,9 +174,10 @@ impl Client {
         batch: Option<usize>,
         inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
         progress: &mut (dyn FnMut(Progress) + Send),
+        accept: &mut dyn FnMut(&Outputs) -> Result<(), ServiceError>,
     ) -> Result<(Outputs, Summary), ServiceError> {
         let batch = batch.unwrap_or(usize::try_from(store.header().batch).unwrap_or(usize::MAX));
-        self.request(Wish::Use(store), items, Some(batch), inputs, progress)
+        self.request(Wanted::Use(store), items, Some(batch), inputs, progress, accept)
     }
 
     /// Makes a store for a request to come: the offline phase alone. `accept` may refuse what the server chose.
@@ -141,82 +191,55 @@ impl Client {
         batch: Option<usize>,
         accept: &dyn Fn(&Choice) -> Result<(), String>,
     ) -> Result<Summary, ServiceError> {
-        let (_, summary) = self.request(Wish::Make(path, accept), items, batch, &|_| Inputs::new(), &mut |_| {})?;
+        let nothing = &mut |_: &Outputs| Ok(());
+        let wanted = Wanted::Make(path, accept);
+        let (_, summary) = self.request(wanted, items, batch, &|_| Inputs::new(), &mut |_| {}, nothing)?;
         Ok(summary)
     }
 
     fn request(
         mut self,
-        wish: Wish<'_>,
+        wanted: Wanted<'_>,
         items: &compile::Request,
         batch: Option<usize>,
         inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
         progress: &mut (dyn FnMut(Progress) + Send),
+        accept: &mut dyn FnMut(&Outputs) -> Result<(), ServiceError>,
     ) -> Result<(Outputs, Summary), ServiceError> {
-        let agreed = match self.agree(wish, items, batch) {
+        let agreed = match self.agree(wanted, items, batch, progress) {
             Ok(agreed) => agreed,
             Err(e) => {
-                if !matches!(e, ServiceError::Refused(_) | ServiceError::Network(_)) {
-                    self.control.refuse(&e);
-                }
+                self.control.refuse(&e);
                 return Err(e);
             }
         };
-        let start = Instant::now();
-        let Self { control, address, options: Options { connection, .. }, offer, .. } = self;
-        let join = |lane, part| {
-            let stream = TcpStream::connect_timeout(&address, connection.deadline)?;
-            let mut control = Control::new(stream, connection.deadline)?;
-            control.send_hello(Party::P1, Purpose::Join(connection_id(offer.session, lane, part)))?;
-            Ok(connection.channel(control.into_stream())?)
-        };
-        let mut first = connection.channel(control.into_stream())?;
-        let plans = &agreed.plans;
-        let total = plans.batches().map(|(_, p)| p.plan.frames.len()).sum();
-        let progress = Mutex::new((0, progress));
-        let done = in_lanes(plans, first.as_mut(), &join, &|lane, (k, range, planned), channels| {
-            let mut before = 0;
-            let mut count = |now| {
-                let mut shown = progress.lock().unwrap_or_else(|e| e.into_inner());
-                shown.0 += now - before;
-                before = now;
-                let rounds = shown.0;
-                (shown.1)(Progress { rounds, total });
-            };
-            let inputs = inputs(range.clone());
-            let (results, report) =
-                agreed.run(Party::P1, &connection, (lane, k, &planned.plan), channels, &inputs, &mut count)?;
-            Ok((range.len(), results, report))
-        })?;
-        let (mut outputs, mut summary) = (Outputs::new(), Summary::new(plans));
-        for (items, results, report) in done {
-            summary.add(items, Party::P1, &report);
-            for (name, values) in results {
-                outputs.entry(name).or_default().extend(values);
-            }
+        let Self { mut control, address, host, options: Options { connection, .. }, .. } = self;
+        let computed = compute(&mut control, (address, &host), &connection, agreed, inputs, progress, accept);
+        if computed.is_err() {
+            // So that the last word arrives.
+            control.into_channel().close();
         }
-        agreed.finish(first.as_mut())?;
-        summary.wall_seconds = start.elapsed().as_secs_f64();
-        Ok((outputs, summary))
+        computed
     }
 
     /// The rest of the handshake. Nothing that depends on items or on a store is said before its end.
     fn agree(
         &mut self,
-        wish: Wish<'_>,
+        wanted: Wanted<'_>,
         request: &compile::Request,
         batch: Option<usize>,
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<Agreed, ServiceError> {
         let items = request.items;
         if items == 0 {
-            return Err(ServiceError::Limit("there are no items".into()));
+            return Err(ServiceError::Request("there are no items".into()));
         }
         let granted = usize::try_from(self.offer.max_batch).unwrap_or(usize::MAX).max(1);
         let batch = batch.unwrap_or(BATCH.min(granted)).clamp(1, items);
-        let (phases, made) = match &wish {
-            Wish::Compute => (Phases::Both, self.offer.session),
-            Wish::Make(..) => (Phases::Offline, self.offer.session),
-            Wish::Use(store) => {
+        let (phases, made) = match &wanted {
+            Wanted::Compute => (Phases::Both, self.offer.session),
+            Wanted::Make(..) => (Phases::Offline, self.offer.session),
+            Wanted::Use(store) => {
                 store.fits(Party::P1, items, batch)?;
                 (Phases::Online(store.header().id), store.header().id)
             }
@@ -252,29 +275,102 @@ impl Client {
         plans.check(Party::P1, self.options.bounds)?;
         let header = || plans.header(Party::P1, made, &self.description.name, &task, &choice);
         let nothing = fingerprint(&made, None);
-        let mut work = match wish {
-            Wish::Compute => Work::Compute,
-            Wish::Make(path, accept) => {
+        let mut work = match wanted {
+            Wanted::Compute => Work::Compute,
+            Wanted::Make(path, accept) => {
                 accept(&choice).map_err(ServiceError::Handshake)?;
                 Work::Make(Box::new(Mutex::new(Writer::create(path, &header(), nothing)?)))
             }
-            Wish::Use(store) => {
+            Wanted::Use(store) => {
                 store.check(&header(), nothing)?;
                 Work::Use(store)
             }
         };
         plans.compare(&mut self.control)?;
+        loop {
+            match self.control.receive()? {
+                Message::Start => break,
+                Message::Queued(queued) => progress(Progress { queued, rounds: 0, total: 0 }),
+                other => return Err(unexpected(&other)),
+            }
+        }
         if let Work::Use(store) = &mut work {
             store.begin()?;
         }
-        Ok(Agreed { plans, work, made, nonce, counted: None })
+        Ok(Agreed { plans, work, session: self.offer.session, made, nonce, counted: None })
     }
+}
+
+/// The sessions of a request that both parties agreed on.
+fn compute(
+    control: &mut Control,
+    (address, host): (SocketAddr, &str),
+    connection: &Connection,
+    agreed: Agreed,
+    inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
+    progress: &mut (dyn FnMut(Progress) + Send),
+    accept: &mut dyn FnMut(&Outputs) -> Result<(), ServiceError>,
+) -> Result<(Outputs, Summary), ServiceError> {
+    let start = Instant::now();
+    let group = Group::default();
+    group.add(control.channel().handle());
+    let server = control.peer_fingerprint();
+    let join = |lane, part| {
+        let stream = TcpStream::connect_timeout(&address, connection.limits.deadline).map_err(Error::from)?;
+        let mut further = open(stream, host, connection)?;
+        group.add(further.channel().handle());
+        if further.peer_fingerprint() != server {
+            return Err(ServiceError::Handshake("the server has another certificate than before".into()));
+        }
+        further.send_hello(Party::P1, Purpose::Join(connection_id(agreed.session, lane, part)))?;
+        further.receive_hello(Party::P1)?;
+        match further.receive()? {
+            Message::Start => {}
+            other => return Err(unexpected(&other)),
+        }
+        let mut channel = further.into_channel();
+        connection.ready(&mut channel)?;
+        Ok(Box::new(channel) as Box<dyn Channel>)
+    };
+    connection.ready(control.channel())?;
+    let plans = &agreed.plans;
+    let total = plans.batches().map(|(_, p)| p.plan.frames.len()).sum();
+    let progress = Mutex::new((0, progress));
+    let done = in_lanes(plans, &group, control.channel(), &join, &|lane, (k, range, planned), channels| {
+        let mut before = 0;
+        let mut count = |now| {
+            let mut shown = progress.lock().unwrap_or_else(|e| e.into_inner());
+            shown.0 += now - before;
+            before = now;
+            let rounds = shown.0;
+            (shown.1)(Progress { queued: 0, rounds, total });
+        };
+        let inputs = inputs(range.clone());
+        let (results, report) =
+            agreed.run(Party::P1, connection, (lane, k, &planned.plan), channels, &inputs, &mut count)?;
+        Ok((range.len(), results, report))
+    })?;
+    let (mut outputs, mut summary) = (Outputs::new(), Summary::new(plans));
+    for (items, results, report) in done {
+        summary.add(items, Party::P1, &report);
+        for (name, values) in results {
+            outputs.entry(name).or_default().extend(values);
+        }
+    }
+    if let Err(e) = accept(&outputs) {
+        // The server must not take this for a success.
+        let _ = control.send(&Message::Refusal("the client cannot use the results".into()));
+        return Err(e);
+    }
+    agreed.finish(Party::P1, control)?;
+    summary.wall_seconds = start.elapsed().as_secs_f64();
+    Ok((outputs, summary))
 }
 
 /// Whether an offer can be accepted.
 fn examine(offer: &Offer, pinned: Option<&Description>) -> Result<Description, ServiceError> {
     let description = Description::from_bytes(offer.description.as_bytes()).map_err(|e| {
-        ServiceError::Handshake(format!("the server's description of its model: {}", shown(&e.to_string())))
+        ServiceError::Handshake(format!("the server's description of its model: {}", printable(&e.to_string())))
     })?;
     if let Some(pinned) = pinned
         && !pinned.is_offered_as(&description)

@@ -3,27 +3,16 @@
 //! The server process prints one line of JSON when it listens and one when its only session is over.
 
 use super::server::{Event, Outcome};
-use super::{Server, ServiceError, Summary};
+use super::{Fault, Server, ServiceError, Summary};
+use crate::run::usage::{cpu_seconds, peak_memory};
 use serde_json::{Value, json};
+use sirnn_backends::transport::printable;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-/// CPU seconds of this process so far.
-pub fn cpu_seconds() -> f64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
-}
-
-/// Largest resident memory of this process so far, in bytes; 0 where the system does not say.
-pub fn peak_memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
-}
-
 /// Prints a line to standard output. Whoever reads it may have gone.
-pub fn say(line: impl std::fmt::Display) {
+pub fn print_line(line: impl std::fmt::Display) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
@@ -48,15 +37,18 @@ pub fn complete(client: &mut Value, server: &Value) {
 /// # Errors
 /// That of the session.
 pub fn host_one(server: Server) -> Result<(), ServiceError> {
-    say(json!({ "listening": server.address()?.to_string() }));
+    print_line(json!({ "listening": server.address()?.to_string() }));
     for Event { outcome, .. } in server.start() {
         if let Outcome::Session(result) = outcome {
-            say(report(&result?));
+            print_line(report(&result?));
             return Ok(());
         }
     }
     Ok(())
 }
+
+/// Environment variables that a server process on this machine inherits.
+const KEPT: [&str; 3] = ["SIRNN_SIMD", "SIRNN_SPEEDS", "SIRNN_DATA"];
 
 /// A server process that this one started. It ends with this value at the latest.
 #[derive(Debug)]
@@ -73,7 +65,19 @@ impl Process {
     /// # Errors
     /// What the process said on standard error, if it ended.
     pub fn start(command: &mut Command) -> Result<Self, ServiceError> {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        // Settings of this process are given as options, if they are meant for the other one too.
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|n| n.starts_with("SIRNN_") && !KEPT.contains(&n)) {
+                command.env_remove(name);
+            }
+        }
+        command.env("SIRNN_LOG", "off");
+        let failed = |e: std::io::Error| ServiceError::Process {
+            what: format!("it cannot be started: {e}"),
+            fault: Fault::Internal,
+        };
+        let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = piped.map_err(failed)?;
         let mut output = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
         output.read_line(&mut line)?;
@@ -82,7 +86,7 @@ impl Process {
             .and_then(|v| v["listening"].as_str().and_then(|a| a.parse::<SocketAddr>().ok()));
         match address {
             Some(address) => Ok(Self { child, output, address }),
-            None => Err(ServiceError::Handshake(complaint(&mut child))),
+            None => Err(complaint(&mut child)),
         }
     }
 
@@ -96,7 +100,7 @@ impl Process {
         let report = rest.lines().last().and_then(|l| serde_json::from_str(l).ok());
         match report {
             Some(report) if self.child.wait()?.success() => Ok(report),
-            _ => Err(ServiceError::Handshake(complaint(&mut self.child))),
+            _ => Err(complaint(&mut self.child)),
         }
     }
 }
@@ -108,13 +112,16 @@ impl Drop for Process {
     }
 }
 
-/// The last line that a process wrote to standard error before it ended.
-fn complaint(child: &mut Child) -> String {
-    let _ = child.kill();
+/// What a process that ended says on standard error, in its last line.
+fn complaint(child: &mut Child) -> ServiceError {
     let mut text = String::new();
     if let Some(errors) = &mut child.stderr {
         let _ = errors.read_to_string(&mut text);
     }
-    let _ = child.wait();
-    text.lines().last().map_or("the server process ended without a word".into(), super::wire::shown)
+    let status = child.wait().ok().and_then(|status| status.code());
+    let said = text.lines().last().map(|line| printable(line.strip_prefix("sirnn: ").unwrap_or(line)));
+    ServiceError::Process {
+        what: said.unwrap_or_else(|| "it ended without a word".into()),
+        fault: Fault::of_status(status.unwrap_or(1)),
+    }
 }

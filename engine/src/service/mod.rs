@@ -2,16 +2,22 @@
 //!
 //! ```text
 //! client                                server
+//!   (TLS, both with certificates) <->
 //!   hello (magic, version, role)  ->
 //!                                 <-      hello
 //!                                 <-      offer: description, limits, session id
 //!   request: items, batch, phases ->
 //!                                 <-      choice: OT backend, goal, fused or not, lanes, batch
 //!   plan digests                 <->      plan digests
-//!   per batch: one session on two connections, for the online phase and for making correlations
+//!                                 <-      place in the queue, over and over, if there is no room
+//!                                 <-      start
+//!   per batch: one session on two connections, for the online phase and for making correlations;
+//!   in its end both compare what they sent and received
+//!   done: the results make sense  ->
 //! ```
 //! Batches are computed one after the other, or several at the same time, each in a lane with connections of its own: while one waits for
-//! the network another computes. This connection is the online one of the first lane; all others join by an id.
+//! the network another computes. This connection is the online one of the first lane; all others join by an id, with the same certificate,
+//! and are answered with a start or a refusal. The connections of a request end together.
 //!
 //! A request may be for the offline phase alone; then both parties keep [stores](crate::run::store), made one batch after the other, and in
 //! the end tell each other that they have them. Or it has a store's id and is for the online phase alone; then the server's choice is that of the
@@ -23,104 +29,74 @@
 //! | module | content |
 //! |---|---|
 //! | [`wire`] | hello, messages, deadlines |
+//! | [`identity`] | certificates: who a party is, and whom it accepts |
+//! | `admission` | places, slots, memory, the queue |
 //! | [`server`], [`client`] | the two roles |
+//! | [`error`] | what can go wrong, and whose fault it is |
 //! | [`ledger`] | how much was made with a model's weights |
 //! | [`summary`] | what sessions cost, with the names used in reports |
+//! | [`metrics`], [`monitor`] | the same for Prometheus, and health, over HTTP |
 //! | [`local`] | both roles as two processes of one machine |
 
+mod admission;
 pub mod client;
+pub mod config;
+pub mod error;
+pub mod identity;
 pub mod ledger;
 pub mod local;
+pub mod metrics;
+pub mod monitor;
 pub mod server;
 pub mod summary;
 pub mod wire;
 
 pub use client::Client;
+pub use error::{Fault, ServiceError};
 pub use server::Server;
 pub use summary::Summary;
 
 use crate::compile::{self, Request};
 use crate::graph::Weights;
-use crate::model::ModelError;
+use crate::plan::choice::Choice;
 use crate::plan::correlations::{CORRELATION_BUDGET, correlation_bytes, offline_cost};
 use crate::plan::planner::{MAX_LANES, Task};
 use crate::plan::{Plan, WIRE_VERSION};
 use crate::program::{BuildError, Profile};
 use crate::run::session::{Report, Session, Stored};
-use crate::run::store::{Header, SectionHeader, Store, StoreError, Writer};
+use crate::run::store::{Header, SectionHeader, Store, Writer};
 use crate::run::trace::Trace;
-use crate::run::{Inputs, RunError};
+use crate::run::{self, Inputs, RunError};
+use identity::Identity;
 use sirnn_backends::ot::{self, BackendSpec};
-use sirnn_backends::transport::{Channel, Link, SimulatedLink, TcpChannel};
+use sirnn_backends::transport::{Channel, Handle, Limits, Link, TcpChannel, printable};
 use sirnn_backends::{Error, Party};
 use std::collections::BTreeMap;
-use std::net::TcpStream;
 use std::ops::Range;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
-use wire::{Choice, Control, Message, Phases, shown, unexpected};
-
-/// Why a service or a request ended.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ServiceError {
-    /// What the peer said in the handshake cannot be accepted.
-    #[error("{0}")]
-    Handshake(String),
-    /// The peer said no.
-    #[error("the peer refused: {0}")]
-    Refused(String),
-    /// More than this side wants to spend.
-    #[error("{0}")]
-    Limit(String),
-    /// A description, or items, that cannot be used.
-    #[error("{0}")]
-    Model(#[from] ModelError),
-    /// No program can be built for the request.
-    #[error("{0}")]
-    Build(#[from] BuildError),
-    /// A store cannot be made or used.
-    #[error("store {0}")]
-    Store(#[from] StoreError),
-    /// A session failed.
-    #[error("{0}")]
-    Run(#[from] RunError),
-    /// Outside of a session.
-    #[error("{0}")]
-    Network(#[from] Error),
-}
-
-impl From<std::io::Error> for ServiceError {
-    fn from(e: std::io::Error) -> Self {
-        Self::Network(e.into())
-    }
-}
+use wire::{Control, Message, Phases, unexpected};
 
 /// How a party talks to its peer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Connection {
-    /// Longest silence that is not an error; also the longest time for one message of the handshake.
-    pub deadline: Duration,
+    /// For how long the peer is waited for.
+    pub limits: Limits,
     /// Simulated link for what this party sends in sessions. The peer has to simulate its own direction.
     pub link: Option<Link>,
+    /// Who this party is and whom it accepts; without it nothing is encrypted and nobody is who he says.
+    pub identity: Option<Identity>,
     /// Where to put the events of each session's trace ([`crate::run::trace`]).
     pub trace: Option<&'static Mutex<Vec<serde_json::Value>>>,
 }
 
 impl Connection {
-    fn channel(&self, stream: TcpStream) -> Result<Box<dyn Channel>, Error> {
-        let tcp = TcpChannel::new(stream)?;
-        let mut channel: Box<dyn Channel> = match self.link {
-            Some(link) => Box::new(SimulatedLink::new(tcp, link)?),
-            None => Box::new(tcp),
-        };
-        channel.set_deadline(self.deadline);
-        Ok(channel)
+    /// Makes a channel ready for sessions.
+    fn ready(&self, channel: &mut TcpChannel) -> Result<(), Error> {
+        channel.set_limits(self.limits);
+        self.link.map_or(Ok(()), |link| channel.simulate(link))
     }
-}
 
-impl Connection {
     /// Runs something in a lane with a trace, if one is wanted.
     fn traced<T>(
         &self,
@@ -137,9 +113,49 @@ impl Connection {
     }
 }
 
-impl Default for Connection {
-    fn default() -> Self {
-        Self { deadline: sirnn_backends::transport::DEFAULT_DEADLINE, link: None, trace: None }
+/// The connections of a request, which end together.
+#[derive(Debug, Default)]
+struct Group(Mutex<Members>);
+
+#[derive(Debug, Default)]
+struct Members {
+    handles: Vec<Handle>,
+    ended: bool,
+    /// Why, if it is not because one of them failed.
+    reason: Option<String>,
+}
+
+impl Group {
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn add(&self, handle: Handle) {
+        let mut members = self.lock();
+        if members.ended {
+            handle.stop_receiving();
+        }
+        members.handles.push(handle);
+    }
+
+    /// Whoever waits for the peer stops waiting; a last word can still be sent.
+    fn end(&self, reason: Option<&str>) {
+        let mut members = self.lock();
+        members.ended = true;
+        if let (None, Some(reason)) = (&members.reason, reason) {
+            members.reason = Some(reason.into());
+        }
+        members.handles.iter().for_each(Handle::stop_receiving);
+    }
+
+    /// Whether it has ended, or the peer has ended one of its connections.
+    fn is_over(&self) -> bool {
+        let members = self.lock();
+        members.ended || members.handles.first().is_some_and(Handle::is_closed)
+    }
+
+    fn reason(&self) -> Option<String> {
+        self.lock().reason.clone()
     }
 }
 
@@ -186,7 +202,7 @@ impl Plans {
         let backend = ot::lookup(&choice.backend).map_err(|e| match e {
             Error::UnknownBackend(name, known) => ServiceError::Handshake(format!(
                 "the server uses OT backend '{}'; this program knows {known}",
-                shown(&name)
+                printable(&name)
             )),
             other => other.into(),
         })?;
@@ -273,6 +289,12 @@ impl Plans {
         }
     }
 
+    /// Bytes of memory of a party, all lanes together.
+    fn memory(&self, party: Party) -> u64 {
+        let one = self.plans.iter().map(|p| memory(&p.plan)[party.index()]).max().unwrap_or(0);
+        one.saturating_mul(self.lanes as u64)
+    }
+
     /// Refuses what exceeds the bounds.
     fn check(&self, party: Party, bounds: Bounds) -> Result<(), ServiceError> {
         let each: Vec<u64> = self.plans.iter().map(|p| bytes(&p.plan, self.backend, self.phases)).collect();
@@ -284,8 +306,7 @@ impl Plans {
             );
             return Err(ServiceError::Limit(what));
         }
-        let one = self.plans.iter().map(|p| memory(&p.plan)[party.index()]).max().unwrap_or(0);
-        let memory = one.saturating_mul(self.lanes as u64);
+        let memory = self.memory(party);
         if memory > bounds.memory {
             let what = format!(
                 "{} batches of {} items at the same time take {memory} bytes of memory, {} are allowed (--max-memory)",
@@ -319,33 +340,58 @@ struct Channels<'a> {
 /// Makes a connection of a lane.
 type Connect<'a> = dyn Fn(usize, Part) -> Result<Box<dyn Channel>, ServiceError> + Sync + 'a;
 
+/// How long to look for the peer's last word after a connection broke.
+const LAST_WORD: Duration = Duration::from_millis(200);
+
+/// What a lane's failure means: tells the peer, unless that is what failed; learns from the peer why it left; ends the other lanes.
+fn failed(e: ServiceError, online: &mut dyn Channel, group: &Group) -> ServiceError {
+    let e = match (e, group.reason()) {
+        (_, Some(reason)) => ServiceError::Ended(reason),
+        (e, None) => e,
+    };
+    if e.is_news() {
+        let said = online.send(&run::farewell(&e.for_peer())).and_then(|()| online.flush());
+        // The peer may be gone; then nobody needs to know.
+        drop(said);
+        group.end(None);
+        return e;
+    }
+    online.set_limits(Limits::within(LAST_WORD));
+    let last_word = run::last_word(online);
+    group.end(None);
+    last_word.map_or(e, |reason| Error::Ended(reason).into())
+}
+
 /// Computes all batches, `plans.lanes` at the same time, batch `k` in lane `k % lanes`. `first` is the online connection of lane 0;
 /// `connect` makes any other, `compute` runs a session. Returns what the sessions returned, in the order of batches.
 fn in_lanes<'p, T: Send>(
     plans: &'p Plans,
+    group: &Group,
     first: &mut dyn Channel,
     connect: &Connect<'_>,
     compute: &(dyn Fn(usize, Batch<'p>, Channels<'_>) -> Result<T, ServiceError> + Sync),
 ) -> Result<Vec<T>, ServiceError> {
     let batches: Vec<Batch<'p>> = plans.batches().enumerate().map(|(k, (items, plan))| (k, items, plan)).collect();
-    let failed = AtomicBool::new(false);
+    let span = tracing::Span::current();
     let lane = |lane: usize, first: Option<&mut dyn Channel>| -> Result<Vec<T>, ServiceError> {
-        let work = || {
-            let mut own;
-            let online = match first {
-                Some(first) => first,
-                None => {
-                    own = connect(lane, Part::Online)?;
-                    own.as_mut()
-                }
-            };
-            let second = || connect(lane, Part::Offline);
-            let mine = batches.iter().skip(lane).step_by(plans.lanes).take_while(|_| !failed.load(Ordering::Relaxed));
-            mine.map(|batch| compute(lane, batch.clone(), Channels { online, second: &second })).collect()
+        let _entered = span.enter();
+        let mut own;
+        let online = match first {
+            Some(first) => first,
+            None => {
+                own = connect(lane, Part::Online).inspect_err(|_| group.end(None))?;
+                own.as_mut()
+            }
         };
-        let done: Result<Vec<T>, ServiceError> = work();
-        failed.fetch_or(done.is_err(), Ordering::Relaxed);
-        done
+        let second = || connect(lane, Part::Offline);
+        let mut done = Vec::new();
+        for batch in batches.iter().skip(lane).step_by(plans.lanes) {
+            let computed = compute(lane, batch.clone(), Channels { online, second: &second });
+            done.push(computed.map_err(|e| failed(e, online, group))?);
+        }
+        // What was sent last must not stay behind when the process ends.
+        online.flush()?;
+        Ok(done)
     };
     let lanes: Vec<Result<Vec<T>, ServiceError>> = std::thread::scope(|s| {
         let lane = &lane;
@@ -354,9 +400,21 @@ fn in_lanes<'p, T: Send>(
         let join = |t: std::thread::ScopedJoinHandle<'_, _>| t.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
         std::iter::once(first).chain(others.into_iter().map(join)).collect()
     });
-    let mut lanes = lanes.into_iter().map(|l| l.map(Vec::into_iter)).collect::<Result<Vec<_>, _>>()?;
-    let used = lanes.len();
-    Ok((0..batches.len()).map(|k| lanes[k % used].next().expect("a lane computes all its batches")).collect())
+    let mut done = Vec::with_capacity(lanes.len());
+    let mut failure: Option<ServiceError> = None;
+    for lane in lanes {
+        match lane {
+            Ok(lane) => done.push(lane.into_iter()),
+            // One lane's failure ends the others; what tells most is what happened.
+            Err(e) if failure.as_ref().is_none_or(|f| !f.is_news() && e.is_news()) => failure = Some(e),
+            Err(_) => {}
+        }
+    }
+    if let Some(e) = failure {
+        return Err(e);
+    }
+    let used = done.len();
+    Ok((0..batches.len()).map(|k| done[k % used].next().expect("a lane computes all its batches")).collect())
 }
 
 /// What is done in the sessions of a request, and where the rest of it is.
@@ -373,6 +431,8 @@ enum Work {
 struct Agreed {
     plans: Plans,
     work: Work,
+    /// The id of the request.
+    session: [u8; 16],
     /// The session whose offline phase is or was the request's: its own, or the one that made the store.
     made: [u8; 16],
     /// The client's part of what public randomness is drawn from.
@@ -397,8 +457,16 @@ impl Agreed {
             let session = Stored { plan, party, section: store.section(k, id)?, online };
             return Ok(connection.traced(party, lane, |trace| session.run(inputs, progress, trace))?);
         }
-        let session =
-            Session { plan, party, backend: self.plans.backend, id, nonce: self.nonce, online, offline: second()? };
+        let session = Session {
+            plan,
+            party,
+            backend: self.plans.backend,
+            id,
+            nonce: self.nonce,
+            online,
+            offline: second()?,
+            budget: CORRELATION_BUDGET,
+        };
         if let Work::Make(store) = &self.work {
             let mut store = store.lock().unwrap_or_else(|e| e.into_inner());
             return Ok((BTreeMap::new(), session.make(inputs, &mut *store)?));
@@ -406,18 +474,24 @@ impl Agreed {
         Ok(connection.traced(party, lane, |trace| session.run_traced(inputs, progress, trace))?)
     }
 
-    /// Ends the request: either both parties have their store, or neither will use it.
-    fn finish(self, online: &mut dyn Channel) -> Result<(), ServiceError> {
-        if let Work::Make(store) = self.work {
-            let store = store.into_inner().unwrap_or_else(|e| e.into_inner()).publish()?;
-            online.send(&self.made)?;
-            online.flush()?;
-            let mut theirs = [0; 16];
-            online.recv(&mut theirs)?;
-            if theirs != self.made {
-                return Err(ServiceError::Handshake("the peer did not finish its store".into()));
+    /// Ends the request: the client says that it has results that make sense; of stores either both parties have theirs, or neither will use it.
+    fn finish(self, party: Party, control: &mut Control) -> Result<(), ServiceError> {
+        let done = |control: &mut Control| match control.receive()? {
+            Message::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        };
+        match self.work {
+            Work::Make(store) => {
+                let store = store.into_inner().unwrap_or_else(|e| e.into_inner()).publish()?;
+                control.send(&Message::Done)?;
+                done(control)?;
+                store.keep();
             }
-            store.keep();
+            _ if party == Party::P0 => done(control)?,
+            _ => {
+                control.send(&Message::Done)?;
+                control.channel().flush()?;
+            }
         }
         Ok(())
     }

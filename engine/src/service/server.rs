@@ -1,31 +1,41 @@
-//! The server: owns a model, computes for any client that asks, survives any that misbehaves.
+//! The server: owns a model, computes for any client that it accepts, survives any that misbehaves.
 
+use super::admission::{Place, Places, Slots, Stage};
+use super::identity::{Fingerprint, Identity, describe};
 use super::ledger::Ledger;
-use super::wire::{Choice, Control, Message, Objective, Offer, Phases, Purpose, Request, unexpected};
+use super::metrics::Metrics;
+use super::wire::{Control, Message, Offer, Phases, Purpose, Request, unexpected};
 use super::{
-    Agreed, Bounds, Connection, Part, Plans, ServiceError, Summary, Work, bytes, connection_id, in_lanes, memory,
+    Agreed, Bounds, Connection, Group, Part, Plans, ServiceError, Summary, Work, bytes, connection_id, in_lanes, memory,
 };
 use crate::compile;
 use crate::graph::Weights;
 use crate::model::{Description, Model};
-use crate::plan::planner::{self, MAX_LANES, Policy, Task};
+use crate::plan::choice::{Choice, Objective};
+use crate::plan::planner::{self, Policy, Task};
 use crate::plan::speeds::Speeds;
 use crate::program::LinearForms;
 use crate::run::store::{Store, Writer, fingerprint};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sirnn_backends::ot::BackendSpec;
-use sirnn_backends::transport::Link;
+use sirnn_backends::transport::{Channel, Limits as Waiting, Link, TcpChannel};
 use sirnn_backends::{Error, Party, random};
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
-/// Connections beyond those of sessions that may be in their first message.
-const PENDING: usize = 32;
+/// How often a thread that waits looks whether it still should.
+const TICK: Duration = Duration::from_millis(20);
+/// Longest message that is sent back to measure the way, and how many of them.
+const MAX_ECHO: usize = 256 << 10;
+const ECHOES: usize = 64;
+/// First byte of a TLS connection.
+const TLS_HANDSHAKE: u8 = 0x16;
 
 /// What a server grants.
 #[derive(Clone, Copy, Debug)]
@@ -36,8 +46,12 @@ pub struct Limits {
     pub batch: usize,
     /// Requests at the same time.
     pub sessions: usize,
-    /// Cost of a request.
+    /// Requests that wait for others to end.
+    pub queue: usize,
+    /// Cost of a request; the memory is that of all requests at the same time.
     pub bounds: Bounds,
+    /// From a connection to its request.
+    pub handshake: Duration,
 }
 
 /// What a server has to do with stores.
@@ -104,6 +118,8 @@ pub enum Outcome {
     Session(Result<Summary, ServiceError>),
     /// It did not become a session.
     Rejected(ServiceError),
+    /// The client measured the way here, and asked for nothing.
+    Measured,
 }
 
 /// A model at an address.
@@ -117,30 +133,33 @@ struct Shared {
     description: Description,
     weights: Weights,
     options: Options,
-    sessions: Arc<AtomicUsize>,
+    /// Of the options; may be replaced.
+    identity: RwLock<Option<Identity>>,
+    places: Arc<Places>,
+    slots: Arc<Slots>,
+    /// Held while a request is planned: planning all there is takes all there is of a core.
+    planning: Mutex<()>,
     /// Connections that sessions wait for.
-    waiting: Mutex<HashMap<[u8; 16], SyncSender<TcpStream>>>,
-    /// What was chosen for requests of some size: planning all there is takes longer than a small request.
+    awaited: Mutex<HashMap<[u8; 16], Awaited>>,
+    /// The connections of running sessions.
+    groups: Mutex<HashMap<[u8; 16], Arc<Group>>>,
+    /// What was chosen for requests of some size.
     chosen: Mutex<HashMap<Request, Choice>>,
+    metrics: Metrics,
+    stopped: AtomicBool,
+}
+
+/// A connection that a session waits for: where it goes, and whose it has to be.
+struct Awaited {
+    to: SyncSender<Control>,
+    from: Option<Fingerprint>,
 }
 
 /// Most requests whose choice is kept.
 const CHOSEN: usize = 256;
 
-/// One of a limited number of things that run at the same time.
-struct Slot(Arc<AtomicUsize>);
-
-impl Slot {
-    fn take(counter: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
-        let taken = counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1));
-        taken.ok().map(|_| Self(counter.clone()))
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 impl Server {
@@ -149,15 +168,24 @@ impl Server {
     /// # Errors
     /// Those of the socket.
     pub fn bind(address: impl ToSocketAddrs, model: &Model, options: Options) -> Result<Self, ServiceError> {
+        let Limits { sessions, queue, bounds, .. } = options.limits;
         let shared = Shared {
             description: model.description.clone(),
             weights: model.weights.clone(),
-            options,
-            sessions: Arc::default(),
-            waiting: Mutex::default(),
+            identity: RwLock::new(options.connection.identity.clone()),
+            places: Arc::default(),
+            slots: Arc::new(Slots::new(sessions, bounds.memory, queue)),
+            planning: Mutex::default(),
+            awaited: Mutex::default(),
+            groups: Mutex::default(),
             chosen: Mutex::default(),
+            metrics: Metrics::default(),
+            stopped: AtomicBool::new(false),
+            options,
         };
-        Ok(Self { listener: TcpListener::bind(address)?, shared: Arc::new(shared) })
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, shared: Arc::new(shared) })
     }
 
     /// Where it listens.
@@ -168,94 +196,300 @@ impl Server {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Serves in threads of its own until the process ends. Says what happened to every connection that was more than
-    /// a part of a session.
+    /// To look after it while it runs.
+    pub fn controller(&self) -> Controller {
+        Controller(self.shared.clone())
+    }
+
+    /// Serves in threads of its own until it is told to stop. Says what happened to every connection that was more than
+    /// a part of a session; the last one was told when all is over.
     pub fn start(self) -> Receiver<Event> {
         let (events, receiver) = channel();
-        let connections = Arc::default();
-        let most = 2 * MAX_LANES * self.shared.options.limits.sessions + PENDING;
         std::thread::spawn(move || {
-            loop {
-                let Ok((stream, peer)) = self.listener.accept() else {
-                    // Out of descriptors, or the peer is gone already.
-                    std::thread::sleep(Duration::from_millis(20));
-                    continue;
+            let tick = Timespec::try_from(5 * TICK).expect("it is short");
+            while !self.shared.stopped.load(Ordering::Relaxed) {
+                let _ = poll(&mut [PollFd::new(&self.listener, PollFlags::IN)], Some(&tick));
+                let (stream, peer) = match self.listener.accept() {
+                    Ok(accepted) => accepted,
+                    Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => continue,
+                    Err(e) => {
+                        // Out of descriptors, or the peer is gone already.
+                        tracing::debug!("accepting a connection: {e}");
+                        std::thread::sleep(TICK);
+                        continue;
+                    }
                 };
-                let Some(slot) = Slot::take(&connections, most) else { continue };
                 let (shared, events) = (self.shared.clone(), events.clone());
                 let serve = move || {
-                    let _slot = slot;
-                    if let Some(outcome) = shared.connection(stream) {
+                    let span = tracing::error_span!("connection", %peer, session = tracing::field::Empty);
+                    let outcome = span.in_scope(|| {
+                        let outcome = shared.connection(stream, peer);
+                        if let Some(outcome) = &outcome {
+                            shared.note(outcome);
+                        }
+                        outcome
+                    });
+                    if let Some(outcome) = outcome {
                         // Nobody may listen any more.
                         let _ = events.send(Event { peer, outcome });
                     }
                 };
                 // If there is no thread for it the connection closes.
-                let _ = std::thread::Builder::new().name(format!("client {peer}")).spawn(serve);
+                if let Err(e) = std::thread::Builder::new().name(format!("client {peer}")).spawn(serve) {
+                    tracing::warn!("no thread for {peer}: {e}");
+                }
             }
         });
         receiver
     }
 }
 
+/// Looks after a running server.
+#[derive(Clone)]
+pub struct Controller(Arc<Shared>);
+
+impl Controller {
+    /// Accepts nothing more; whoever waits is told. Running sessions go on.
+    pub fn stop(&self) {
+        self.0.stopped.store(true, Ordering::Relaxed);
+        self.0.slots.close();
+        self.0.places.clear();
+    }
+
+    /// Ends running sessions; clients get the reason.
+    pub fn end_sessions(&self, reason: &str) {
+        lock(&self.0.groups).values().for_each(|group| group.end(Some(reason)));
+    }
+
+    /// Whether it accepts requests.
+    pub fn is_ready(&self) -> bool {
+        !self.0.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Running sessions, and requests that wait.
+    pub fn load(&self) -> (usize, usize) {
+        self.0.slots.load()
+    }
+
+    /// Is another party from the next connection on, and accepts others. Nothing changes for running sessions.
+    pub fn set_identity(&self, identity: Identity) {
+        *self.0.identity.write().unwrap_or_else(|e| e.into_inner()) = Some(identity);
+    }
+
+    /// What happened so far, in the text format of Prometheus.
+    pub fn metrics(&self) -> String {
+        let (running, queued) = self.load();
+        self.0.metrics.text(running, queued)
+    }
+}
+
+/// The connections of a running session, as long as it runs.
+struct Registered<'a> {
+    shared: &'a Shared,
+    id: [u8; 16],
+    group: Arc<Group>,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        lock(&self.shared.groups).remove(&self.id);
+    }
+}
+
 impl Shared {
-    /// `None` if the connection became a part of a session.
-    fn connection(&self, stream: TcpStream) -> Option<Outcome> {
-        let hello = || {
-            let mut control = Control::new(stream, self.options.connection.deadline)?;
-            let purpose = control.receive_hello(Party::P0);
-            // Also to a peer of another version or role: its own error then says so.
-            if !matches!(purpose, Ok(Purpose::Join(_))) {
-                control.send_hello(Party::P0, Purpose::Session)?;
+    /// Logs and counts how a connection ended.
+    fn note(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Session(Ok(summary)) => {
+                self.metrics.served(summary);
+                let Summary { instances, batches, bytes_total, wall_seconds, .. } = summary;
+                tracing::info!(phase = "done", items = instances, batches, bytes = bytes_total, seconds = wall_seconds);
             }
-            Ok((purpose?, control))
-        };
-        match hello() {
-            Err(e) => Some(Outcome::Rejected(e)),
-            Ok((Purpose::Join(id), control)) => {
-                let handed = self.waiting().get(&id).is_some_and(|s| s.try_send(control.into_stream()).is_ok());
-                (!handed)
-                    .then(|| Outcome::Rejected(ServiceError::Handshake("no session waits for this connection".into())))
+            Outcome::Session(Err(e)) => {
+                self.metrics.failed(e.fault());
+                tracing::warn!(phase = "session", fault = e.fault().name(), "{e}");
             }
-            Ok((Purpose::Session, mut control)) => {
-                let Some(_slot) = Slot::take(&self.sessions, self.options.limits.sessions) else {
-                    let busy = ServiceError::Limit("the server is busy".into());
-                    control.refuse(&busy);
-                    return Some(Outcome::Rejected(busy));
-                };
-                // A panic is a bug here, but it must not take other clients' sessions along.
-                let result = catch_unwind(AssertUnwindSafe(|| self.session(control)));
-                let bug = || Err(ServiceError::Limit("internal error".into()));
-                Some(Outcome::Session(result.unwrap_or_else(|_| bug())))
+            Outcome::Measured => tracing::info!(phase = "measured"),
+            Outcome::Rejected(e) => {
+                self.metrics.refused(e.fault());
+                tracing::warn!(phase = "handshake", fault = e.fault().name(), "{e}");
             }
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<[u8; 16], SyncSender<TcpStream>>> {
-        self.waiting.lock().unwrap_or_else(|e| e.into_inner())
+    /// `None` if the connection became a part of a session.
+    fn connection(&self, stream: TcpStream, peer: SocketAddr) -> Option<Outcome> {
+        let accepted = TcpChannel::new(stream).map_err(ServiceError::from).and_then(|channel| {
+            let place = self.places.take(peer.ip(), channel.handle());
+            let (purpose, control) = self.greet(channel)?;
+            place.reach(Stage::Greeted);
+            Ok((purpose, control, place))
+        });
+        match accepted {
+            Err(e) => Some(Outcome::Rejected(e)),
+            Ok((Purpose::Join(id), control, _place)) => {
+                let refused = self.hand_over(id, control)?;
+                let stranger = ServiceError::Handshake("no session waits for this connection".into());
+                refused.refuse(&stranger);
+                Some(Outcome::Rejected(stranger))
+            }
+            Ok((Purpose::Session, control, place)) => {
+                // A panic is a bug here, but it must not take other clients' sessions along.
+                let result = catch_unwind(AssertUnwindSafe(|| self.request(control, place)));
+                Some(result.unwrap_or_else(|_| Outcome::Session(Err(ServiceError::Internal("a panic".into())))))
+            }
+        }
     }
 
-    fn session(&self, mut control: Control) -> Result<Summary, ServiceError> {
-        let id = random::bytes()?;
-        let (agreed, doors) = match self.agree(&mut control, id) {
-            Ok(agreed) => agreed,
+    /// Gives a further connection to the session that waits for it, which answers. Returns it if there is none.
+    fn hand_over(&self, id: [u8; 16], mut control: Control) -> Option<Control> {
+        let from = control.peer_fingerprint();
+        let to = lock(&self.awaited).get(&id).filter(|awaited| awaited.from == from).map(|awaited| awaited.to.clone());
+        let Some(to) = to else { return Some(control) };
+        control.set_end(None);
+        to.try_send(control).err().map(|(TrySendError::Full(control) | TrySendError::Disconnected(control))| control)
+    }
+
+    /// Sets TLS up, if it is spoken here, and receives the hello.
+    fn greet(&self, mut channel: TcpChannel) -> Result<(Purpose, Control), ServiceError> {
+        let handshake = self.options.limits.handshake;
+        let end = Instant::now() + handshake;
+        channel.set_limits(Waiting { deadline: handshake, ..self.options.connection.limits });
+        let identity = self.identity.read().unwrap_or_else(|e| e.into_inner()).clone();
+        let speaks_tls = channel.first_byte()? == TLS_HANDSHAKE;
+        let secured = match &identity {
+            Some(identity) if speaks_tls => channel.secure(identity.accept()?).map_err(ServiceError::from),
+            Some(_) => Err(ServiceError::Handshake(
+                "this server speaks TLS, the client does not: it needs --certificate and --key".into(),
+            )),
+            None => Ok(()),
+        };
+        let mut control = Control::over(channel, Waiting { deadline: handshake, ..self.options.connection.limits });
+        control.set_end(Some(end));
+        let answered = secured.and_then(|()| {
+            let purpose = control.receive_hello(Party::P0);
+            // Also to a peer of another version or role: its own error then says so. Who joins is answered by the session.
+            if !matches!(purpose, Ok(Purpose::Join(_))) {
+                control.send_hello(Party::P0, Purpose::Session)?;
+            }
+            purpose
+        });
+        match answered {
+            Ok(purpose) => Ok((purpose, control)),
             Err(e) => {
-                if !matches!(e, ServiceError::Refused(_) | ServiceError::Network(_)) {
+                if !speaks_tls && identity.is_some() {
+                    let _ = control.send_hello(Party::P0, Purpose::Session);
                     control.refuse(&e);
+                } else {
+                    // A last word of TLS has to arrive.
+                    control.into_channel().close();
                 }
-                return Err(e);
+                Err(e)
+            }
+        }
+    }
+
+    /// All that comes after the hello.
+    fn request(&self, mut control: Control, place: Place) -> Outcome {
+        let agreed = match self.agree(&mut control, &place) {
+            Ok(Some(agreed)) => agreed,
+            Ok(None) => return Outcome::Measured,
+            Err(e) => {
+                control.refuse(&e);
+                return Outcome::Rejected(e);
             }
         };
-        let start = Instant::now();
-        let connection = self.options.connection;
-        let join = |lane: usize, part: Part| {
-            let stream = doors[lane][part as usize].wait(connection.deadline)?;
-            Ok(connection.channel(stream)?)
+        let handle = control.channel().handle();
+        let admitted = self.slots.take(agreed.plans.memory(Party::P0), |position| {
+            if handle.is_closed() {
+                return Err(Error::Closed("it waited").into());
+            }
+            control.send(&Message::Queued(position))
+        });
+        let _slot = match admitted {
+            Ok(slot) => slot,
+            Err(e) => {
+                control.refuse(&e);
+                return Outcome::Rejected(e);
+            }
         };
-        let mut first = connection.channel(control.into_stream())?;
-        let done = in_lanes(&agreed.plans, first.as_mut(), &join, &|lane, (k, items, planned), channels| {
+        drop(place);
+        Outcome::Session(self.session(control, agreed))
+    }
+
+    fn session(&self, mut control: Control, mut agreed: Agreed) -> Result<Summary, ServiceError> {
+        let start = Instant::now();
+        let id = agreed.session;
+        let group = Arc::new(Group::default());
+        group.add(control.channel().handle());
+        lock(&self.groups).insert(id, group.clone());
+        let registered = Registered { shared: self, id, group };
+        let from = control.peer_fingerprint();
+        let lane = |l| [Part::Online, Part::Offline].map(|part| Expected::new(self, connection_id(id, l, part), from));
+        let expected: Vec<_> = (0..agreed.plans.lanes).map(lane).collect();
+        // From here on nothing is as if it had not happened.
+        let begun = self.begin(&mut agreed);
+        let connection = &self.options.connection;
+        let ready = begun.and_then(|()| {
+            control.send(&Message::Start)?;
+            control.set_limits(connection.limits);
+            Ok(connection.ready(control.channel())?)
+        });
+        if let Err(e) = ready {
+            control.refuse(&e);
+            return Err(e);
+        }
+        let done = self.compute(&mut control, agreed, &expected, &registered.group);
+        drop(registered);
+        match done {
+            Ok(mut summary) => {
+                summary.wall_seconds = start.elapsed().as_secs_f64();
+                Ok(summary)
+            }
+            Err(e) => {
+                // So that the last word arrives.
+                control.into_channel().close();
+                Err(e)
+            }
+        }
+    }
+
+    /// What is used up by the sessions of a request: a store, or values of the ledger, before anything that depends on
+    /// the weights leaves.
+    fn begin(&self, agreed: &mut Agreed) -> Result<(), ServiceError> {
+        let values = agreed.plans.values();
+        match (&mut agreed.work, &self.options.ledger) {
+            (Work::Use(store), _) => store.begin()?,
+            _ if values == 0 => {}
+            (_, Some(ledger)) => agreed.counted = Some(ledger.reserve(values)?),
+            (_, None) => {
+                let what = "this server counts no products from ring-LWE, and so makes none";
+                return Err(ServiceError::Request(what.into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn compute(
+        &self,
+        control: &mut Control,
+        agreed: Agreed,
+        expected: &[[Expected<'_>; 2]],
+        group: &Group,
+    ) -> Result<Summary, ServiceError> {
+        let connection = &self.options.connection;
+        let join = |lane: usize, part: Part| {
+            let mut further = expected[lane][part as usize].wait(connection.limits, group)?;
+            group.add(further.channel().handle());
+            further.send_hello(Party::P0, Purpose::Session)?;
+            further.send(&Message::Start)?;
+            let mut channel = further.into_channel();
+            connection.ready(&mut channel)?;
+            Ok(Box::new(channel) as Box<dyn Channel>)
+        };
+        let done = in_lanes(&agreed.plans, group, control.channel(), &join, &|lane, (k, items, planned), channels| {
             let (plan, inputs) = (&planned.plan, &planned.inputs);
-            let (_, report) = agreed.run(Party::P0, &connection, (lane, k, plan), channels, inputs, &mut |_| {})?;
+            let (_, report) = agreed.run(Party::P0, connection, (lane, k, plan), channels, inputs, &mut |_| {})?;
             Ok((items.len(), report))
         })?;
         let mut summary = Summary::new(&agreed.plans);
@@ -263,23 +497,34 @@ impl Shared {
         for (items, report) in done {
             summary.add(items, Party::P0, &report);
         }
-        agreed.finish(first.as_mut())?;
-        summary.wall_seconds = start.elapsed().as_secs_f64();
+        agreed.finish(Party::P0, control)?;
         Ok(summary)
     }
 
-    /// The handshake after the hello. The doors, by lane and part, are open before the client learns of them.
-    fn agree(&self, control: &mut Control, session: [u8; 16]) -> Result<(Agreed, Vec<[Door<'_>; 2]>), ServiceError> {
+    /// The handshake after the hello, until plans agree. `None` if the client only measured the way.
+    fn agree(&self, control: &mut Control, place: &Place) -> Result<Option<Agreed>, ServiceError> {
         let Options { limits, watch, .. } = &self.options;
+        let session = random::bytes()?;
+        let peer = control.channel().peer_certificate().map(describe);
+        tracing::Span::current().record("session", crate::run::store::hex(&session));
         control.send(&Message::Offer(Offer {
             session,
             description: self.description.to_toml(),
             max_items: limits.items as u64,
             max_batch: limits.batch as u64,
         }))?;
-        let asked = match control.receive()? {
-            Message::Request(request) => request,
-            other => return Err(unexpected(&other)),
+        let mut echoes = 0;
+        let asked = loop {
+            match control.receive() {
+                Ok(Message::Request(request)) => break request,
+                Ok(Message::Echo(text)) if echoes < ECHOES && text.len() <= MAX_ECHO => {
+                    echoes += 1;
+                    control.send(&Message::Echo(text))?;
+                }
+                Ok(other) => return Err(unexpected(&other)),
+                Err(ServiceError::Network(Error::Closed(_))) if echoes > 0 => return Ok(None),
+                Err(e) => return Err(e),
+            }
         };
         let Request { items, batch, phases, .. } = asked;
         let granted = |n: u64, limit: usize| usize::try_from(n).ok().filter(|n| (1..=limit).contains(n));
@@ -289,9 +534,14 @@ impl Shared {
                 limits.items, limits.batch
             )));
         };
+        place.reach(Stage::Requested);
+        // The client plans too, which takes its time.
+        control.set_end(None);
+        control.set_limits(self.options.connection.limits);
+        tracing::info!(phase = "request", items, batch, certificate = peer);
         let request = self.facts(&asked, items)?;
         let task = Task { graph: &self.description.graph, request: &request, batch: batch.min(items), watch };
-        let no = |what: &str| Err(ServiceError::Limit(what.into()));
+        let no = |what: &str| Err(ServiceError::Request(what.into()));
         let (made, store) = match (phases, &self.options.stores) {
             (Phases::Online(id), Stores::Use(path)) => (id, Some(Store::find(path, &id)?)),
             (Phases::Online(_), _) => return no("this server has no stores"),
@@ -299,6 +549,7 @@ impl Shared {
             (Phases::Both, Stores::Make(_)) => return no("this server makes stores and computes nothing"),
             _ => (session, None),
         };
+        let planning = lock(&self.planning);
         let choice = match &store {
             Some(store) => {
                 store.fits(Party::P0, items, task.batch)?;
@@ -317,10 +568,11 @@ impl Shared {
             }
         };
         let plans = Plans::build(&task, Some(&self.weights), phases, &choice)?;
+        drop(planning);
         plans.check(Party::P0, limits.bounds)?;
         let header = plans.header(Party::P0, made, &self.description.name, &task, &choice);
         let weights = || fingerprint(&made, Some(&self.weights));
-        let mut work = match (store, &self.options.stores) {
+        let work = match (store, &self.options.stores) {
             (Some(store), _) => {
                 store.check(&header, weights())?;
                 Work::Use(store)
@@ -328,25 +580,14 @@ impl Shared {
             (None, Stores::Make(path)) => Work::Make(Box::new(Mutex::new(Writer::create(path, &header, weights())?))),
             (None, _) => Work::Compute,
         };
-        let lane = |l| [Part::Online, Part::Offline].map(|part| Door::open(self, connection_id(session, l, part)));
-        let doors = (0..plans.lanes).map(lane).collect();
-        // Before anything that depends on the weights leaves.
-        let counted = match &self.options.ledger {
-            _ if matches!(phases, Phases::Online(_)) || plans.values() == 0 => None,
-            Some(ledger) => Some(ledger.reserve(plans.values())?),
-            None => return no("this server counts no products from ring-LWE, and so makes none"),
-        };
         control.send(&Message::Choice(choice))?;
         plans.compare(control)?;
-        if let Work::Use(store) = &mut work {
-            store.begin()?;
-        }
-        Ok((Agreed { plans, work, made, nonce: asked.nonce, counted }, doors))
+        Ok(Some(Agreed { plans, work, session, made, nonce: asked.nonce, counted: None }))
     }
 
     /// The public facts of a request, if the network can be computed for them.
     fn facts(&self, asked: &Request, items: usize) -> Result<compile::Request, ServiceError> {
-        let no = |what: String| Err(ServiceError::Limit(what));
+        let no = |what: String| Err(ServiceError::Request(what));
         let Ok(steps) = usize::try_from(asked.steps) else { return no(format!("{} time steps", asked.steps)) };
         self.description.typed(steps)?;
         let lengths = asked.lengths.as_ref().map(|l| l.iter().map(|&n| n as usize).collect::<Vec<_>>());
@@ -363,7 +604,7 @@ impl Shared {
 
     fn choose(&self, task: &Task<'_>, asked: &Request) -> Result<Choice, ServiceError> {
         let (items, phases, key) = (task.request.items, asked.phases, asked);
-        if let Some(choice) = self.chosen.lock().unwrap_or_else(|e| e.into_inner()).get(key) {
+        if let Some(choice) = lock(&self.chosen).get(key) {
             return Ok(choice.clone());
         }
         let Options { limits, objective, speeds, .. } = &self.options;
@@ -382,7 +623,7 @@ impl Shared {
             lanes: best.lanes as u64,
             batch: best.batch as u64,
         };
-        let mut chosen = self.chosen.lock().unwrap_or_else(|e| e.into_inner());
+        let mut chosen = lock(&self.chosen);
         if chosen.len() >= CHOSEN {
             chosen.clear();
         }
@@ -394,32 +635,43 @@ impl Shared {
     }
 }
 
-/// Where a connection of a session is waited for.
-struct Door<'a> {
+/// A connection that a session waits for.
+struct Expected<'a> {
     shared: &'a Shared,
     id: [u8; 16],
     /// Locked by the lane that waits; no two do.
-    came: Mutex<Receiver<TcpStream>>,
+    came: Mutex<Receiver<Control>>,
 }
 
-impl<'a> Door<'a> {
-    fn open(shared: &'a Shared, id: [u8; 16]) -> Self {
-        let (sender, came) = sync_channel(1);
-        shared.waiting().insert(id, sender);
+impl<'a> Expected<'a> {
+    fn new(shared: &'a Shared, id: [u8; 16], from: Option<Fingerprint>) -> Self {
+        let (to, came) = sync_channel(1);
+        lock(&shared.awaited).insert(id, Awaited { to, from });
         Self { shared, id, came: Mutex::new(came) }
     }
 
-    fn wait(&self, deadline: Duration) -> Result<TcpStream, Error> {
-        let came = self.came.lock().unwrap_or_else(|e| e.into_inner());
-        came.recv_timeout(deadline).map_err(|e| match e {
-            RecvTimeoutError::Timeout => Error::Deadline(deadline),
-            RecvTimeoutError::Disconnected => Error::Closed("a further connection was expected"),
-        })
+    /// Waits for it, until the session is over.
+    fn wait(&self, limits: Waiting, group: &Group) -> Result<Control, Error> {
+        let came = lock(&self.came);
+        let end = Instant::now() + limits.deadline;
+        loop {
+            match came.recv_timeout(TICK) {
+                Ok(control) => return Ok(control),
+                Err(RecvTimeoutError::Disconnected) => return Err(Error::Closed("a further connection was expected")),
+                Err(RecvTimeoutError::Timeout) if group.is_over() => {
+                    return Err(Error::Closed("a further connection was expected"));
+                }
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= end => {
+                    return Err(Error::Deadline(limits.deadline));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
     }
 }
 
-impl Drop for Door<'_> {
+impl Drop for Expected<'_> {
     fn drop(&mut self) {
-        self.shared.waiting().remove(&self.id);
+        lock(&self.shared.awaited).remove(&self.id);
     }
 }

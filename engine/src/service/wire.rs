@@ -5,11 +5,13 @@
 //! a length of 4 bytes; nothing longer than [`MAX_MESSAGE`] is read.
 
 use super::ServiceError;
+use super::identity::Fingerprint;
 use crate::plan::WIRE_VERSION;
-use crate::program::{Goal, LinearForms};
+use crate::plan::choice::Choice;
+use crate::program::LinearForms;
 use serde::{Deserialize, Serialize};
+use sirnn_backends::transport::{Channel, Limits, TcpChannel, printable};
 use sirnn_backends::{Error, Party};
-use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -19,8 +21,8 @@ pub const MAGIC: [u8; 8] = *b"SIRNN\r\n\x1a";
 pub const HELLO: usize = 32;
 /// Longest message of the handshake.
 pub const MAX_MESSAGE: usize = 1 << 20;
-/// Longest text of a peer that is shown.
-const MAX_SHOWN: usize = 300;
+/// Longest time in milliseconds after which a server may say to try again: a day.
+const MAX_RETRY: u64 = 86_400_000;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,38 +64,6 @@ fn accept(me: Party, hello: &[u8; HELLO]) -> Result<Purpose, ServiceError> {
     }
 }
 
-/// What the server optimises, in whole numbers so that both parties compute with the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Objective {
-    /// Fewest rounds.
-    Rounds,
-    /// Fewest bytes.
-    Bytes,
-    /// Fewest bytes in the online phase.
-    Online,
-    /// Least time on a link.
-    Time {
-        /// Bandwidth of one direction.
-        bits_per_second: u64,
-        /// One-way latency.
-        latency_ns: u64,
-    },
-}
-
-impl From<Objective> for Goal {
-    fn from(objective: Objective) -> Goal {
-        match objective {
-            Objective::Rounds => Goal::Rounds,
-            Objective::Bytes => Goal::Bytes,
-            Objective::Online => Goal::Online,
-            Objective::Time { bits_per_second, latency_ns } => {
-                Goal::Time { bits_per_second: bits_per_second.max(1) as f64, latency: latency_ns as f64 * 1e-9 }
-            }
-        }
-    }
-}
-
 /// What the server offers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -129,24 +99,6 @@ pub struct Request {
     pub nonce: [u8; 16],
 }
 
-/// How the server wants to compute a request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Choice {
-    /// Name of the OT backend.
-    pub backend: String,
-    /// What forms are chosen by.
-    pub objective: Objective,
-    /// Whether cells are one look-up each.
-    pub fuse: bool,
-    /// Where products with the weights come from: something that the client accepts.
-    pub linear: LinearForms,
-    /// Sessions at the same time.
-    pub lanes: u64,
-    /// Items of a session; together those at the same time are no more than were asked for.
-    pub batch: u64,
-}
-
 /// Which phases the sessions of a request have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -171,31 +123,68 @@ pub enum Message {
     Choice(Choice),
     /// Both ways: digests of the plans, for a full batch and for the rest.
     Plans(Vec<String>),
+    /// Server to client: so many requests come before this one. Repeated while it waits.
+    Queued(u64),
+    /// Server to client: the request is computed now, or the further connection is a part of it.
+    Start,
+    /// Server to client, instead of any other: there is no room; try again in so many milliseconds.
+    Busy(u64),
+    /// Client to server: the results are there and make sense. Both ways: the store is complete.
+    Done,
+    /// Client to server, instead of a request: send this back. It measures the way.
+    Echo(String),
     /// Instead of any other: the reason why the connection ends.
     Refusal(String),
 }
 
-/// A connection during the handshake: a message that is not complete after `deadline` ends it, however slowly it comes.
+/// Messages on a connection: during the handshake, and at the end of a request.
 #[derive(Debug)]
 pub struct Control {
-    stream: TcpStream,
-    deadline: Duration,
+    channel: TcpChannel,
+    limits: Limits,
+    /// When all messages have to be there, whatever the limits say.
+    end: Option<Instant>,
 }
 
 impl Control {
-    /// Wraps a connected socket.
+    /// Wraps a connected socket. A record is kept of all that is said.
     ///
     /// # Errors
     /// Those of the socket.
     pub fn new(stream: TcpStream, deadline: Duration) -> Result<Self, ServiceError> {
-        stream.set_nodelay(true)?;
-        stream.set_write_timeout(Some(deadline))?;
-        Ok(Self { stream, deadline })
+        Ok(Self::over(TcpChannel::new(stream)?, Limits::within(deadline)))
     }
 
-    /// The socket, after the handshake.
-    pub fn into_stream(self) -> TcpStream {
-        self.stream
+    /// The same over a channel.
+    pub fn over(mut channel: TcpChannel, limits: Limits) -> Self {
+        channel.set_limits(limits);
+        channel.record();
+        Self { channel, limits, end: None }
+    }
+
+    /// Until when all messages have to be there.
+    pub(super) fn set_end(&mut self, end: Option<Instant>) {
+        self.end = end;
+    }
+
+    pub(super) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.channel.set_limits(limits);
+    }
+
+    /// What is below.
+    pub fn channel(&mut self) -> &mut TcpChannel {
+        &mut self.channel
+    }
+
+    /// What is below, after the handshake.
+    pub fn into_channel(self) -> TcpChannel {
+        self.channel
+    }
+
+    /// The peer's certificate, if there is TLS.
+    pub(super) fn peer_fingerprint(&self) -> Option<Fingerprint> {
+        self.channel.peer_certificate().map(Fingerprint::of)
     }
 
     /// Sends a hello.
@@ -203,7 +192,7 @@ impl Control {
     /// # Errors
     /// If the peer is gone.
     pub fn send_hello(&mut self, role: Party, purpose: Purpose) -> Result<(), ServiceError> {
-        self.write(&hello(role, purpose))
+        Ok(self.channel.send(&hello(role, purpose))?)
     }
 
     /// Receives the peer's hello.
@@ -211,16 +200,21 @@ impl Control {
     /// # Errors
     /// If the peer is something else, has another version, or the wrong role.
     pub fn receive_hello(&mut self, me: Party) -> Result<Purpose, ServiceError> {
-        let end = Instant::now() + self.deadline;
         let mut hello = [0; HELLO];
         let (magic, rest) = hello.split_at_mut(MAGIC.len());
-        self.read(magic, end)?;
+        self.read(magic)?;
         if magic != MAGIC {
+            // A TLS record: a handshake or an alert.
+            if matches!(magic, [0x15 | 0x16, 3, ..]) {
+                return Err(ServiceError::Handshake(
+                    "the peer speaks TLS, this side does not: it needs --certificate and --key".into(),
+                ));
+            }
             let text: String =
                 magic.iter().map(|&b| if (b' '..=b'~').contains(&b) { b as char } else { '.' }).collect();
             return Err(ServiceError::Handshake(format!("the peer does not speak this protocol; it sent \"{text}\"")));
         }
-        self.read(rest, end)?;
+        self.read(rest)?;
         accept(me, &hello)
     }
 
@@ -231,17 +225,18 @@ impl Control {
     pub fn send(&mut self, message: &Message) -> Result<(), ServiceError> {
         let text = serde_json::to_vec(message).expect("messages have a JSON form");
         debug_assert!(text.len() <= MAX_MESSAGE);
-        self.write(&[&(text.len() as u32).to_le_bytes(), &text[..]].concat())
+        Ok(self.channel.send(&[&(text.len() as u32).to_le_bytes(), &text[..]].concat())?)
     }
 
-    /// Tells the peer why the connection ends. It may be gone; then nobody needs to know.
-    pub fn refuse(&mut self, reason: &ServiceError) {
-        let text = match reason {
-            // Names of files are not the peer's business.
-            ServiceError::Store(e) => format!("its store: {}", e.what),
-            other => other.to_string(),
+    /// Tells the peer why the connection ends, if there is something to tell, and ends it such that it arrives.
+    pub fn refuse(mut self, reason: &ServiceError) {
+        // It may be gone; then nobody needs to know.
+        let _ = match reason {
+            ServiceError::Busy(retry) => self.send(&Message::Busy(retry.as_millis() as u64)),
+            reason if reason.is_news() => self.send(&Message::Refusal(reason.for_peer())),
+            _ => Ok(()),
         };
-        let _ = self.send(&Message::Refusal(text));
+        self.channel.close();
     }
 
     /// Receives a message.
@@ -249,60 +244,30 @@ impl Control {
     /// # Errors
     /// If the peer refused, or sent something that is not a message.
     pub fn receive(&mut self) -> Result<Message, ServiceError> {
-        let end = Instant::now() + self.deadline;
         let mut len = [0; 4];
-        self.read(&mut len, end)?;
+        self.read(&mut len)?;
         let len = u32::from_le_bytes(len) as usize;
         if len > MAX_MESSAGE {
             let what = format!("the peer announced a message of {len} bytes, {MAX_MESSAGE} are allowed");
             return Err(ServiceError::Handshake(what));
         }
         let mut text = vec![0; len];
-        self.read(&mut text, end)?;
+        self.read(&mut text)?;
         match serde_json::from_slice(&text) {
-            Ok(Message::Refusal(reason)) => Err(ServiceError::Refused(shown(&reason))),
+            Ok(Message::Refusal(reason)) => Err(ServiceError::Refused(printable(&reason))),
+            Ok(Message::Busy(retry)) => Err(ServiceError::Busy(Duration::from_millis(retry.min(MAX_RETRY)))),
             Ok(message) => Ok(message),
             Err(e) => {
-                Err(ServiceError::Handshake(format!("the peer sent a malformed message: {}", shown(&e.to_string()))))
+                let what = format!("the peer sent a malformed message: {}", printable(&e.to_string()));
+                Err(ServiceError::Handshake(what))
             }
         }
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), ServiceError> {
-        self.stream.write_all(bytes).map_err(|e| self.lost(&e, "it was sent a message").into())
+    fn read(&mut self, out: &mut [u8]) -> Result<(), Error> {
+        let end = Instant::now() + self.limits.message(out.len());
+        self.channel.recv_until(out, self.end.map_or(end, |all| end.min(all)))
     }
-
-    fn read(&mut self, mut out: &mut [u8], end: Instant) -> Result<(), Error> {
-        const EXPECTED: &str = "a message was expected";
-        while !out.is_empty() {
-            let left = end.checked_duration_since(Instant::now()).filter(|d| !d.is_zero());
-            self.stream.set_read_timeout(Some(left.ok_or(Error::Deadline(self.deadline))?))?;
-            match self.stream.read(out) {
-                Ok(0) => return Err(Error::Closed(EXPECTED)),
-                Ok(n) => out = &mut out[n..],
-                Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.lost(&e, EXPECTED)),
-            }
-        }
-        Ok(())
-    }
-
-    fn lost(&self, e: &std::io::Error, what: &'static str) -> Error {
-        match e.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => Error::Deadline(self.deadline),
-            ErrorKind::BrokenPipe
-            | ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionAborted
-            | ErrorKind::WriteZero => Error::Closed(what),
-            kind => Error::Io(kind.into()),
-        }
-    }
-}
-
-/// A text of the peer in one line of printable characters.
-pub fn shown(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_SHOWN).collect();
-    line.trim().to_string()
 }
 
 /// The message that should have been another.
@@ -312,6 +277,11 @@ pub(super) fn unexpected(message: &Message) -> ServiceError {
         Message::Request(_) => "a request",
         Message::Choice(_) => "a choice",
         Message::Plans(_) => "plans",
+        Message::Queued(_) => "a place in the queue",
+        Message::Start => "a start",
+        Message::Busy(_) => "that it is busy",
+        Message::Done => "that it is done",
+        Message::Echo(_) => "an echo",
         Message::Refusal(_) => "a refusal",
     };
     ServiceError::Handshake(format!("the peer sent {name} out of turn"))
@@ -320,6 +290,7 @@ pub(super) fn unexpected(message: &Message) -> ServiceError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
     use std::net::TcpListener;
 
     fn pair() -> (Control, TcpStream) {
@@ -354,24 +325,18 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_trickles_in_is_late() {
+    fn the_whole_handshake_has_an_end() {
         let (mut control, mut peer) = pair();
+        control.set_end(Some(Instant::now() + Duration::from_millis(150)));
         let trickle = std::thread::spawn(move || {
-            for _ in 0..20 {
-                let _ = peer.write_all(&[0]);
-                std::thread::sleep(Duration::from_millis(50));
+            while peer.write_all(&[0]).is_ok() {
+                std::thread::sleep(Duration::from_millis(30));
             }
         });
-        peer_is_late(&mut control);
+        let e = control.receive_hello(Party::P0).unwrap_err();
+        assert!(matches!(e, ServiceError::Network(Error::Slow { .. })), "{e}");
+        drop(control);
         trickle.join().unwrap();
-    }
-
-    fn peer_is_late(control: &mut Control) {
-        let start = Instant::now();
-        let mut all = [0; 64];
-        let end = start + control.deadline;
-        assert!(matches!(control.read(&mut all, end), Err(Error::Deadline(_))));
-        assert!(start.elapsed() < Duration::from_millis(600));
     }
 
     #[test]

@@ -9,11 +9,12 @@ use sirnn::graph::Reveal;
 use sirnn::model::input::Sources;
 use sirnn::model::{Description, Items, Results};
 use sirnn::run::store::Store;
-use sirnn::service::ServiceError;
-use sirnn::service::client::{Client, Options};
-use sirnn::service::local::{cpu_seconds, peak_memory, say};
-use std::net::SocketAddr;
+use sirnn::run::usage::{cpu_seconds, peak_memory};
+use sirnn::service::client::{Address, Client, Options, Outputs};
+use sirnn::service::local::print_line;
+use sirnn::service::{Fault, ServiceError};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Numbers of an item that are shown.
 const SHOWN: usize = 8;
@@ -54,33 +55,50 @@ pub(super) struct Answer {
 }
 
 /// Which items to ask for.
-pub(super) struct Question<'a> {
+pub(super) struct Request<'a> {
     pub(super) sources: &'a Sources,
     /// Only the first so many.
     pub(super) first: Option<usize>,
     pub(super) batch: Option<usize>,
     /// What was made ahead for it.
     pub(super) store: Option<&'a Path>,
+    /// For how long to try again if the server is busy or not there.
+    pub(super) retry: Duration,
 }
 
-pub(super) fn ask(addresses: &[SocketAddr], options: Options, question: &Question<'_>) -> Result<Answer, Failure> {
-    // A store that is of no use is found out before anybody is asked.
-    let store = question.store.map(Store::open).transpose().map_err(ServiceError::from)?;
-    let client = Client::connect(addresses, options).map_err(|e| of_server(addresses, e))?;
-    let description = client.description().clone();
-    let items = load(question.sources, &description, question.first)?;
-    let request = facts(&items);
-    let bar = Bar::new();
-    let (batch, inputs, mut show) = (question.batch, |range| items.inputs(range), |p| bar.show(p));
-    let (outputs, summary) = match store {
-        Some(store) => client.infer_stored(store, &request, batch, &inputs, &mut show),
-        None => client.infer(&request, batch, &inputs, &mut show),
+/// Asks, and asks again while the server is busy or not there and there is time.
+pub(super) fn request(server: &Address, options: &Options, request: &Request<'_>) -> Result<Answer, Failure> {
+    // What cannot be read is found out before anybody is asked.
+    request.sources.check_readable()?;
+    let end = Instant::now() + request.retry;
+    loop {
+        match attempt(server, options.clone(), request) {
+            Err(e) if e.retry.is_some_and(|wait| Instant::now() + wait <= end) => {
+                tracing::warn!("{e}; trying again");
+                std::thread::sleep(e.retry.unwrap_or_default());
+            }
+            done => return done,
+        }
     }
-    .map_err(|e| of_server(addresses, e))?;
-    drop(bar);
+}
+
+fn attempt(server: &Address, options: Options, request: &Request<'_>) -> Result<Answer, Failure> {
+    let store = request.store.map(Store::open).transpose()?;
+    let client = Client::connect(server, options).map_err(|e| of_server(server, e))?;
+    let description = client.description().clone();
+    let items = load(request.sources, &description, request.first)?;
+    let wanted = facts(&items);
     let mut results = Results::new(&description, items.steps())?;
     let lengths: Vec<usize> = (0..items.len()).map(|i| items.length(i)).collect();
-    results.add(&lengths, &outputs)?;
+    let mut bar = Bar::new();
+    let (batch, inputs, mut show) = (request.batch, |range| items.inputs(range), |p| bar.show(p));
+    let mut accept = |outputs: &Outputs| Ok(results.add(&lengths, outputs)?);
+    let (_, summary) = match store {
+        Some(store) => client.infer_stored(store, &wanted, batch, &inputs, &mut show, &mut accept),
+        None => client.infer(&wanted, batch, &inputs, &mut show, &mut accept),
+    }
+    .map_err(|e| of_server(server, e))?;
+    drop(bar);
     let mut report = serde_json::to_value(&summary)?;
     report["cpu_seconds"] = json!([null, cpu_seconds()]);
     report["peak_memory"] = json!([null, peak_memory()]);
@@ -94,11 +112,10 @@ fn facts(items: &Items) -> compile::Request {
 }
 
 /// Says which peer an error is about.
-pub(super) fn of_server(addresses: &[SocketAddr], e: ServiceError) -> Failure {
-    match (e, addresses) {
-        (e @ (ServiceError::Limit(_) | ServiceError::Build(_) | ServiceError::Store(_)), _) | (e, []) => e.into(),
-        (e, [address, ..]) => format!("server {address}: {e}").into(),
-    }
+pub(super) fn of_server(server: &Address, e: ServiceError) -> Failure {
+    let own = matches!(e.fault(), Fault::Input | Fault::Internal) || matches!(e, ServiceError::Limit(_));
+    let failure = Failure::from(e);
+    if own { failure } else { failure.about(format_args!("server {}", server.addresses[0])) }
 }
 
 /// Adds results to a report: the first output's values (or classes), the class of each item, and all outputs where there are several.
@@ -137,7 +154,7 @@ pub(super) fn show_results(results: &Results) {
                 None => output.values[item].iter().map(|&v| output.real(v).to_string()).collect(),
             };
             let more = if words.len() > SHOWN { format!(" ... ({} in all)", words.len()) } else { String::new() };
-            say(format_args!("item {item}{of}: {}{more}", words[..words.len().min(SHOWN)].join(" ")));
+            print_line(format_args!("item {item}{of}: {}{more}", words[..words.len().min(SHOWN)].join(" ")));
         }
     }
 }

@@ -1,0 +1,4 @@
+//! Target `config`: see the library.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sirnn_fuzz::config::check(data));
