@@ -16,21 +16,22 @@ use serde_json::{Value, json};
 use sirnn::compile::Request;
 use sirnn::graph::evaluate;
 use sirnn::model::{Description, Items, Model};
+use sirnn::plan::choice::Objective;
 use sirnn::plan::speeds::Speeds;
 use sirnn::program::LinearForms;
 use sirnn::protocols::truncation::Rounding;
+use sirnn::run::usage::{cpu_seconds, peak_memory};
 use sirnn::service::client::{self, Client};
 use sirnn::service::ledger::Ledger;
-use sirnn::service::local::{Process, complete, cpu_seconds, host_one, peak_memory, say};
+use sirnn::service::local::{Process, complete, host_one, print_line};
 use sirnn::service::server::{self, Limits};
-use sirnn::service::wire::Objective;
 use sirnn::service::{Bounds, Connection, Server};
 use sirnn_backends::ot;
 use sirnn_backends::transport::Link;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Find heads in an image, between two processes
 #[derive(Parser, Clone)]
@@ -136,7 +137,14 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         objective: options.objective(),
         link: Link::LAN,
         speeds: Speeds::default(),
-        limits: Limits { items: 1, batch: 1, sessions: 1, bounds: BOUNDS },
+        limits: Limits {
+            items: 1,
+            batch: 1,
+            sessions: 1,
+            queue: 0,
+            bounds: BOUNDS,
+            handshake: Duration::from_secs(60),
+        },
         connection: Connection::default(),
         watch: Vec::new(),
         stores: server::Stores::None,
@@ -154,16 +162,16 @@ fn detect(options: &Options) -> Result<(), Box<dyn Error>> {
         picture::write(path, &image.data, model::IMAGE, &heads)?;
     }
     if !options.json {
-        say(serde_json::to_string_pretty(&report)?);
+        print_line(serde_json::to_string_pretty(&report)?);
         for head in &heads {
             let [left, top, right, bottom] = head.corners.map(f64::round);
-            say(format_args!("{:3.0} %  from ({left}, {top}) to ({right}, {bottom})", 100.0 * head.probability));
+            print_line(format_args!("{:3.0} %  from ({left}, {top}) to ({right}, {bottom})", 100.0 * head.probability));
         }
         return Ok(());
     }
     report["output"] = json!(output);
     report["heads"] = json!(heads.len());
-    say(report);
+    print_line(report);
     Ok(())
 }
 
@@ -188,9 +196,10 @@ fn secure(options: &Options, image: &sirnn::graph::Tensor) -> Result<(Vec<i64>, 
         watch: Vec::new(),
         linear: LinearForms::Auto,
     };
-    let client = Client::connect(&[server.address], expected)?;
+    let client = Client::connect(&server.address.into(), expected)?;
     let request = Request { items: 1, steps: 0, lengths: None };
-    let (outputs, summary) = client.infer(&request, Some(1), &|range| items.inputs(range), &mut |_| {})?;
+    let inputs = |range| items.inputs(range);
+    let (outputs, summary) = client.infer(&request, Some(1), &inputs, &mut |_| {}, &mut |_| Ok(()))?;
     let output = outputs.get("boxes").ok_or("no output")?.iter().map(|&v| v as i64).collect();
     let mut report = serde_json::to_value(&summary)?;
     report["cpu_seconds"] = json!([null, cpu_seconds()]);

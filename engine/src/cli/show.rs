@@ -205,7 +205,7 @@ fn dot(typed: &Typed<'_>) -> String {
         let _ = writeln!(text, "  v{i} [label=\"{}\", style=rounded];", label(ValueId(i as u32)));
     }
     for node in &typed.nodes {
-        draw(typed, node, &label, &mut text);
+        draw(node, &label, &mut text);
     }
     for (i, (output, value)) in typed.graph.outputs.iter().zip(&typed.outputs).enumerate() {
         let _ = writeln!(text, "  o{i} [label=\"{}\", style=rounded];\n  v{} -> o{i};", quoted(&output.name), value.0);
@@ -214,7 +214,7 @@ fn dot(typed: &Typed<'_>) -> String {
     text
 }
 
-fn draw(typed: &Typed<'_>, node: &TypedNode<'_>, label: &dyn Fn(ValueId) -> String, text: &mut String) {
+fn draw(node: &TypedNode<'_>, label: &dyn Fn(ValueId) -> String, text: &mut String) {
     let arrow = |text: &mut String, from: ValueId, to: ValueId, style: &str| {
         let _ = writeln!(text, "  v{} -> v{}{style};", from.0, to.0);
     };
@@ -236,7 +236,7 @@ fn draw(typed: &Typed<'_>, node: &TypedNode<'_>, label: &dyn Fn(ValueId) -> Stri
                 let _ = writeln!(text, "  v{} [label=\"{}\", style=rounded];", state.param.0, label(state.param));
             }
             for inner in &body.nodes {
-                draw(typed, inner, label, text);
+                draw(inner, label, text);
             }
             text.push_str("  }\n");
             for (&slice, &from) in body.slices.iter().zip(&node.ins) {

@@ -369,7 +369,7 @@ mod lengths {
         let graph = builder.finish(3, vec![series("x", shape, BYTE)], vec![output("y", &value, reveal)]);
         check(&graph, None, 2);
         let request = Request { items: 2, steps: 3, lengths: Some(vec![3, 2]) };
-        let profile = Profile { goal: Goal::Bytes, rates: Rates::iknp() };
+        let profile = Profile::default();
         compile(&graph, &request, profile, &Options::default()).unwrap_err().to_string()
     }
 

@@ -283,7 +283,7 @@ impl Client {
             }
             Wanted::Use(store) => {
                 store.check(&header(), nothing)?;
-                Work::Use(store)
+                Work::Use(Box::new(store))
             }
         };
         plans.compare(&mut self.control)?;

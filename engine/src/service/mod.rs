@@ -424,7 +424,7 @@ enum Work {
     /// The offline phase, for this store.
     Make(Box<Mutex<Writer>>),
     /// The online phase, with this store.
-    Use(Store),
+    Use(Box<Store>),
 }
 
 /// A request that both parties agreed on.

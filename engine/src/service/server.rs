@@ -575,7 +575,7 @@ impl Shared {
         let work = match (store, &self.options.stores) {
             (Some(store), _) => {
                 store.check(&header, weights())?;
-                Work::Use(store)
+                Work::Use(Box::new(store))
             }
             (None, Stores::Make(path)) => Work::Make(Box::new(Mutex::new(Writer::create(path, &header, weights())?))),
             (None, _) => Work::Compute,
