@@ -334,7 +334,8 @@ pub(super) mod tests {
     #[test]
     fn records_agree_unless_bytes_differ() {
         let (mut a, mut b) = pair();
-        (a.record(), b.record());
+        a.record();
+        b.record();
         a.send(b"ab").unwrap();
         a.send(b"c").unwrap();
         let mut x = [0; 3];
