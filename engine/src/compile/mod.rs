@@ -2,14 +2,14 @@
 //!
 //! | pass | file | what it does |
 //! |---|---|---|
-//! | | [`expand`] | the nodes of the graph as exact operations on vectors ([`ir`]) |
-//! | 1 | [`ranges`] | the range of every value, from public facts |
-//! | 2 | [`loops`] | loops of as many steps that read each other step by step, or not at all, become one |
-//! | 2 | [`hoist`] | what a step computes without the state moves before the loop; rows before gathers that repeat them |
-//! | 3 | [`rescales`] | chains of shifts and wraps become one carry tree |
-//! | 4 | [`rings`] | every value in the ring of its readers |
-//! | 5 | [`tables`] | what depends on one narrow value becomes one look-up |
-//! | 7 | [`lower`] | every operation calls the protocol that exists for it |
+//! | | `expand` | the nodes of the graph as exact operations on vectors (`ir`) |
+//! | 1 | `ranges` | the range of every value, from public facts |
+//! | 2 | `loops` | loops of as many steps that read each other step by step, or not at all, become one |
+//! | 2 | `hoist` | what a step computes without the state moves before the loop; rows before gathers that repeat them |
+//! | 3 | `rescales` | chains of shifts and wraps become one carry tree |
+//! | 4 | `rings` | every value in the ring of its readers |
+//! | 5 | `tables` | what depends on one narrow value becomes one look-up |
+//! | 7 | `lower` | every operation calls the protocol that exists for it |
 //!
 //! Every pass is exact for every input; the rule stands in its head. Results never depend on a choice.
 

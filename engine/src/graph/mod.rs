@@ -3,14 +3,14 @@
 //! A [`Graph`] is a list of nodes in topological order. A value is a tensor of integers; the batch is an implicit leading
 //! axis of every value, time is an ordinary axis. A value declares `bits` and `scale` (`real = integer / 2^scale`).
 //! The definition of an operation is its `clear` function on integers: exact, no floats ([`ops`]). Everything
-//! else refers to it: the evaluator ([`evaluate`]), the model file, the compiler to two-party programs, the importer, the
+//! else refers to it: the evaluator ([`evaluate`](mod@evaluate)), the model file, the compiler to two-party programs, the importer, the
 //! fuzz targets.
 //!
 //! | module | content |
 //! |---|---|
 //! | [`ops`] | one file per operation: parameters, shape rule, bounds, `clear`, the weights it needs |
 //! | [`infer`](mod@infer) | names to values, shapes and number formats; refuses what makes no sense, naming the node |
-//! | [`evaluate`] | the cleartext evaluator: the definition of correct |
+//! | [`evaluate`](mod@evaluate) | the cleartext evaluator: the definition of correct |
 //! | [`cells`] | FastGRNN, FastRNN, LSTM, GRU and plain RNN as bodies of loops, by one call each |
 //! | [`builder`] | graphs from code |
 //!

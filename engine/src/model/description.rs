@@ -6,7 +6,7 @@
 //!
 //! The text is the graph, with what repeats given once: widths and scales that a node leaves out come from `[default]`,
 //! roundings from `rounding`. Three short forms make it easier to read: `in = "x"` for one operand, `rescale = 7` for a shift
-//! alone, `weights = "W"` for a tensor of the default width. [`abbreviation`] knows them all, in both directions.
+//! alone, `weights = "W"` for a tensor of the default width. `abbreviation` knows them all, in both directions.
 
 mod abbreviation;
 

@@ -1,7 +1,7 @@
 //! The operations, a file each: parameters (the fields of the model file), shape rule and bounds, the weights, and the definition on
 //! integers.
 //!
-//! To add one: a file with a struct that implements [`Operation`], a line in [`operations!`] below, an arm in
+//! To add one: a file with a struct that implements [`Operation`], a line in `operations!` below, an arm in
 //! `compile::expand`.
 
 use super::{Number, Rescale, Tensor, ValueType, Weights};
