@@ -15,7 +15,7 @@
 //! | P1, per result | **`round((2^10 z + 2^9 - A_j s) / 2^13)`** |
 //!
 //! Correct: `sum_i w_ij b_i = A_j s - p u_j s + (q / 2^w) sum_i w_ij R_i + errors`, `k u_j` takes off the second term, and P1 the first one; what
-//! is left beside the wanted sum is less than half a unit of `q / 2^w`, whatever was drawn ([`shape`], `error_bound`).
+//! is left beside the wanted sum is less than half a unit of `q / 2^w`, whatever was drawn (`shape`, `error_bound`).
 //!
 //! Secure: to P0, `(a_i, b_i, p, k)` are ring-LWE samples of a secret that lives for one block, and given `b_i` the mask is uniform. To P1,
 //! `A_j` is uniform by ring-LWE (of `u_j`), and `z` follows from it, its own secrets and `f`, up to a statistical distance of
