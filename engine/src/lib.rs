@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod fixed;
+#[cfg(feature = "import")]
+pub mod import;
 pub mod model;
 pub mod plan;
 pub mod program;

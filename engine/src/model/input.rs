@@ -1,6 +1,6 @@
 //! The client's side: items from a file, batches in the program's layout, and the table of results.
 //!
-//! * `.npy`: an array `[items, steps, features]`, little endian, C order, of `i1 i2 i4 i8 u1 u2 f4 f8`.
+//! * `.npy`: an array `[items, steps, features]`, little endian, C order, of `i1 i2 i4 i8 u1 u2 u4 f2 f4 f8`.
 //! * `.csv`: an item per line, `steps * features` numbers, all features of the first step first. A file of whole
 //!   numbers alone holds integers; as soon as one number has a point or an exponent, all are reals.
 //!
@@ -8,6 +8,7 @@
 //! input's width is an error, since it must not wrap.
 
 use super::description::Description;
+use super::npy::{Npy, Number};
 use super::{ModelError, require};
 use crate::fixed::wrap;
 use crate::program::signed;
@@ -21,8 +22,6 @@ use std::{
 
 /// Bytes of a file of items.
 const MAX_FILE: u64 = 1 << 32;
-/// Bytes of an array's header.
-const MAX_HEADER: usize = 1 << 16;
 
 /// Reads a file of at most `limit` bytes.
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
@@ -46,13 +45,6 @@ impl std::fmt::Debug for Items {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Items [{}, {}, {}]", self.len(), self.steps, self.features)
     }
-}
-
-/// A number of a file.
-#[derive(Clone, Copy, Debug)]
-enum Value {
-    Whole(i64),
-    Real(f64),
 }
 
 impl Items {
@@ -83,8 +75,7 @@ impl Items {
         require(array.shape.len() == 3 && array.shape[1..] == [steps, features], "array", || {
             format!("shape {:?}, [items, {steps}, {features}] is expected", array.shape)
         })?;
-        let size = array.size;
-        Self::quantize(description, array.data.chunks_exact(size).map(|b| (array.read)(b)), array.data.len() / size)
+        Self::quantize(description, array.numbers(), array.len())
     }
 
     /// Reads the content of a `.csv` file.
@@ -115,8 +106,8 @@ impl Items {
         let n = numbers.len();
         let whole: Option<Vec<i64>> = numbers.iter().map(|(token, _)| token.parse().ok()).collect();
         match whole {
-            Some(whole) => Self::quantize(description, whole.into_iter().map(Value::Whole), n),
-            None => Self::quantize(description, numbers.into_iter().map(|(_, v)| Value::Real(v)), n),
+            Some(whole) => Self::quantize(description, whole.into_iter().map(Number::Whole), n),
+            None => Self::quantize(description, numbers.into_iter().map(|(_, v)| Number::Real(v)), n),
         }
     }
 
@@ -128,10 +119,10 @@ impl Items {
         require(values.len().is_multiple_of(description.item_len()), "items", || {
             format!("{} numbers, {} per item are expected", values.len(), description.item_len())
         })?;
-        Self::quantize(description, values.iter().map(|&v| Value::Whole(v)), values.len())
+        Self::quantize(description, values.iter().map(|&v| Number::Whole(v)), values.len())
     }
 
-    fn quantize(description: &Description, numbers: impl Iterator<Item = Value>, n: usize) -> Result<Self, ModelError> {
+    fn quantize(description: &Description, numbers: impl Iterator<Item = Number>, n: usize) -> Result<Self, ModelError> {
         let (steps, features) = (description.steps as usize, description.features as usize);
         let (lo, hi) = signed(description.input.bits);
         let factor = 2f64.powi(description.input.scale);
@@ -142,14 +133,14 @@ impl Items {
                 format!("item {item}, step {step}, feature {feature}")
             };
             let value = match number {
-                Value::Whole(v) if (lo..=hi).contains(&v.into()) => v as i32,
-                Value::Whole(v) => {
+                Number::Whole(v) if (lo..=hi).contains(&v.into()) => v as i32,
+                Number::Whole(v) => {
                     return Err(ModelError::new(place(), format!("{v} does not fit {} bits", description.input.bits)));
                 }
-                Value::Real(x) if !x.is_finite() => {
+                Number::Real(x) if !x.is_finite() => {
                     return Err(ModelError::new(place(), format!("{x} is not a finite number")));
                 }
-                Value::Real(x) => {
+                Number::Real(x) => {
                     let nearest = (x * factor).round_ties_even();
                     if nearest < lo as f64 || nearest > hi as f64 {
                         let what = format!(
@@ -198,72 +189,6 @@ impl Items {
     /// As [`Items::batch`].
     pub fn inputs(&self, range: Range<usize>) -> HashMap<String, Vec<i128>> {
         HashMap::from([("x".to_string(), self.batch(range))])
-    }
-}
-
-/// An array of numbers in NumPy's format, versions 1 to 3.
-struct Npy<'a> {
-    shape: Vec<usize>,
-    /// Bytes of an element.
-    size: usize,
-    read: fn(&[u8]) -> Value,
-    data: &'a [u8],
-}
-
-impl<'a> Npy<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<Self, ModelError> {
-        let fail = |what: &str| ModelError::new("npy header", what);
-        let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(|| fail("this is no .npy file"))?;
-        let (len, rest) = match rest {
-            [1, _, a, b, rest @ ..] => (usize::from(u16::from_le_bytes([*a, *b])), rest),
-            [2 | 3, _, a, b, c, d, rest @ ..] => (u32::from_le_bytes([*a, *b, *c, *d]) as usize, rest),
-            _ => return Err(fail("cut short, or of an unknown version")),
-        };
-        if len > MAX_HEADER || len > rest.len() {
-            return Err(fail("its length is wrong"));
-        }
-        let (header, data) = rest.split_at(len);
-        let header = std::str::from_utf8(header).map_err(|_| fail("it is no text"))?;
-        let field = |name: &str| {
-            let at = header.find(&format!("'{name}'"))? + name.len() + 2;
-            header[at..].trim_start().strip_prefix(':').map(str::trim_start)
-        };
-        if !field("fortran_order").ok_or_else(|| fail("no order"))?.starts_with("False") {
-            return Err(fail("Fortran order is not supported, save a C-ordered array"));
-        }
-        let descr =
-            field("descr").and_then(|f| f.strip_prefix('\'')?.split_once('\'')).ok_or_else(|| fail("no type"))?.0;
-        macro_rules! reader {
-            ($ty:ty, $kind:ident, $to:ty) => {
-                (size_of::<$ty>(), |b: &[u8]| {
-                    Value::$kind(<$to>::from(<$ty>::from_le_bytes(b.try_into().expect("sized"))))
-                })
-            };
-        }
-        let (size, read): (usize, fn(&[u8]) -> Value) = match descr {
-            "|i1" | "<i1" => reader!(i8, Whole, i64),
-            "<i2" => reader!(i16, Whole, i64),
-            "<i4" => reader!(i32, Whole, i64),
-            "<i8" => reader!(i64, Whole, i64),
-            "|u1" | "<u1" => reader!(u8, Whole, i64),
-            "<u2" => reader!(u16, Whole, i64),
-            "<f4" => reader!(f32, Real, f64),
-            "<f8" => reader!(f64, Real, f64),
-            _ => return Err(fail("the type is none of i1 i2 i4 i8 u1 u2 f4 f8, little endian")),
-        };
-        let shape =
-            field("shape").and_then(|f| f.strip_prefix('(')?.split_once(')')).ok_or_else(|| fail("no shape"))?.0;
-        let shape: Option<Vec<usize>> =
-            shape.split(',').map(str::trim).filter(|s| !s.is_empty()).map(|s| s.parse().ok()).collect();
-        let shape = shape.ok_or_else(|| fail("the shape is not of whole numbers"))?;
-        let expected = shape.iter().try_fold(size, |n, &m| n.checked_mul(m));
-        if expected != Some(data.len()) {
-            return Err(ModelError::new(
-                "npy data",
-                format!("{} bytes for shape {shape:?} of {size} bytes each", data.len()),
-            ));
-        }
-        Ok(Npy { shape, size, read, data })
     }
 }
 

@@ -5,6 +5,7 @@
 //! | [`description`] | both | `model.toml`: shapes, widths, shifts and scales |
 //! | [`weights`] | server | `weights.safetensors`, checked against the description |
 //! | [`input`] | client | items from `.npy` or `.csv`, batches, the table of results |
+//! | [`npy`] | both | arrays of numbers in NumPy's format |
 //! | [`fastgrnn`] | both | a layer's step and its chains of products |
 //! | [`fused`] | both | a layer's step as one look-up |
 //! | [`rescale`] | both | shift, wrap and change of ring in one comparison |
@@ -16,6 +17,7 @@ pub mod description;
 pub mod fastgrnn;
 pub mod fused;
 pub mod input;
+pub mod npy;
 pub mod rescale;
 pub mod weights;
 
