@@ -48,14 +48,12 @@ fn tensor(source: impl Read) -> Result<Tensor, String> {
     if array.len() > MAX_ELEMENTS || array.shape.len() > MAX_RANK {
         return Err(format!("an array of more than {MAX_ELEMENTS} elements or {MAX_RANK} axes"));
     }
-    // All elements have the type of the first.
-    let data = match array.numbers().next() {
-        Some(Number::Whole(_)) => Data::Int(
-            array.numbers().filter_map(|n| if let Number::Whole(v) = n { Some(v) } else { None }).collect(),
-        ),
-        _ => Data::Float(
-            array.numbers().filter_map(|n| if let Number::Real(v) = n { Some(v as f32) } else { None }).collect(),
-        ),
+    let data = if array.is_whole() {
+        let whole = |n| if let Number::Whole(v) = n { Some(v) } else { None };
+        Data::Int(array.numbers().filter_map(whole).collect())
+    } else {
+        let real = |n| if let Number::Real(v) = n { Some(v as f32) } else { None };
+        Data::Float(array.numbers().filter_map(real).collect())
     };
     Tensor::new(array.shape, data)
 }

@@ -91,6 +91,11 @@ impl<'a> Npy<'a> {
         Ok(Npy { shape, size, read, data })
     }
 
+    /// Whether the elements are of an integer type.
+    pub fn is_whole(&self) -> bool {
+        matches!((self.read)(&[0; 8][..self.size]), Number::Whole(_))
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         self.data.len() / self.size

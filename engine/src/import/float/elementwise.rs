@@ -20,14 +20,14 @@ pub(super) fn find(op: &str) -> Option<Operator> {
             one(map(&sum, |x| x / n)?)
         },
         "Mod" => |c| {
-            let truncated = c.flag("fmod", false)?;
-            match (c.input(0)?.data(), truncated) {
-                (Data::Float(_), _) => one(zip_floats(c.input(0)?, c.input(1)?, |a, b| a % b)?),
-                (_, true) => arithmetic(c, |a, b| a % b, i64::checked_rem),
-                (_, false) => arithmetic(c, |a, b| a % b, |a, b| {
+            if c.flag("fmod", false)? {
+                arithmetic(c, |a, b| a % b, i64::checked_rem)
+            } else {
+                // The result has the sign of the divisor.
+                arithmetic(c, |a, b| a - b * (a / b).floor(), |a, b| {
                     let r = a.checked_rem(b)?;
                     Some(if r != 0 && (r < 0) != (b < 0) { r + b } else { r })
-                }),
+                })
             }
         },
         "Pow" => pow,
