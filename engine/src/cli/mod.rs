@@ -2,6 +2,8 @@
 
 mod ask;
 mod bench;
+#[cfg(feature = "import")]
+mod check;
 mod cost_table;
 mod demo;
 mod doctor;
@@ -57,6 +59,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Demo),
+    #[cfg(feature = "import")]
+    Check(check::Check),
     Plan(plan::PlanCommand),
     Run(run::Run),
     Serve(serve::Serve),
@@ -71,6 +75,8 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(c) => c.run(),
+        #[cfg(feature = "import")]
+        Command::Check(c) => c.run(),
         Command::Plan(c) => c.run(),
         Command::Run(c) => c.run(),
         Command::Serve(c) => c.run(),
