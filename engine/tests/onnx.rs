@@ -2,7 +2,10 @@
 //!
 //! The files are reference data that is not shipped: `SIRNN_DATA` says where it is.
 
+use sirnn::import::items::{Items, items};
+use sirnn::import::network::evaluate::evaluate;
 use sirnn::import::onnx::{Dim, Model};
+use sirnn::import::recognise::{Port, Request, recognise};
 use sirnn::import::tensor::Tensor;
 use sirnn::import::{arrays, check, float};
 use std::collections::HashMap;
@@ -129,7 +132,8 @@ fn silero_agrees_as_a_sequence_and_step_by_step() {
 
     let model = Model::load(&silero.join("silero_vad_16k_sequence.onnx")).unwrap();
     assert_eq!(model.graph.inputs[0].shape, Some(vec![Dim::Free("sequence_length".into()), Dim::Fixed(576)]));
-    let states = || HashMap::from([("h".to_string(), zeros(vec![1, 1, 128])), ("c".to_string(), zeros(vec![1, 1, 128]))]);
+    let states =
+        || HashMap::from([("h".to_string(), zeros(vec![1, 1, 128])), ("c".to_string(), zeros(vec![1, 1, 128]))]);
     let mut given = states();
     given.insert("input".into(), reference("frames"));
     let wanted = ["speech_probs", "hn", "cn", "/stft/Sqrt_output_0"];
@@ -238,4 +242,79 @@ fn files_that_are_no_networks_are_refused_in_one_line() {
     }
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(Model::load(&path).is_err());
+}
+
+/// The network of a file for the items of an array, computed for each; the outputs of the first network output.
+fn through_network(model: &Model, input: &str, array: &Tensor, request: Request) -> Vec<Vec<Tensor>> {
+    let ports = model.graph.inputs.iter().find(|i| i.name == input).unwrap();
+    let Items { port, items } = items(ports, array).unwrap();
+    let request = Request { ports: vec![port], ..request };
+    let network = recognise(model, &request).unwrap_or_else(|refusals| panic!("{refusals:?}"));
+    items.iter().map(|item| evaluate(&network, &[item.clone()], &mut |_, _| {}).unwrap()).collect()
+}
+
+#[test]
+fn recognised_networks_compute_what_the_files_do() {
+    let Some(folder) = folder() else { return };
+    let mut seen = 0;
+    for family in ["torch", "keras"] {
+        for entry in std::fs::read_dir(folder.join(family)).unwrap() {
+            let path = entry.unwrap().path();
+            let file = path.file_name().unwrap().to_str().unwrap().to_string();
+            let reference = path.with_file_name(format!("{}.npz", file.split('.').next().unwrap()));
+            if !file.ends_with(".onnx") || !reference.exists() {
+                continue;
+            }
+            let model = Model::load(&path).unwrap();
+            if !check::refusals(&model).is_empty() {
+                continue;
+            }
+            let (x, y) = (arrays::npz(&reference, "x").unwrap(), arrays::npz(&reference, "y").unwrap());
+            let name = model.graph.inputs[0].name.clone();
+            let found = through_network(&model, &name, &x, Request::default());
+            let flat = found.iter().flat_map(|r| r[0].as_floats().unwrap().to_vec()).collect();
+            let flat = Tensor::floats(y.shape().to_vec(), flat).unwrap();
+            assert_close(&flat, &y, &file);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 25, "only {seen} models");
+}
+
+#[test]
+fn recognised_speech_and_text_networks_compute_what_the_files_do() {
+    let Some(folder) = folder() else { return };
+    let read = |file: &str, name: &str| arrays::npz(&folder.join(file), name).unwrap();
+    let flat = |found: Vec<Vec<Tensor>>, output: usize, like: &Tensor| {
+        let values = found.iter().flat_map(|r| r[output].as_floats().unwrap().to_vec()).collect();
+        Tensor::floats(like.shape().to_vec(), values).unwrap()
+    };
+
+    let model = Model::load(&folder.join("legere/legere_w128.onnx")).unwrap();
+    let found = through_network(&model, "image", &read("legere/reference.npz", "image"), Request::default());
+    let logits = read("legere/reference.npz", "logits");
+    assert_close(&flat(found, 0, &logits), &logits, "legere");
+
+    let model = Model::load(&folder.join("fsdd/fsdd_cnn_gru.onnx")).unwrap();
+    let found = through_network(&model, "logmel", &read("fsdd/reference.npz", "logmel"), Request::default());
+    let logits = read("fsdd/reference.npz", "logits");
+    assert_close(&flat(found, 0, &logits), &logits, "fsdd");
+
+    let model = Model::load(&folder.join("rnnoise/rnnoise.onnx")).unwrap();
+    let found = through_network(&model, "x", &read("rnnoise/rnnoise_ref.npz", "x"), Request::default());
+    for (output, name) in ["gains", "vad"].iter().enumerate() {
+        let expected = read("rnnoise/rnnoise_ref.npz", name);
+        assert_close(&flat(found.clone(), output, &expected), &expected, name);
+    }
+
+    // The private part of the voice detector starts at the spectrum; its initial states are zeros.
+    let model = Model::load(&folder.join("silero/silero_vad_16k_sequence.onnx")).unwrap();
+    let spectrum = read("silero/reference.npz", "stft_magnitude");
+    let zeros = Tensor::floats(vec![1, 1, 128], vec![0.0; 128]).unwrap();
+    let port = Port { name: "/stft/Sqrt_output_0".into(), shape: spectrum.shape().to_vec(), batch: None };
+    let set = [("h".to_string(), zeros.clone()), ("c".to_string(), zeros)].into();
+    let request = Request { ports: vec![port], set, outputs: vec!["speech_probs".into()] };
+    let network = recognise(&model, &request).unwrap();
+    let found = evaluate(&network, &[spectrum], &mut |_, _| {}).unwrap();
+    assert_close(&found[0], &read("silero/reference.npz", "speech_probs"), "silero");
 }

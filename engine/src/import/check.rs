@@ -59,9 +59,11 @@ fn not_finite(value: &Tensor) -> Option<String> {
     Some(format!("element {i} is {}; the network was not trained to an end, or was saved badly", v[i]))
 }
 
-fn node_refusals(node: &Node) -> Vec<String> {
+pub(super) fn node_refusals(node: &Node) -> Vec<String> {
     if !float::knows(node) {
-        return vec!["this operator is not known; rewrite this part of the network, or cut the network before it".into()];
+        return vec![
+            "this operator is not known; rewrite this part of the network, or cut the network before it".into(),
+        ];
     }
     match node.op.as_str() {
         "LSTM" | "GRU" | "RNN" => recurrent(node),

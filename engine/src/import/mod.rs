@@ -5,7 +5,10 @@
 //! | [`onnx`] | what an ONNX file holds: operators, values, constants |
 //! | [`tensor`] | the values that operators take and give |
 //! | [`float`] | what the operators compute, in floats |
+//! | [`recognise`] | from a file's operators to a [`network`]: cells, loops, constants |
+//! | [`network`] | a network in floats, in the terms of the integer graph that it will become |
 //! | [`arrays`] | arrays from `.npy` and `.npz` files |
+//! | [`items`] | which part of an array is an item, for the inputs of a file |
 //! | [`check`] | what of a network cannot be imported, all at once |
 //!
 //! Files are not trusted: sizes, lengths and the work of a run are bounded, and what is wrong is said in one line.
@@ -13,7 +16,10 @@
 pub mod arrays;
 pub mod check;
 pub mod float;
+pub mod items;
+pub mod network;
 pub mod onnx;
+pub mod recognise;
 pub mod tensor;
 
 use std::path::Path;

@@ -122,7 +122,11 @@ impl Items {
         Self::quantize(description, values.iter().map(|&v| Number::Whole(v)), values.len())
     }
 
-    fn quantize(description: &Description, numbers: impl Iterator<Item = Number>, n: usize) -> Result<Self, ModelError> {
+    fn quantize(
+        description: &Description,
+        numbers: impl Iterator<Item = Number>,
+        n: usize,
+    ) -> Result<Self, ModelError> {
         let (steps, features) = (description.steps as usize, description.features as usize);
         let (lo, hi) = signed(description.input.bits);
         let factor = 2f64.powi(description.input.scale);

@@ -24,10 +24,14 @@ pub(super) fn find(op: &str) -> Option<Operator> {
                 arithmetic(c, |a, b| a % b, i64::checked_rem)
             } else {
                 // The result has the sign of the divisor.
-                arithmetic(c, |a, b| a - b * (a / b).floor(), |a, b| {
-                    let r = a.checked_rem(b)?;
-                    Some(if r != 0 && (r < 0) != (b < 0) { r + b } else { r })
-                })
+                arithmetic(
+                    c,
+                    |a, b| a - b * (a / b).floor(),
+                    |a, b| {
+                        let r = a.checked_rem(b)?;
+                        Some(if r != 0 && (r < 0) != (b < 0) { r + b } else { r })
+                    },
+                )
             }
         },
         "Pow" => pow,
@@ -128,37 +132,37 @@ pub(super) fn find(op: &str) -> Option<Operator> {
 }
 
 /// `1 / (1 + e^-x)`.
-pub(super) fn sigmoid(x: f32) -> f32 {
+pub(in crate::import) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
 /// `max(0, x)`; a NaN stays one.
-pub(super) fn relu(x: f32) -> f32 {
+pub(in crate::import) fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 
 /// `ln(1 + e^x)`.
-pub(super) fn softplus(x: f32) -> f32 {
+pub(in crate::import) fn softplus(x: f32) -> f32 {
     x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 /// `x / (1 + |x|)`.
-pub(super) fn softsign(x: f32) -> f32 {
+pub(in crate::import) fn softsign(x: f32) -> f32 {
     x / (1.0 + x.abs())
 }
 
 /// `alpha x + beta`, kept in 0..=1.
-pub(super) fn hard_sigmoid(x: f32, alpha: f32, beta: f32) -> f32 {
+pub(in crate::import) fn hard_sigmoid(x: f32, alpha: f32, beta: f32) -> f32 {
     (alpha * x + beta).clamp(0.0, 1.0)
 }
 
 /// `x`, or `alpha (e^x - 1)` below zero.
-pub(super) fn elu(x: f32, alpha: f32) -> f32 {
+pub(in crate::import) fn elu(x: f32, alpha: f32) -> f32 {
     if x < 0.0 { alpha * x.exp_m1() } else { x }
 }
 
 /// `x`, or `alpha x` below zero.
-pub(super) fn leaky_relu(x: f32, alpha: f32) -> f32 {
+pub(in crate::import) fn leaky_relu(x: f32, alpha: f32) -> f32 {
     if x < 0.0 { alpha * x } else { x }
 }
 
@@ -167,7 +171,7 @@ pub(super) fn one(t: Tensor) -> Result<Vec<Tensor>, String> {
 }
 
 /// The same shape with a function of every element, which are floats.
-pub(super) fn map(x: &Tensor, f: impl Fn(f32) -> f32) -> Result<Tensor, String> {
+pub(in crate::import) fn map(x: &Tensor, f: impl Fn(f32) -> f32) -> Result<Tensor, String> {
     Tensor::floats(x.shape().to_vec(), x.as_floats()?.iter().map(|&v| f(v)).collect())
 }
 
@@ -200,7 +204,7 @@ fn aligned<'a>(a: &'a Tensor, b: &'a Tensor) -> Result<(Cow<'a, Tensor>, Cow<'a,
 }
 
 /// A function of the elements of two tensors of floats.
-pub(super) fn zip_floats(a: &Tensor, b: &Tensor, f: impl Fn(f32, f32) -> f32) -> Result<Tensor, String> {
+pub(in crate::import) fn zip_floats(a: &Tensor, b: &Tensor, f: impl Fn(f32, f32) -> f32) -> Result<Tensor, String> {
     let (a, b) = aligned(a, b)?;
     let values = a.as_floats()?.iter().zip(b.as_floats()?).map(|(&x, &y)| f(x, y)).collect();
     Tensor::floats(a.shape().to_vec(), values)
@@ -222,11 +226,7 @@ fn combine(
     }
 }
 
-fn arithmetic(
-    c: &Call,
-    float: fn(f32, f32) -> f32,
-    int: fn(i64, i64) -> Option<i64>,
-) -> Result<Vec<Tensor>, String> {
+fn arithmetic(c: &Call, float: fn(f32, f32) -> f32, int: fn(i64, i64) -> Option<i64>) -> Result<Vec<Tensor>, String> {
     one(combine(c.input(0)?, c.input(1)?, float, int)?)
 }
 

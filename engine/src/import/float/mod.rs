@@ -17,11 +17,11 @@
 //! | [`control`] | If, Loop, Scan |
 
 mod control;
-mod elementwise;
+pub(super) mod elementwise;
 mod normalise;
-mod pool;
-mod product;
-mod recurrent;
+pub(super) mod pool;
+pub(super) mod product;
+pub(super) mod recurrent;
 mod reduce;
 mod shape;
 
@@ -66,7 +66,7 @@ pub fn knows(node: &Node) -> bool {
 
 /// What a run may still spend.
 #[derive(Default)]
-struct Budget {
+pub(super) struct Budget {
     elements: Cell<u64>,
     products: Cell<u64>,
     nodes: Cell<u64>,
@@ -80,11 +80,11 @@ impl Budget {
 }
 
 /// One call of an operator.
-struct Call<'a> {
-    node: &'a Node,
-    inputs: Vec<Option<Arc<Tensor>>>,
-    opset: i64,
-    budget: &'a Budget,
+pub(super) struct Call<'a> {
+    pub(super) node: &'a Node,
+    pub(super) inputs: Vec<Option<Arc<Tensor>>>,
+    pub(super) opset: i64,
+    pub(super) budget: &'a Budget,
 }
 
 /// An operator: one tensor for every result. The error is the reason alone.
@@ -101,13 +101,18 @@ fn operator(name: &str) -> Option<Operator> {
 }
 
 impl Call<'_> {
+    /// Computes the operator, which is no branch or loop.
+    pub(super) fn compute(&self) -> Result<Vec<Tensor>, String> {
+        operator(&self.node.op).ok_or("this operator is not known")?(self)
+    }
+
     /// An input that must be there.
-    fn input(&self, i: usize) -> Result<&Tensor, String> {
+    pub(super) fn input(&self, i: usize) -> Result<&Tensor, String> {
         self.optional(i).ok_or_else(|| format!("input {i} is missing"))
     }
 
     /// An input that may be left out.
-    fn optional(&self, i: usize) -> Option<&Tensor> {
+    pub(super) fn optional(&self, i: usize) -> Option<&Tensor> {
         self.inputs.get(i).and_then(Option::as_deref)
     }
 
@@ -121,7 +126,7 @@ impl Call<'_> {
         self.node.outputs.get(i).is_some_and(|n| !n.is_empty())
     }
 
-    fn int(&self, name: &str, default: i64) -> Result<i64, String> {
+    pub(super) fn int(&self, name: &str, default: i64) -> Result<i64, String> {
         match self.node.attributes.get(name) {
             None => Ok(default),
             Some(Attribute::Int(i)) => Ok(*i),
@@ -129,11 +134,11 @@ impl Call<'_> {
         }
     }
 
-    fn flag(&self, name: &str, default: bool) -> Result<bool, String> {
+    pub(super) fn flag(&self, name: &str, default: bool) -> Result<bool, String> {
         Ok(self.int(name, i64::from(default))? != 0)
     }
 
-    fn float(&self, name: &str, default: f32) -> Result<f32, String> {
+    pub(super) fn float(&self, name: &str, default: f32) -> Result<f32, String> {
         match self.node.attributes.get(name) {
             None => Ok(default),
             Some(Attribute::Float(f)) => Ok(*f),
@@ -141,7 +146,7 @@ impl Call<'_> {
         }
     }
 
-    fn string(&self, name: &str, default: &'static str) -> Result<&str, String> {
+    pub(super) fn string(&self, name: &str, default: &'static str) -> Result<&str, String> {
         match self.node.attributes.get(name) {
             None => Ok(default),
             Some(Attribute::String(s)) => Ok(s),
@@ -149,7 +154,7 @@ impl Call<'_> {
         }
     }
 
-    fn ints(&self, name: &str) -> Result<Option<&[i64]>, String> {
+    pub(super) fn ints(&self, name: &str) -> Result<Option<&[i64]>, String> {
         match self.node.attributes.get(name) {
             None => Ok(None),
             Some(Attribute::Ints(v)) => Ok(Some(v)),
@@ -169,7 +174,7 @@ impl Call<'_> {
     }
 
     /// A list of integers that newer files give as an input and older ones as an attribute.
-    fn list(&self, input: usize, attribute: &str) -> Result<Option<Vec<i64>>, String> {
+    pub(super) fn list(&self, input: usize, attribute: &str) -> Result<Option<Vec<i64>>, String> {
         match self.optional(input) {
             Some(t) => Ok(Some(t.as_ints()?.to_vec())),
             None => Ok(self.ints(attribute)?.map(<[i64]>::to_vec)),
@@ -184,7 +189,7 @@ impl Call<'_> {
 }
 
 /// An axis of a tensor of a rank, where negative numbers count from the end.
-fn axis(given: i64, rank: usize) -> Result<usize, String> {
+pub(super) fn axis(given: i64, rank: usize) -> Result<usize, String> {
     let n = rank as i64;
     if (-n..n).contains(&given) {
         Ok(if given < 0 { given + n } else { given } as usize)
@@ -194,7 +199,7 @@ fn axis(given: i64, rank: usize) -> Result<usize, String> {
 }
 
 /// Several different axes, in ascending order.
-fn axes(given: &[i64], rank: usize) -> Result<Vec<usize>, String> {
+pub(super) fn axes(given: &[i64], rank: usize) -> Result<Vec<usize>, String> {
     let mut out = given.iter().map(|&a| axis(a, rank)).collect::<Result<Vec<_>, _>>()?;
     out.sort_unstable();
     let n = out.len();
@@ -203,9 +208,9 @@ fn axes(given: &[i64], rank: usize) -> Result<Vec<usize>, String> {
 }
 
 /// Values by name, and those of the graph around.
-struct Scope<'a> {
-    values: HashMap<String, Arc<Tensor>>,
-    outer: Option<&'a Scope<'a>>,
+pub(super) struct Scope<'a> {
+    pub(super) values: HashMap<String, Arc<Tensor>>,
+    pub(super) outer: Option<&'a Scope<'a>>,
 }
 
 impl Scope<'_> {
@@ -220,14 +225,19 @@ impl Scope<'_> {
 
 /// Computes graphs.
 #[derive(Clone, Copy)]
-struct Interpreter<'a> {
-    opset: i64,
-    budget: &'a Budget,
+pub(super) struct Interpreter<'a> {
+    pub(super) opset: i64,
+    pub(super) budget: &'a Budget,
 }
 
 impl Interpreter<'_> {
     /// Computes the wanted values of a graph from those of a scope.
-    fn graph(&self, graph: &Graph, mut scope: Scope, wanted: &[&str]) -> Result<Vec<Arc<Tensor>>, ImportError> {
+    pub(super) fn graph(
+        &self,
+        graph: &Graph,
+        mut scope: Scope,
+        wanted: &[&str],
+    ) -> Result<Vec<Arc<Tensor>>, ImportError> {
         if scope.depth() > MAX_DEPTH {
             return Err(ImportError::value(wanted.first().unwrap_or(&""), "graphs are nested too deeply"));
         }
@@ -254,10 +264,7 @@ impl Interpreter<'_> {
                 scope.values.entry(name.clone()).or_insert(Arc::new(value));
             }
         }
-        wanted
-            .iter()
-            .map(|&name| scope.find(name).ok_or_else(|| ImportError::value(name, "it is not there")))
-            .collect()
+        wanted.iter().map(|&name| scope.find(name).ok_or_else(|| ImportError::value(name, "it is not there"))).collect()
     }
 
     fn node(&self, node: &Node, scope: &Scope) -> Result<Vec<Tensor>, ImportError> {

@@ -113,7 +113,8 @@ fn lp(c: &Call) -> Result<Vec<Tensor>, String> {
         p => return Err(format!("the norm {p} is not computed")),
     };
     one(along(x, axis, |row| {
-        let sum = if square { row.iter().map(|v| v * v).sum::<f32>().sqrt() } else { row.iter().map(|v| v.abs()).sum() };
+        let sum =
+            if square { row.iter().map(|v| v * v).sum::<f32>().sqrt() } else { row.iter().map(|v| v.abs()).sum() };
         row.iter_mut().for_each(|v| *v /= sum);
     })?)
 }

@@ -26,21 +26,21 @@ pub(super) fn find(op: &str) -> Option<Operator> {
 }
 
 /// Where windows lie on the axes that they move over.
-pub(super) struct Windows {
+pub(in crate::import) struct Windows {
     space: Vec<usize>,
-    pub(super) kernel: Vec<usize>,
-    strides: Vec<usize>,
-    dilations: Vec<usize>,
-    before: Vec<usize>,
+    pub(in crate::import) kernel: Vec<usize>,
+    pub(in crate::import) strides: Vec<usize>,
+    pub(in crate::import) dilations: Vec<usize>,
+    pub(in crate::import) before: Vec<usize>,
     /// Padding behind that the file asks for; a window that reaches further, by rounding up, does not count it.
     after: Vec<usize>,
     /// Number of windows along each axis.
-    pub(super) out: Vec<usize>,
+    pub(in crate::import) out: Vec<usize>,
 }
 
 impl Windows {
     /// Reads strides, dilations and paddings of a node.
-    pub(super) fn new(c: &Call, space: &[usize], kernel: Vec<usize>) -> Result<Self, String> {
+    pub(in crate::import) fn new(c: &Call, space: &[usize], kernel: Vec<usize>) -> Result<Self, String> {
         let rank = space.len();
         let strides = c.sizes("strides", 1, vec![1; rank])?;
         let dilations = c.sizes("dilations", 1, vec![1; rank])?;

@@ -15,7 +15,7 @@ pub(super) fn find(op: &str) -> Option<Operator> {
 }
 
 /// `out += a b` for row-major `a [m, k]` and `b [k, n]`.
-pub(super) fn multiply_add(out: &mut [f32], a: &[f32], b: &[f32], k: usize, n: usize) {
+pub(in crate::import) fn multiply_add(out: &mut [f32], a: &[f32], b: &[f32], k: usize, n: usize) {
     if k == 0 || n == 0 {
         return;
     }

@@ -9,14 +9,18 @@ pub(super) fn find(op: &str) -> Option<Operator> {
         "ReduceMean" => |c| reduce(c, |v| (v.iter().map(|&x| f64::from(x)).sum::<f64>() / v.len() as f64) as f32, None),
         "ReduceSum" => |c| reduce(c, |v| v.iter().map(|&x| f64::from(x)).sum::<f64>() as f32, Some(|v| v.iter().sum())),
         "ReduceMax" => |c| {
-            reduce(c, |v| v.iter().copied().fold(f32::NEG_INFINITY, f32::max), Some(|v| {
-                v.iter().copied().max().unwrap_or(i64::MIN)
-            }))
+            reduce(
+                c,
+                |v| v.iter().copied().fold(f32::NEG_INFINITY, f32::max),
+                Some(|v| v.iter().copied().max().unwrap_or(i64::MIN)),
+            )
         },
         "ReduceMin" => |c| {
-            reduce(c, |v| v.iter().copied().fold(f32::INFINITY, f32::min), Some(|v| {
-                v.iter().copied().min().unwrap_or(i64::MAX)
-            }))
+            reduce(
+                c,
+                |v| v.iter().copied().fold(f32::INFINITY, f32::min),
+                Some(|v| v.iter().copied().min().unwrap_or(i64::MAX)),
+            )
         },
         "ReduceProd" => |c| reduce(c, |v| v.iter().product(), Some(|v| v.iter().fold(1, |a, &b| a.wrapping_mul(b)))),
         "ReduceSumSquare" => |c| reduce(c, |v| v.iter().map(|x| x * x).sum(), None),
@@ -65,9 +69,10 @@ fn place(c: &Call, better: fn(f32, f32) -> bool) -> Result<Vec<Tensor>, String> 
         return Err("there is nothing to choose from".into());
     }
     let first_best = |row: &[f32]| {
-        let best = row.iter().enumerate().fold(0, |best, (i, &v)| {
-            if better(v, row[best]) || (last && v == row[best]) { i } else { best }
-        });
+        let best = row
+            .iter()
+            .enumerate()
+            .fold(0, |best, (i, &v)| if better(v, row[best]) || (last && v == row[best]) { i } else { best });
         best as i64
     };
     one(Tensor::new(shape, Data::Int(x.as_floats()?.chunks_exact(run).map(first_best).collect()))?)

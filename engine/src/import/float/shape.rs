@@ -101,8 +101,8 @@ fn gather(c: &Call) -> Result<Vec<Tensor>, String> {
     let outer: usize = data.shape()[..axis].iter().product();
     let inner: usize = data.shape()[axis + 1..].iter().product();
     let n = n as usize;
-    let elements = (0..outer)
-        .flat_map(|o| at.iter().flat_map(move |&i| ((o * n + i) * inner..(o * n + i + 1) * inner).map(Some)));
+    let elements =
+        (0..outer).flat_map(|o| at.iter().flat_map(move |&i| ((o * n + i) * inner..(o * n + i + 1) * inner).map(Some)));
     one(data.pick(shape, elements)?)
 }
 

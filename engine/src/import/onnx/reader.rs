@@ -61,13 +61,15 @@ fn other_format(bytes: &[u8]) -> Option<&'static str> {
             "this is a PyTorch or Keras archive, export the network to ONNX: torch.onnx.export(net, x, 'net.onnx'), or \
              python -m tf2onnx.convert",
         ),
-        [0x89, b'H', b'D', b'F', ..] => {
-            Some("this is an HDF5 file, export the network to ONNX: python -m tf2onnx.convert --keras net.h5 --output net.onnx")
+        [0x89, b'H', b'D', b'F', ..] => Some(
+            "this is an HDF5 file, export the network to ONNX: python -m tf2onnx.convert --keras net.h5 --output net.onnx",
+        ),
+        [0x80, 2..=5, ..] => {
+            Some("this is a Python pickle, export the network to ONNX: torch.onnx.export(net, x, 'net.onnx')")
         }
-        [0x80, 2..=5, ..] => Some("this is a Python pickle, export the network to ONNX: torch.onnx.export(net, x, 'net.onnx')"),
-        [_, _, _, _, b'T', b'F', b'L', b'3', ..] => {
-            Some("this is a TensorFlow Lite file, export the network to ONNX: python -m tf2onnx.convert --tflite net.tflite --output net.onnx")
-        }
+        [_, _, _, _, b'T', b'F', b'L', b'3', ..] => Some(
+            "this is a TensorFlow Lite file, export the network to ONNX: python -m tf2onnx.convert --tflite net.tflite --output net.onnx",
+        ),
         [] => Some("the file is empty"),
         _ => None,
     }
@@ -163,7 +165,8 @@ impl Reader<'_> {
                 given.entry(default.name.clone()).or_insert(default);
             }
             let absent = || std::iter::repeat(String::new());
-            let mut values: HashMap<_, _> = function.input.into_iter().zip(inputs.into_iter().chain(absent())).collect();
+            let mut values: HashMap<_, _> =
+                function.input.into_iter().zip(inputs.into_iter().chain(absent())).collect();
             // A result that the caller leaves out still needs a name inside.
             values.extend(function.output.into_iter().zip(outputs).filter(|(_, n)| !n.is_empty()));
             let inside = Call { prefix: format!("{name}/"), values, attributes: given, depth };
@@ -175,7 +178,8 @@ impl Reader<'_> {
 
         let mut attributes = BTreeMap::new();
         for (key, attribute) in given {
-            let value = self.attribute(attribute, call).map_err(|e| format!("node '{name}', attribute '{key}': {e}"))?;
+            let value =
+                self.attribute(attribute, call).map_err(|e| format!("node '{name}', attribute '{key}': {e}"))?;
             attributes.insert(key, value);
         }
         let domain = if is_standard(&node.domain) { String::new() } else { node.domain };
@@ -207,11 +211,8 @@ impl Reader<'_> {
             return Err(format!("the constants have more than {MAX_ELEMENTS} elements"));
         }
         let size = element_size(t.data_type)?;
-        let raw = if t.data_location == 1 {
-            Bytes::from(self.outside(&t.external_data, n * size)?)
-        } else {
-            t.raw_data
-        };
+        let raw =
+            if t.data_location == 1 { Bytes::from(self.outside(&t.external_data, n * size)?) } else { t.raw_data };
         let data = if raw.is_empty() && n > 0 {
             match t.data_type {
                 1 => Data::Float(t.float_data),
