@@ -11,7 +11,7 @@ use clap::{Parser, ValueEnum};
 use serde_json::json;
 use sirnn::model::{Description, Model, Weights};
 use sirnn::plan::speeds::Speeds;
-use sirnn::protocols::shift::Rounding;
+use sirnn::protocols::truncation::Rounding;
 use sirnn::run::Inputs;
 use sirnn::service::client::{self, Client};
 use sirnn::service::local::{Process, complete, cpu_seconds, host_one, peak_memory, say};

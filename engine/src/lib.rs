@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod fixed;
+pub mod graph;
 #[cfg(feature = "import")]
 pub mod import;
 pub mod model;

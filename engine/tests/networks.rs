@@ -6,7 +6,7 @@ use sirnn::model::description::{Factor, Layer};
 use sirnn::model::{Description, Extra, Items, Model, Results, Reveal, Weights, build, build_with};
 use sirnn::plan::Plan;
 use sirnn::program::{Goal, Profile, clear, ideal::Machine};
-use sirnn::protocols::shift::Rounding;
+use sirnn::protocols::truncation::Rounding;
 use sirnn::run::pair;
 use std::{collections::HashMap, path::PathBuf};
 
@@ -173,6 +173,7 @@ fn reference(d: &Description, tensors: &HashMap<String, Vec<i64>>, item: &[i64])
     let r = |v: i128, shift: u32| match d.rounding {
         Rounding::Floor => v.div_euclid(1 << shift),
         Rounding::TowardZero => v / (1 << shift),
+        Rounding::Nearest => (2 * v + (1 << shift)).div_euclid(2 << shift),
     };
     let product = |x: &[i128], w: &[i128]| -> Vec<i128> {
         let columns = w.len() / x.len();

@@ -4,7 +4,7 @@ use sirnn::plan::Plan;
 use sirnn::program::{Build, Cx, Function, Int, Own, Profile, clear, ideal::Machine, signed};
 use sirnn::protocols::basic::{Add, Constant, Gather, Reveal, Share, Wrap};
 use sirnn::protocols::product::ScaledProduct;
-use sirnn::protocols::shift::Shift;
+use sirnn::protocols::truncation::Shift;
 use sirnn::run::{Inputs, pair};
 use sirnn_backends::inst::Party;
 

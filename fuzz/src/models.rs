@@ -8,7 +8,7 @@ use sirnn::fixed::{math, wrap};
 use sirnn::model::description::{Activation, FORMAT, Factor, Input, Kind, Layer, Output, Pre, Scaled, State};
 use sirnn::model::{Description, Extra, Reveal, Weights, build_with};
 use sirnn::program::{clear, signed};
-use sirnn::protocols::shift::Rounding;
+use sirnn::protocols::truncation::Rounding;
 use std::collections::HashMap;
 
 /// Width of what goes in and out of activations.

@@ -23,7 +23,7 @@ use sirnn::protocols::normalise::{AddScaled, BatchNorm, L2Normalise};
 use sirnn::protocols::pool::{AveragePool, DivideBy, MaxPool, Sum, Window};
 use sirnn::protocols::product::{Product, ScaledProduct};
 use sirnn::protocols::select::{ArgMax, Max};
-use sirnn::protocols::shift::{Rounding, Shift};
+use sirnn::protocols::truncation::{Rounding, Shift};
 use sirnn::protocols::{exp::Exp, roots::Root, sigmoid::Sigmoid, sigmoid::Tanh};
 use sirnn::run::Inputs;
 use sirnn_backends::inst::{Conv, LinearOp, Party, Ring};
@@ -338,7 +338,7 @@ impl Generator<'_, '_> {
     }
 
     fn shift(&mut self) -> Shift {
-        let rounding = self.s.pick(&[Rounding::Floor, Rounding::TowardZero]);
+        let rounding = self.s.pick(&Rounding::ALL);
         let floor = if self.s.range(0, 1) == 0 { 0 } else { self.s.range(0, 20) };
         let shift = if self.s.one_in(8) { self.s.range(0, 70) } else { self.s.range(0, 16) };
         Shift { floor, shift, rounding, width: self.parameter() }
@@ -491,21 +491,21 @@ impl Generator<'_, '_> {
             }
             28 => {
                 let (reference, width) = (self.exp(), self.parameter());
-                let stride = self.s.range(0, 8);
-                let x = self.negative(cx, x, &reference, stride);
-                self.call(cx, Exp { reference, stride, width }, &[x])?;
+                let trailing_zeros = self.s.range(0, 8);
+                let x = self.negative(cx, x, &reference, trailing_zeros);
+                self.call(cx, Exp { reference, trailing_zeros, width }, &[x])?;
             }
             29 | 30 => {
                 let (w, s_in) = (self.s.range(2, 24), self.s.range(0, 16) as i32 - 1);
-                let (s_out, stride) = (self.s.range(1, 20), self.s.range(0, 8));
+                let (s_out, trailing_zeros) = (self.s.range(1, 20), self.s.range(0, 8));
                 let width = if self.s.one_in(4) { self.parameter() } else { s_out + 2 + self.s.range(0, 4) };
-                let x = if self.s.one_in(4) { x } else { self.brought(cx, x, w.saturating_sub(stride).max(1))? };
+                let x = if self.s.one_in(4) { x } else { self.brought(cx, x, w.saturating_sub(trailing_zeros).max(1))? };
                 if self.s.range(0, 1) == 0 {
                     let reference = math::Sigmoid::new(w, s_in, s_out).ok()?;
-                    self.call(cx, Sigmoid { reference, stride, width }, &[x])?;
+                    self.call(cx, Sigmoid { reference, trailing_zeros, width }, &[x])?;
                 } else {
                     let reference = math::Tanh::new(w, s_in, s_out).ok()?;
-                    self.call(cx, Tanh { reference, stride, width }, &[x])?;
+                    self.call(cx, Tanh { reference, trailing_zeros, width }, &[x])?;
                 }
             }
             _ => {
@@ -523,7 +523,7 @@ impl Generator<'_, '_> {
     /// Functions of networks' layers, and divisions.
     fn layer(&mut self, cx: &mut Cx, x: Reg) -> Option<()> {
         let width = self.parameter();
-        let rounding = self.s.pick(&[Rounding::Floor, Rounding::TowardZero]);
+        let rounding = self.s.pick(&Rounding::ALL);
         let shifts: [u32; 3] = std::array::from_fn(|_| if self.s.range(0, 1) == 0 { 0 } else { self.s.range(0, 66) });
         match self.s.range(0, 11) {
             0 => {
@@ -641,11 +641,11 @@ impl Generator<'_, '_> {
     }
 
     /// A number that is not positive, for an exponential, if it can be made.
-    fn negative(&mut self, cx: &mut Cx, x: Reg, exp: &math::Exp, stride: u32) -> Reg {
+    fn negative(&mut self, cx: &mut Cx, x: Reg, exp: &math::Exp, trailing_zeros: u32) -> Reg {
         if cx.ty(x).hi <= 0 || self.s.one_in(8) {
             return x;
         }
-        let total = exp.width.saturating_sub(stride).max(1);
+        let total = exp.width.saturating_sub(trailing_zeros).max(1);
         let bits = total.saturating_sub(1).clamp(1, cx.width(x));
         self.digit(cx, x, bits)
             .and_then(|x| self.call(cx, Shift::down(0, total), &[x]))

@@ -173,8 +173,9 @@ fn revealed(d: &Description) -> Vec<String> {
         d.features,
         d.classes(),
         match d.rounding {
-            sirnn::protocols::shift::Rounding::Floor => "down",
-            sirnn::protocols::shift::Rounding::TowardZero => "toward zero",
+            sirnn::protocols::truncation::Rounding::Floor => "down",
+            sirnn::protocols::truncation::Rounding::TowardZero => "toward zero",
+            sirnn::protocols::truncation::Rounding::Nearest => "to nearest",
         }
     ));
     lines.push(format!("input: {} bits, scale {}", d.input.bits, d.input.scale));

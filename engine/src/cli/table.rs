@@ -93,14 +93,17 @@ impl Table {
     fn entry(&self) -> Result<Entry, Unsupported> {
         let (w, s, t) = (self.width, self.scale_in as i32, self.scale_out);
         // The ring that the protocols need; what is asked for is cut out of it.
-        let (stride, width) = (0, self.out_width.max(t + 2));
+        let (trailing_zeros, width) = (0, self.out_width.max(t + 2));
         let (lo, hi) = signed(w);
         Ok(match self.function {
-            Name::Exp => Entry::new(exp::Exp { reference: math::Exp::new(w, s, t)?, stride, width }, (lo, 0)),
-            Name::Sigmoid => {
-                Entry::new(sigmoid::Sigmoid { reference: math::Sigmoid::new(w, s, t)?, stride, width }, (lo, hi))
+            Name::Exp => Entry::new(exp::Exp { reference: math::Exp::new(w, s, t)?, trailing_zeros, width }, (lo, 0)),
+            Name::Sigmoid => Entry::new(
+                sigmoid::Sigmoid { reference: math::Sigmoid::new(w, s, t)?, trailing_zeros, width },
+                (lo, hi),
+            ),
+            Name::Tanh => {
+                Entry::new(sigmoid::Tanh { reference: math::Tanh::new(w, s, t)?, trailing_zeros, width }, (lo, hi))
             }
-            Name::Tanh => Entry::new(sigmoid::Tanh { reference: math::Tanh::new(w, s, t)?, stride, width }, (lo, hi)),
             Name::Rsqrt => Entry::new(roots::Root { reference: math::Root::rsqrt(w, s, t)?, width }, (0, hi)),
             Name::Sqrt => Entry::new(roots::Root { reference: math::Root::sqrt(w, s, t)?, width }, (0, hi)),
         })
@@ -171,7 +174,7 @@ fn between_two(
 /// A few sigmoids between two parties over real OT, compared with the clear.
 pub(super) fn self_test() -> Result<(), Failure> {
     let reference = math::Sigmoid::new(16, 12, 12)?;
-    let entry = Entry::new(sigmoid::Sigmoid { reference, stride: 0, width: 16 }, signed(16));
+    let entry = Entry::new(sigmoid::Sigmoid { reference, trailing_zeros: 0, width: 16 }, signed(16));
     let xs: Vec<i128> = (-32768..32768).step_by(657).collect();
     let (values, _) = between_two(&entry, (16, 16), "iknp", Profile::default(), xs.clone())?;
     if values == entry.clear(&xs) { Ok(()) } else { Err("the result differs from the clear".into()) }

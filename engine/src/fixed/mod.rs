@@ -6,6 +6,7 @@
 //! * [`number`]: the same formula on integers (the value) and on intervals (the proven range of each intermediate).
 //! * [`tables`]: look-up tables from integer arithmetic alone, so that both parties have the same on every platform.
 //! * [`steps`]: the records of intermediates.
+//! * [`nearest`]: look-up tables of any function by name, rounded to nearest.
 //! * [`math`]: exp, reciprocal, division, sigmoid, tanh, square root and its inverse, as small steps that the protocols
 //!   mirror one by one.
 //!
@@ -13,6 +14,7 @@
 //! (SCI, `cleartext_library_fixed` and `math-functions`).
 
 pub mod math;
+pub mod nearest;
 pub mod number;
 pub mod steps;
 pub mod tables;

@@ -5,7 +5,7 @@
 //! that gives the same integers.
 
 /// One, with 127 fractional bits.
-const ONE: u128 = 1 << 127;
+pub(super) const ONE: u128 = 1 << 127;
 
 /// Bound on the error of [`exp_minus_sum`] in units of `2^-127`: a sum of at most 40 terms, each at most 2 off, stays
 /// below 100; squaring a number below 1/2 adds at most one to that; a product adds the errors of its (at most 16)
@@ -13,7 +13,7 @@ const ONE: u128 = 1 << 127;
 const ERROR: u128 = 1 << 11;
 
 /// `floor(a * b / 2^127)` for `a, b <= 2^127`.
-fn multiply(a: u128, b: u128) -> u128 {
+pub(super) fn multiply(a: u128, b: u128) -> u128 {
     let halves = |x: u128| (x >> 64, x & u128::from(u64::MAX));
     let ((a1, a0), (b1, b0)) = (halves(a), halves(b));
     let (cross_1, cross_2) = (a1 * b0, a0 * b1);
@@ -23,7 +23,7 @@ fn multiply(a: u128, b: u128) -> u128 {
 }
 
 /// `exp(-2^power)` with 127 fractional bits.
-fn exp_minus_power(power: i32) -> u128 {
+pub(super) fn exp_minus_power(power: i32) -> u128 {
     let (mut sum, mut term) = (ONE, ONE);
     for n in 1.. {
         term = (term >> power.min(0).unsigned_abs()) / n;

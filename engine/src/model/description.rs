@@ -5,7 +5,7 @@
 
 use super::{ModelError, require};
 use crate::program::signed;
-use crate::protocols::shift::Rounding;
+use crate::protocols::truncation::Rounding;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, ops::RangeInclusive, path::Path};
 

@@ -7,7 +7,7 @@
 //!   body and read the state that the layer below has just made, so stacked layers overlap.
 //! * A product's truncation, its wrap and the extension for the next product are one carry tree ([`super::rescale`]).
 //! * Only `16 - left` bits of the pre-activation matter: the chains' results are made in that ring, where their sum is
-//!   the wrap, and the activations run on it as it is (`stride`). No bit is moved up and down again.
+//!   the wrap, and the activations run on it as it is (`trailing_zeros`). No bit is moved up and down again.
 //! * Values are dealt in the ring where they are used next; there a few more bits cost little, while an extension
 //!   later costs rounds: `g` in the ring of `zeta (1 - g)`, `z` in that of `z h~`, the state in the widest of its readers'.
 //! * Rounding down, `h' = floor((floor(g h / 2^a) 2^s + z h~) / 2^s)`: wrap, second truncation and the extension for
@@ -17,15 +17,15 @@
 
 use super::description::{ACTIVATION_BITS, Description, Factor, Layer, Reveal};
 use super::fused::FusedCell;
-use super::rescale::Rescale;
 use crate::fixed::{math, wrap};
 use crate::program::{Build, Cx, Function, Int, Own, Profile, Program, Reg, refuse, signed};
 use crate::protocols::basic::{self, Repeat, Share, SubtractFrom};
 use crate::protocols::linear::Linear;
 use crate::protocols::product::Product;
+use crate::protocols::rescale::Rescale;
 use crate::protocols::select::ArgMax;
-use crate::protocols::shift::{Rounding, Shift};
 use crate::protocols::sigmoid::{Sigmoid, Tanh};
+use crate::protocols::truncation::{Rounding, Shift};
 use sirnn_backends::inst::{LinearOp, Party};
 
 /// Elements of the largest register.
@@ -499,16 +499,16 @@ impl Function for Cell {
         let c = cx.retype(c, lo, hi);
         let significant = ACTIVATION_BITS - self.left;
         let c = cx.extend(c, significant)?;
-        let stride = self.left.min(math::DIGIT_BITS - 1);
+        let trailing_zeros = self.left.min(math::DIGIT_BITS - 1);
         let activate = |cx: &mut Cx, bias: Reg| {
             let x = cx.add(c, Int(bias));
             let (lo, hi) = signed(significant);
             let x = cx.retype(x, lo, hi);
-            cx.shl(x, self.left - stride, ACTIVATION_BITS - stride)
+            cx.shl(x, self.left - trailing_zeros, ACTIVATION_BITS - trailing_zeros)
         };
         let (x, y) = (activate(cx, gate_bias), activate(cx, candidate_bias));
-        let sigmoid = Sigmoid { reference: self.sigmoid.clone(), stride, width: self.gate_width };
-        let tanh = Tanh { reference: self.tanh.clone(), stride, width: self.candidate_width };
+        let sigmoid = Sigmoid { reference: self.sigmoid.clone(), trailing_zeros, width: self.gate_width };
+        let tanh = Tanh { reference: self.tanh.clone(), trailing_zeros, width: self.candidate_width };
         let g = cx.call_int(sigmoid, &[x.0])?;
         let candidate = cx.call_int(tanh, &[y.0])?;
 

@@ -13,12 +13,12 @@
 //! adds to the public description (`state.fits`), and that saves the comparison that extending a wrapped state costs.
 
 use super::description::{ACTIVATION_BITS, Description, Layer};
-use super::rescale::Rescale;
 use crate::fixed::{math, wrap};
 use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, bits_for, refuse, signed};
 use crate::protocols::lookup::MAX_INDEX;
 use crate::protocols::product::Product;
-use crate::protocols::shift::Rounding;
+use crate::protocols::rescale::Rescale;
+use crate::protocols::truncation::Rounding;
 use sirnn_backends::inst::{Inst, Party, Ring, Table};
 
 /// Table entries times steps up to which the state is followed: seconds.

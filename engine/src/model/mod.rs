@@ -8,7 +8,6 @@
 //! | [`npy`] | both | arrays of numbers in NumPy's format |
 //! | [`fastgrnn`] | both | a layer's step and its chains of products |
 //! | [`fused`] | both | a layer's step as one look-up |
-//! | [`rescale`] | both | shift, wrap and change of ring in one comparison |
 //!
 //! [`build`] makes a program out of nothing but a [`Description`]: every bound in it is a public fact. What such a
 //! fact claims about the weights is checked when they are loaded ([`weights`]).
@@ -18,7 +17,6 @@ pub mod fastgrnn;
 pub mod fused;
 pub mod input;
 pub mod npy;
-pub mod rescale;
 pub mod weights;
 
 pub use description::{Description, Reveal};

@@ -10,7 +10,7 @@ use super::input::read_bounded;
 use super::{ModelError, require};
 use crate::fixed::wrap;
 use crate::program::signed;
-use crate::protocols::shift::Rounding;
+use crate::protocols::truncation::Rounding;
 use safetensors::{Dtype, SafeTensors};
 use std::{
     collections::{BTreeMap, HashMap},

@@ -6,7 +6,7 @@ use crate::fixed::math;
 use crate::plan::Plan;
 use crate::program::{Bit, Build, Cx, Int, Own, Profile, Program, Reg, refuse, signed};
 use crate::protocols::normalise::L2Normalise;
-use crate::protocols::shift::{Rounding, Shift};
+use crate::protocols::truncation::{Rounding, Shift};
 use crate::protocols::{
     activation, carries, division, exp, linear, lookup, msnzb, pool, product, reciprocal, roots, select, sigmoid,
 };
@@ -200,7 +200,7 @@ pub const OPERATIONS: &[Operation] = &[
         lower: |cx, p| {
             let reference = supported("exp", math::Exp::new(p.width, p.scale_in as i32, p.scale_out))?;
             let x = shared(cx, "x", p.width, p.n, (-(1 << (p.width - 1)), 0));
-            cx.call(exp::Exp { reference, stride: 0, width: p.out_width }, &[x.0]).map(drop)
+            cx.call(exp::Exp { reference, trailing_zeros: 0, width: p.out_width }, &[x.0]).map(drop)
         },
     },
     Operation {
@@ -221,7 +221,7 @@ pub const OPERATIONS: &[Operation] = &[
         lower: |cx, p| {
             let reference = supported("sigmoid", math::Sigmoid::new(p.width, p.scale_in as i32, p.scale_out))?;
             let x = operand(cx, "x", p, p.n);
-            cx.call(sigmoid::Sigmoid { reference, stride: 0, width: p.out_width }, &[x.0]).map(drop)
+            cx.call(sigmoid::Sigmoid { reference, trailing_zeros: 0, width: p.out_width }, &[x.0]).map(drop)
         },
     },
     Operation {
@@ -230,7 +230,7 @@ pub const OPERATIONS: &[Operation] = &[
         lower: |cx, p| {
             let reference = supported("tanh", math::Tanh::new(p.width, p.scale_in as i32, p.scale_out))?;
             let x = operand(cx, "x", p, p.n);
-            cx.call(sigmoid::Tanh { reference, stride: 0, width: p.out_width }, &[x.0]).map(drop)
+            cx.call(sigmoid::Tanh { reference, trailing_zeros: 0, width: p.out_width }, &[x.0]).map(drop)
         },
     },
     Operation {
@@ -386,7 +386,7 @@ fn shift(cx: &mut Cx, p: &Params, rounding: Rounding, width: u32) -> Build<()> {
     let x = operand(cx, "x", p, p.n);
     let by = match rounding {
         Rounding::Floor => Shift::down(p.shift, width),
-        Rounding::TowardZero => Shift { floor: 0, shift: p.shift, rounding, width },
+        _ => Shift { floor: 0, shift: p.shift, rounding, width },
     };
     cx.call(by, &[x.0]).map(drop)
 }

@@ -13,7 +13,7 @@
 
 use super::bits::signed_bits;
 use super::carries::{Want, carries_as};
-use super::shift::high_parts;
+use super::truncation::high_parts;
 use crate::program::{Build, Cx, Function, Int, Reg, bits_for, refuse};
 use sirnn_backends::inst::Party;
 
@@ -65,7 +65,7 @@ impl Function for Relu {
         let six = self.six.filter(|&six| six < ty.hi);
         let below = ty.lo < 0;
         if !below && six.is_none() {
-            let y = cx.call_int(super::shift::Shift::down(self.shift, self.width), &[x.0])?;
+            let y = cx.call_int(super::truncation::Shift::down(self.shift, self.width), &[x.0])?;
             return Ok(vec![y.0]);
         }
         // The ring in which signs are taken: where x - six fits too, if there is room.

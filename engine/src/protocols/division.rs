@@ -14,7 +14,7 @@ use super::lookup::Lookup;
 use super::msnzb::{Columns, leading};
 use super::product::ScaledProduct;
 use super::reciprocal::{columns, factor, line, only_line};
-use super::shift::{Shift, truncate_and_reduce};
+use super::truncation::{Shift, truncate_and_reduce};
 use crate::fixed::{Interval, math};
 use crate::program::{Build, Cx, Function, Int, Reg, bits_for, refuse};
 

@@ -2,7 +2,7 @@
 //!
 //! `exp(-n)` is the product of a table look-up per 8-bit digit of `n`; products are formed in a binary tree, each truncated to the
 //! output scale. A look-up's result stays below half of its ring of `scale + 2` bits, so every product takes one round.
-//! Where the input is known to be a multiple of `2^stride`, the lowest digit and its table are that much smaller: the
+//! Where the input is known to be a multiple of `2^trailing_zeros`, the lowest digit and its table are that much smaller: the
 //! results are the same bits.
 //!
 //! Rounds for 16 bits, scale 12: digits 3, table 2, product 1, truncation 4.
@@ -10,18 +10,18 @@
 use super::bits::require_ring;
 use super::lookup::{Column, Digits, Lookup};
 use super::product::{Product, ScaledProduct};
-use super::shift::{Shift, truncate_and_reduce};
+use super::truncation::{Shift, truncate_and_reduce};
 use crate::fixed::math;
 use crate::program::{Build, Cx, Function, Int, Reg, refuse};
 use std::sync::Arc;
 
-/// `exp(x 2^stride)` for `x <= 0` in a ring of `width` bits; scales are those of [`math::Exp`].
+/// `exp(x 2^trailing_zeros)` for `x <= 0` in a ring of `width` bits; scales are those of [`math::Exp`].
 #[derive(Clone, Debug)]
 pub struct Exp {
-    /// The function on the full-width input `x 2^stride`.
+    /// The function on the full-width input `x 2^trailing_zeros`.
     pub reference: math::Exp,
     /// Low bits of the full-width input that are zero, fewer than 8.
-    pub stride: u32,
+    pub trailing_zeros: u32,
     /// Width of the result.
     pub width: u32,
 }
@@ -31,7 +31,7 @@ impl Function for Exp {
         "exp"
     }
     fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
-        vec![ins[0].iter().map(|&x| self.reference.eval(x << self.stride)).collect()]
+        vec![ins[0].iter().map(|&x| self.reference.eval(x << self.trailing_zeros)).collect()]
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         if cx.ty(ins[0]).hi > 0 {
@@ -39,19 +39,25 @@ impl Function for Exp {
         }
         require_ring("exp", self.width)?;
         let n = cx.neg(Int(ins[0]));
-        Ok(vec![exp_of_negated(cx, n, &self.reference, self.stride, &[(0, self.width)])?[0].0])
+        Ok(vec![exp_of_negated(cx, n, &self.reference, self.trailing_zeros, &[(0, self.width)])?[0].0])
     }
 }
 
-/// `exp(-n 2^stride)` for `n >= 0`, cut as asked: for each `(by, width)` its bits `by..by + width` as a sharing. `(0, w)` is the value
+/// `exp(-n 2^trailing_zeros)` for `n >= 0`, cut as asked: for each `(by, width)` its bits `by..by + width` as a sharing. `(0, w)` is the value
 /// itself in a ring of `w` bits. All cuts come from one carry tree.
-pub fn exp_of_negated(cx: &mut Cx, n: Int, exp: &math::Exp, stride: u32, cuts: &[(u32, u32)]) -> Build<Vec<Int>> {
+pub fn exp_of_negated(
+    cx: &mut Cx,
+    n: Int,
+    exp: &math::Exp,
+    trailing_zeros: u32,
+    cuts: &[(u32, u32)],
+) -> Build<Vec<Int>> {
     let s = exp.s_out;
-    if stride >= exp.digits[0].bits {
-        return refuse("exp", format!("{stride} zero bits in a digit of {}", exp.digits[0].bits));
+    if trailing_zeros >= exp.digits[0].bits {
+        return refuse("exp", format!("{trailing_zeros} zero bits in a digit of {}", exp.digits[0].bits));
     }
     let widths: Vec<u32> =
-        exp.digits.iter().enumerate().map(|(i, d)| if i == 0 { d.bits - stride } else { d.bits }).collect();
+        exp.digits.iter().enumerate().map(|(i, d)| if i == 0 { d.bits - trailing_zeros } else { d.bits }).collect();
     let total: u32 = widths.iter().sum();
     if cx.ty(n).hi >= 1 << total || cx.width(n) < total {
         return refuse("exp", format!("an operand down to {} in {total} bits", -cx.ty(n).hi));
@@ -59,7 +65,7 @@ pub fn exp_of_negated(cx: &mut Cx, n: Int, exp: &math::Exp, stride: u32, cuts: &
     let n = cx.reduce(n, total);
     let digits = cx.call(Digits { widths }, &[n.0])?;
     let table = |i: usize| -> Vec<i128> {
-        let step = if i == 0 { 1 << stride } else { 1 };
+        let step = if i == 0 { 1 << trailing_zeros } else { 1 };
         exp.digits[i].table.iter().step_by(step).map(|&e| e.into()).collect()
     };
     if let [digit] = digits[..] {

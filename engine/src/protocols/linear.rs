@@ -7,7 +7,7 @@
 //! Rounds: 1 (+ extension + rescale). Bytes online: the ring's width per input element.
 
 use super::product::corners;
-use super::shift::Shift;
+use super::truncation::Shift;
 use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse};
 use sirnn_backends::inst::{Inst, LinearOp, Party, Ring};
 

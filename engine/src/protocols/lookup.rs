@@ -5,7 +5,7 @@
 //! after a look-up are free. Rounds: 2. Bits: `d + 2^d * (sum of column widths)`.
 
 use super::bits::require_ring;
-use super::shift::truncate_and_reduce;
+use super::truncation::truncate_and_reduce;
 use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse};
 use sirnn_backends::inst::{Inst, Party, Ring, Table};
 use std::sync::Arc;

@@ -5,7 +5,8 @@
 //! | [`carries`] | wrap, carries, zero tests: one carry tree | III-C, IV-A |
 //! | [`compare`] | millionaires', equality, wrap, gates, selection | III-A, III-C, IV-A |
 //! | [`bits`] | B2A, MUX, sign | III-A |
-//! | [`shift`] | extension, truncate-and-reduce, shifts, toward-zero division | IV-A, IV-B |
+//! | [`truncation`] | truncate-and-reduce, shifts, division by powers of two in three roundings, extension | IV-A, IV-B |
+//! | [`rescale`] | shift, wrap, shift and change of ring in one truncation | IV-B |
 //! | [`product`] | mixed-width products, squares | IV-C |
 //! | [`linear`], [`conv`] | matrix products and convolutions with server-owned weights | IV-C |
 //! | [`matmul_shared`] | products of shared matrices | IV-C |
@@ -32,9 +33,9 @@ pub mod normalise;
 pub mod pool;
 pub mod product;
 pub mod reciprocal;
+pub mod rescale;
 pub mod roots;
 pub mod select;
-pub mod shift;
 pub mod sigmoid;
 #[cfg(test)]
 mod test_support;
@@ -42,3 +43,6 @@ mod test_support;
 mod tests;
 #[cfg(test)]
 mod tests_library;
+#[cfg(test)]
+mod tests_rescale;
+pub mod truncation;

@@ -15,7 +15,7 @@ use super::bits::signed_bits;
 use super::linear::ScaledLinear;
 use super::product::{Product, ScaledProduct};
 use super::roots::Root;
-use super::shift::{Rounding, Shift};
+use super::truncation::{Rounding, Shift};
 use crate::fixed::math;
 use crate::program::{Build, Cx, Function, Int, Own, Reg, bits_for, refuse};
 use sirnn_backends::inst::LinearOp;

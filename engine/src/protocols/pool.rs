@@ -11,7 +11,7 @@
 //! Rounds: maxpool as [`select`](super::select); division extension 1 (with slack), shift; toward zero the sign's tree and 1.
 
 use super::select::tournament;
-use super::shift::{Rounding, Shift};
+use super::truncation::{Rounding, Shift};
 use crate::program::{Build, Cx, Function, Int, Reg, Ty, bits_for, refuse};
 
 /// Windows over images, row by row. The vector holds whole images `[height, width, channels]`; results are images `[rows, columns,
@@ -205,10 +205,7 @@ impl Function for AveragePool {
 
 impl DivideBy {
     fn of(&self, x: i128) -> i128 {
-        match self.rounding {
-            Rounding::Floor => x.div_euclid(self.divisor),
-            Rounding::TowardZero => x / self.divisor,
-        }
+        self.rounding.divide(x, self.divisor)
     }
 
     /// `M` and `k` for numbers up to `most`, and the bits of the product.
@@ -243,7 +240,8 @@ impl Function for DivideBy {
         if !ty.exact() {
             return refuse(name, "the operand's range is wider than its ring");
         }
-        let (lo, mut hi) = (ty.lo, ty.hi);
+        let half = if self.rounding == Rounding::Nearest { c / 2 } else { 0 };
+        let (lo, mut hi) = (ty.lo + half, ty.hi + half);
         // What makes it non-negative, a multiple of the divisor.
         let ring_for = |lo: i128, hi: i128| {
             let steps = -lo.div_euclid(c);
@@ -265,6 +263,7 @@ impl Function for DivideBy {
             x = cx.add(x, more);
         }
         let x = cx.extend(x, ring)?;
+        let x = cx.offset(x, half);
         let x = cx.retype(x, lo, hi);
         let x = cx.offset(x, steps * c);
         let product = cx.scale(x, m);

@@ -19,7 +19,7 @@
 
 use super::bits::require_ring;
 use super::carries::{Want, carries};
-use super::shift::Shift;
+use super::truncation::Shift;
 use crate::program::{Build, Cx, Function, Int, Own, Reg, Ty, refuse};
 use sirnn_backends::inst::Party;
 

@@ -14,7 +14,7 @@
 use super::lookup::{Column, Lookup};
 use super::product::{Product, ScaledProduct};
 use super::roots::narrow_product;
-use super::shift::Shift;
+use super::truncation::Shift;
 use crate::fixed::{Interval, math};
 use crate::program::{Build, Cx, Function, Int, Reg, refuse};
 use std::sync::Arc;

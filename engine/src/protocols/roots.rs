@@ -18,7 +18,7 @@
 use super::lookup::MAX_INDEX;
 use super::msnzb::{Columns, leading};
 use super::product::{Product, ScaledProduct};
-use super::shift::{Shift, truncate_and_reduce};
+use super::truncation::{Shift, truncate_and_reduce};
 use crate::fixed::{Interval, Number, math};
 use crate::program::{Build, Cx, Function, Int, Reg, bits_for, refuse};
 use sirnn_backends::inst::{Party, Ring};

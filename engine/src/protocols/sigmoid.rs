@@ -9,28 +9,28 @@
 use super::exp::exp_of_negated;
 use super::product::ScaledProduct;
 use super::reciprocal::{ReciprocalOfOnePlus, of_one_plus};
-use super::shift::Shift;
+use super::truncation::Shift;
 use crate::fixed::math;
 use crate::program::{Bit, Build, Cx, Function, Int, Reg, refuse, signed};
 
-/// Sigmoid of `x 2^stride`, in a ring of `width` bits.
+/// Sigmoid of `x 2^trailing_zeros`, in a ring of `width` bits.
 #[derive(Clone, Debug)]
 pub struct Sigmoid {
     /// The function on the full-width input.
     pub reference: math::Sigmoid,
     /// Low bits of the full-width input that are zero, fewer than 8.
-    pub stride: u32,
+    pub trailing_zeros: u32,
     /// Width of the result.
     pub width: u32,
 }
 
-/// Tanh of `x 2^stride`, in a ring of `width` bits.
+/// Tanh of `x 2^trailing_zeros`, in a ring of `width` bits.
 #[derive(Clone, Debug)]
 pub struct Tanh {
     /// The function on the full-width input.
     pub reference: math::Tanh,
     /// Low bits of the full-width input that are zero, fewer than 8.
-    pub stride: u32,
+    pub trailing_zeros: u32,
     /// Width of the result.
     pub width: u32,
 }
@@ -42,17 +42,17 @@ fn parts(
     x: Int,
     exp: &math::Exp,
     div: &math::Div,
-    stride: u32,
+    trailing_zeros: u32,
     width: u32,
 ) -> Build<(Bit, Int, Int)> {
     let s = exp.s_out;
-    if stride >= math::DIGIT_BITS || stride + 1 >= exp.width {
-        return refuse(name, format!("an input of {} bits, {stride} of them zero", exp.width));
+    if trailing_zeros >= math::DIGIT_BITS || trailing_zeros + 1 >= exp.width {
+        return refuse(name, format!("an input of {} bits, {trailing_zeros} of them zero", exp.width));
     }
     if width < s + 2 {
         return refuse(name, format!("a result of scale {s} in {width} bits: {} are needed", s + 2));
     }
-    let w = exp.width - stride;
+    let w = exp.width - trailing_zeros;
     if cx.width(x) < w {
         return refuse(name, format!("an input of {} bits where {w} are declared", cx.width(x)));
     }
@@ -66,7 +66,7 @@ fn parts(
     let magnitude = cx.sub(x, twice);
     let magnitude = cx.retype(magnitude, 0, -lo);
     let e = cx.named("exp", |cx| {
-        exp_of_negated(cx, magnitude, exp, stride, &[(0, s + 2), ReciprocalOfOnePlus::index(div)])
+        exp_of_negated(cx, magnitude, exp, trailing_zeros, &[(0, s + 2), ReciprocalOfOnePlus::index(div)])
     })?;
     Ok((negative, e[0], e[1]))
 }
@@ -76,12 +76,12 @@ impl Function for Sigmoid {
         "sigmoid"
     }
     fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
-        vec![ins[0].iter().map(|&x| self.reference.eval(x << self.stride)).collect()]
+        vec![ins[0].iter().map(|&x| self.reference.eval(x << self.trailing_zeros)).collect()]
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         let math::Sigmoid { exp, div } = &self.reference;
         let one = 1i128 << exp.s_out;
-        let (negative, e, index) = parts(cx, "sigmoid", Int(ins[0]), exp, div, self.stride, self.width)?;
+        let (negative, e, index) = parts(cx, "sigmoid", Int(ins[0]), exp, div, self.trailing_zeros, self.width)?;
         let reciprocal = ReciprocalOfOnePlus { reference: div.clone(), width: exp.s_out + 2 };
         let reciprocal = cx.call_int(reciprocal, &[e.0, index.0])?;
         // The numerator: e below zero, 1 elsewhere.
@@ -99,12 +99,12 @@ impl Function for Tanh {
         "tanh"
     }
     fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
-        vec![ins[0].iter().map(|&x| self.reference.eval(x << self.stride)).collect()]
+        vec![ins[0].iter().map(|&x| self.reference.eval(x << self.trailing_zeros)).collect()]
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         let math::Tanh { exp, div } = &self.reference;
         let one = 1i128 << exp.s_out;
-        let (negative, e, index) = parts(cx, "tanh", Int(ins[0]), exp, div, self.stride, self.width)?;
+        let (negative, e, index) = parts(cx, "tanh", Int(ins[0]), exp, div, self.trailing_zeros, self.width)?;
         let (reciprocal, factor) = cx.named("reciprocal", |cx| of_one_plus(cx, div, e, index, exp.s_out + 2))?;
         let minus = cx.neg(e);
         let numerator = cx.offset(minus, one);

@@ -2,7 +2,8 @@
 
 use super::test_support::{Inputs, all, check, check_real, inputs, one, program, program_for};
 use super::{
-    basic::*, bits::*, exp::Exp, linear::*, lookup::*, matmul_shared, product::*, select::ArgMax, shift::*, sigmoid::*,
+    basic::*, bits::*, exp::Exp, linear::*, lookup::*, matmul_shared, product::*, select::ArgMax, sigmoid::*,
+    truncation::*,
 };
 use crate::fixed::math;
 use crate::plan::Plan;
@@ -14,7 +15,7 @@ use sirnn_backends::inst::{LinearOp, Party};
 fn shifts_exhaustively_at_small_widths() {
     for w in 1..=7u32 {
         for (lo, hi) in [signed(w), (0, (1 << w) - 1), (0, (1 << (w - 1)) - 1), (-(1 << (w - 1)), 0)] {
-            for rounding in [Rounding::Floor, Rounding::TowardZero] {
+            for rounding in Rounding::ALL {
                 for floor in 0..w {
                     for shift in 0..w - floor {
                         for width in [1, w.saturating_sub(floor + shift).max(1), w, w + 3] {
@@ -49,10 +50,10 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn shifts_at_any_width(w in 2u32..=64, a in 0u32..64, b in 0u32..64, zero in any::<bool>(), extra in 0u32..=8, seed in any::<u64>(), values in prop::collection::vec(any::<i64>(), 70)) {
+    fn shifts_at_any_width(w in 2u32..=64, a in 0u32..64, b in 0u32..64, which in 0usize..3, extra in 0u32..=8, seed in any::<u64>(), values in prop::collection::vec(any::<i64>(), 70)) {
         let (floor, shift) = (a % w, b % (w - a % w));
         prop_assume!(floor + shift < w);
-        let rounding = if zero { Rounding::TowardZero } else { Rounding::Floor };
+        let rounding = Rounding::ALL[which];
         let width = (w - floor - shift + extra).min(64);
         let x = values.iter().map(|v| i128::from(*v) >> (64 - w)).collect();
         one(Shift { floor, shift, rounding, width }, &[(w, signed(w))], vec![x], seed.into());
@@ -77,8 +78,8 @@ proptest! {
     }
 
     #[test]
-    fn scaled_products(zero in any::<bool>(), floor in 0u32..4, shift in 0u32..14, seed in any::<u64>(), values in prop::collection::vec(any::<(i16, i16)>(), 70)) {
-        let rounding = if zero { Rounding::TowardZero } else { Rounding::Floor };
+    fn scaled_products(which in 0usize..3, floor in 0u32..4, shift in 0u32..14, seed in any::<u64>(), values in prop::collection::vec(any::<(i16, i16)>(), 70)) {
+        let rounding = Rounding::ALL[which];
         let x = values.iter().map(|v| v.0.into()).collect();
         let y = values.iter().map(|v| (v.1 / 2).into()).collect();
         one(ScaledProduct(Shift { floor, shift, rounding, width: 33 - floor - shift }), &[(16, signed(16)), (16, signed(15))], vec![x, y], seed.into());
@@ -194,27 +195,27 @@ fn linear_maps() {
 fn exponentials() {
     for (s_in, s_out) in [(12, 12), (8, 14), (8, 8)] {
         let reference = math::Exp::new(16, s_in, s_out).unwrap();
-        one(Exp { reference, stride: 0, width: 16 }, &[(16, (-32768, 0))], vec![all(-32768, 0)], 9);
+        one(Exp { reference, trailing_zeros: 0, width: 16 }, &[(16, (-32768, 0))], vec![all(-32768, 0)], 9);
     }
     let reference = math::Exp::new(16, 9, 14).unwrap();
-    one(Exp { reference, stride: 6, width: 16 }, &[(10, (-512, 0))], vec![all(-512, 0)], 9);
+    one(Exp { reference, trailing_zeros: 6, width: 16 }, &[(10, (-512, 0))], vec![all(-512, 0)], 9);
     let reference = math::Exp::new(8, 4, 10).unwrap();
-    one(Exp { reference, stride: 0, width: 12 }, &[(8, (-128, 0))], vec![all(-128, 0)], 9);
+    one(Exp { reference, trailing_zeros: 0, width: 12 }, &[(8, (-128, 0))], vec![all(-128, 0)], 9);
     let reference = math::Exp::new(32, 24, 20).unwrap();
     let x: Vec<i128> = (0..1400).map(|i| -(i * i * 1000)).chain([-(1 << 31)]).collect();
-    one(Exp { reference, stride: 0, width: 22 }, &[(32, (-(1 << 31), 0))], vec![x], 9);
+    one(Exp { reference, trailing_zeros: 0, width: 22 }, &[(32, (-(1 << 31), 0))], vec![x], 9);
 }
 
 #[test]
 fn sigmoid_and_tanh_on_every_input() {
     for (s_in, s_out) in [(12, 12), (8, 14), (9, 9)] {
         let reference = math::Sigmoid::new(16, s_in, s_out).unwrap();
-        one(Sigmoid { reference, stride: 0, width: 16 }, &[(16, signed(16))], vec![all(-32768, 32767)], 9);
+        one(Sigmoid { reference, trailing_zeros: 0, width: 16 }, &[(16, signed(16))], vec![all(-32768, 32767)], 9);
         let reference = math::Tanh::new(16, s_in, s_out).unwrap();
-        one(Tanh { reference, stride: 0, width: 16 }, &[(16, signed(16))], vec![all(-32768, 32767)], 10);
+        one(Tanh { reference, trailing_zeros: 0, width: 16 }, &[(16, signed(16))], vec![all(-32768, 32767)], 10);
     }
     let reference = math::Tanh::new(16, 9, 9).unwrap();
-    one(Tanh { reference, stride: 6, width: 16 }, &[(10, signed(10))], vec![all(-512, 511)], 10);
+    one(Tanh { reference, trailing_zeros: 6, width: 16 }, &[(10, signed(10))], vec![all(-512, 511)], 10);
 }
 
 #[test]
@@ -276,9 +277,9 @@ fn real_transfers_compute_the_same() {
                 cx.call(Shift { floor: 2, shift: 7, rounding: Rounding::TowardZero, width: 30 }, &[product])?[0];
             let sign = cx.call(Sign, &[ins[1]])?[0];
             let kept = cx.call(Mux, &[sign, ins[0]])?[0];
-            let sigmoid = Sigmoid { reference: math::Sigmoid::new(16, 12, 12).unwrap(), stride: 0, width: 16 };
+            let sigmoid = Sigmoid { reference: math::Sigmoid::new(16, 12, 12).unwrap(), trailing_zeros: 0, width: 16 };
             let sigmoid = cx.call(sigmoid, &[ins[0]])?[0];
-            let tanh = Tanh { reference: math::Tanh::new(16, 12, 12).unwrap(), stride: 0, width: 16 };
+            let tanh = Tanh { reference: math::Tanh::new(16, 12, 12).unwrap(), trailing_zeros: 0, width: 16 };
             let tanh = cx.call(tanh, &[ins[1]])?[0];
             let first = cx.call(ArgMax { classes: 15 }, &[ins[0]])?[0];
             Ok(vec![product, quotient, kept, sigmoid, tanh, first])
@@ -355,6 +356,6 @@ fn what_makes_no_sense_is_refused() {
     let lookup = Lookup { columns: vec![Column { width: 3, entries: std::sync::Arc::new(vec![0; 4]) }] };
     refused(&[(2, signed(2), 1)], &|cx, ins| cx.call(lookup.clone(), ins), "an index in -2..=1");
     refused(&[(2, (0, 3), 1)], &|cx, ins| cx.call(Lookup { columns: vec![] }, ins), "between 1 and 128 bits");
-    let exp = Exp { reference: math::Exp::new(3, 1, 4).unwrap(), stride: 3, width: 6 };
+    let exp = Exp { reference: math::Exp::new(3, 1, 4).unwrap(), trailing_zeros: 3, width: 6 };
     refused(&[(3, (-4, 0), 1)], &|cx, ins| cx.call(exp.clone(), ins), "3 zero bits in a digit of 3");
 }

@@ -17,8 +17,8 @@ use super::{
     product::Product,
     roots::Root,
     select::Max,
-    shift::*,
     sigmoid::*,
+    truncation::*,
 };
 use crate::fixed::{math, wrap};
 use crate::plan::Plan;
@@ -122,7 +122,7 @@ fn figures() {
         &|cx, ins| cx.call(MatMul { inner: 256, outer: 256, width: 40 }, ins),
         0.0,
     );
-    let sigmoid = Sigmoid { reference: math::Sigmoid::new(32, 20, 20).unwrap(), stride: 0, width: 22 };
+    let sigmoid = Sigmoid { reference: math::Sigmoid::new(32, 20, 20).unwrap(), trailing_zeros: 0, width: 22 };
     show("sigmoid 32 20 20", &[(32, signed(32))], &|cx, ins| cx.call(sigmoid.clone(), ins), 0.0);
     for (name, params, bytes, rounds) in rows {
         let plan = operations::find(name).unwrap().plan(&params, Profile::default()).unwrap();
@@ -430,9 +430,9 @@ fn sigmoid_and_tanh_of_wide_numbers() {
         let x: Vec<i128> =
             spread(900, signed(width)).into_iter().enumerate().map(|(i, v)| v >> (i % 20)).chain([0, 1, -1]).collect();
         let reference = math::Sigmoid::new(width, s_in, s_out).unwrap();
-        one(Sigmoid { reference, stride: 0, width: s_out + 2 }, &[(width, signed(width))], vec![x.clone()], 9);
+        one(Sigmoid { reference, trailing_zeros: 0, width: s_out + 2 }, &[(width, signed(width))], vec![x.clone()], 9);
         let reference = math::Tanh::new(width, s_in, s_out).unwrap();
-        one(Tanh { reference, stride: 0, width: s_out + 2 }, &[(width, signed(width))], vec![x], 9);
+        one(Tanh { reference, trailing_zeros: 0, width: s_out + 2 }, &[(width, signed(width))], vec![x], 9);
     }
 }
 
@@ -483,7 +483,7 @@ fn pools() {
     ] {
         let window = Window { image, size, stride, padding };
         one(MaxPool(window), &[(8, signed(8))], vec![x.clone()], 1);
-        for rounding in [Rounding::Floor, Rounding::TowardZero] {
+        for rounding in Rounding::ALL {
             one(AveragePool { window, rounding, width: 8 }, &[(8, signed(8))], vec![x.clone()], 1);
         }
         assert!(program(&[(8, signed(8), 7)], |cx, ins| cx.call(MaxPool(window), ins)).is_err());
@@ -493,7 +493,7 @@ fn pools() {
         one(Sum { terms: classes, width: 12 }, &[(8, signed(8))], vec![x[..160].to_vec()], 1);
     }
     for divisor in [1, 2, 3, 5, 6, 7, 9, 49, 100, 127, 128, 255, 1000] {
-        for rounding in [Rounding::Floor, Rounding::TowardZero] {
+        for rounding in Rounding::ALL {
             for (w, range) in [(8, signed(8)), (9, signed(8)), (8, (0, 255)), (8, (-128, 0)), (8, (-5, 100))] {
                 let p = program(&[(w, range, 0)], |cx, ins| cx.call(DivideBy { divisor, rounding, width: 9 }, ins));
                 if divisor.count_ones() == 1 && p.is_err() {
@@ -544,7 +544,7 @@ fn squares() {
 
 #[test]
 fn sums_of_scaled_numbers_and_normalisations() {
-    for rounding in [Rounding::Floor, Rounding::TowardZero] {
+    for rounding in Rounding::ALL {
         for (first, second, last, minus) in [(0, 0, 0, false), (3, 1, 0, false), (2, 0, 3, true), (0, 5, 1, true)] {
             let f = AddScaled { first, second, last, minus, rounding, width: 20 };
             one(f, &[(16, signed(16)), (12, signed(12))], vec![spread(120, signed(16)), spread(40, signed(12))], 2);
@@ -666,7 +666,7 @@ fn real_transfers_compute_the_library() {
             let sum = AddScaled { first: 2, second: 1, last: 1, minus: true, rounding: Rounding::Floor, width: 16 };
             let sum = cx.call(sum, &[x, y])?[0];
             let product = cx.call(MatMul { inner: 10, outer: 13, width: 36 }, &[x, y])?[0];
-            let wide = Sigmoid { reference: math::Sigmoid::new(16, 12, 20).unwrap(), stride: 0, width: 22 };
+            let wide = Sigmoid { reference: math::Sigmoid::new(16, 12, 20).unwrap(), trailing_zeros: 0, width: 22 };
             let wide = cx.call(wide, &[x])?[0];
             Ok(vec![
                 or, chosen, index, hot, rsqrt, sqrt, quotient, general, relu, six, max, pooled, mean, norm, sum,
@@ -689,7 +689,7 @@ fn real_transfers_of_none_and_one() {
             let greater = cx.call(Greater, ins)?[0];
             let rsqrt = cx.call(root(true, 16, 12, 12, 22), &[ins[1]])?[0];
             let product = cx.call(Product { width: 32 }, ins)?[0];
-            let sigmoid = Sigmoid { reference: math::Sigmoid::new(16, 12, 12).unwrap(), stride: 0, width: 16 };
+            let sigmoid = Sigmoid { reference: math::Sigmoid::new(16, 12, 12).unwrap(), trailing_zeros: 0, width: 16 };
             let sigmoid = cx.call(sigmoid, &ins[..1])?[0];
             let six = cx.call(Relu { six: Some(6 << 11), shift: 3, width: 12 }, &ins[..1])?[0];
             let matrix = cx.call(MatMul { inner: 1, outer: 1, width: 20 }, &ins[..1].repeat(2));

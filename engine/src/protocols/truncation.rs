@@ -1,8 +1,8 @@
-//! Changing width and scale: extension, truncate-and-reduce, logical and arithmetic right shift, division by a power of
-//! two toward zero. Paper IV-A (extension), IV-B (truncation).
+//! Truncation and extension: truncate-and-reduce, logical and arithmetic right shift, division by a power of two rounded
+//! toward zero or to nearest, change to a wider ring. Paper IV-A (extension), IV-B (truncation).
 //!
 //! All are one function, [`Shift`]: `y = R(floor(x / 2^floor), shift)` into a ring of any width, where `R` divides by `2^shift`
-//! rounding down or toward zero. With shares `x0`, `x1` of a non-negative `x < 2^w` (a public offset makes it so),
+//! and rounds as [`Rounding`] says. With shares `x0`, `x1` of a non-negative `x < 2^w` (a public offset makes it so),
 //! `S = floor + shift`, `c` the carry into bit `S` and `W` the carry out of bit `w`:
 //!
 //! `floor(x / 2^S) = (x0 >> S) + (x1 >> S) + c - 2^(w-S) W`
@@ -10,6 +10,7 @@
 //! * The last term vanishes if the result's ring has at most `w - S` bits: truncate-and-reduce. `S = 0` is extension.
 //! * `c` and `W` are taps of one carry tree ([`super::carries`]). With one slack bit (`x < 2^(w-1)`) `W` is free of comparison: it is
 //!   the OR of the shares' top bits, `W = 1 - (1-t0)(1-t1)`, one private product: extension takes one round.
+//! * To nearest is rounding down after half of the divisor was added, which one party does on its share.
 //! * Toward zero, a negative `x` whose discarded bits are not all zero gets 1 more. Sign, carry and zero test come from the same tree; the
 //!   sign is the carry into the top bit xor both top bits. Division after a floor (`floor > 0`) tests bits `floor..S`.
 //!
@@ -21,24 +22,48 @@ use super::carries::{Want, carries_as};
 use crate::program::{Build, Cx, Function, Int, Reg, Ty, bits_for, refuse};
 use sirnn_backends::inst::Party;
 
-/// Which way a rescale rounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// Which way a division rounds. In a file: `"floor"`, `"zero"` or `"nearest"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Rounding {
     /// Toward minus infinity: an arithmetic shift.
+    #[serde(rename = "floor")]
+    #[default]
     Floor,
-    /// Toward zero: C's division.
+    /// Toward zero: C's division. Files of format 1 call it `"toward-zero"`.
+    #[serde(rename = "zero", alias = "toward-zero")]
     TowardZero,
+    /// To the nearest integer, and of two that are equally near to the larger: half of the divisor is added, then it is
+    /// rounded down.
+    #[serde(rename = "nearest")]
+    Nearest,
 }
 
 impl Rounding {
+    /// All of them.
+    pub const ALL: [Rounding; 3] = [Rounding::Floor, Rounding::TowardZero, Rounding::Nearest];
+
     /// `x / 2^shift`, rounded.
     pub fn apply(self, x: i128, shift: u32) -> i128 {
         match self {
             Rounding::TowardZero if x < 0 => -(-x >> shift),
-            _ => x >> shift,
+            Rounding::Floor | Rounding::TowardZero => x >> shift,
+            Rounding::Nearest => (x + half(shift)) >> shift,
         }
     }
+
+    /// `x / divisor`, rounded, for a positive divisor.
+    pub fn divide(self, x: i128, divisor: i128) -> i128 {
+        match self {
+            Rounding::Floor => x.div_euclid(divisor),
+            Rounding::TowardZero => x / divisor,
+            Rounding::Nearest => (x + divisor / 2).div_euclid(divisor),
+        }
+    }
+}
+
+/// Half of `2^shift`, rounded down: what is added before a floor shift that rounds to nearest.
+pub(super) fn half(shift: u32) -> i128 {
+    (1 << shift) / 2
 }
 
 /// `R(floor(x / 2^floor), shift)` in a ring of `width` bits.
@@ -68,8 +93,9 @@ impl Shift {
     /// The narrowest ring of an operand in `[lo, hi]` that determines the result: the low bits for a floor, the whole number
     /// where the sign matters.
     pub fn ring_for(&self, lo: i128, hi: i128) -> u32 {
+        let (lo, hi) = (lo + self.addend(), hi + self.addend());
         let whole = signed_bits(lo, hi);
-        let plain = self.rounding == Rounding::Floor || self.shift == 0 || lo >= 0;
+        let plain = self.rounding != Rounding::TowardZero || self.shift == 0 || lo >= 0;
         // A few bits more in the product are cheaper than the wrap of a narrower one.
         const WRAP_WORTH: u32 = 4;
         let low = self.width + self.total();
@@ -78,6 +104,11 @@ impl Shift {
 
     fn total(&self) -> u32 {
         self.floor + self.shift
+    }
+
+    /// What makes rounding to nearest rounding down, when it is added.
+    pub(super) fn addend(&self) -> i128 {
+        if self.rounding == Rounding::Nearest { half(self.shift) << self.floor } else { 0 }
     }
 }
 
@@ -101,7 +132,11 @@ impl Function for Shift {
         let x = Int(ins[0]);
         let ty = cx.ty(x).clone();
         require_ring(self.name(), self.width)?;
-        let y = if self.rounding == Rounding::Floor || self.shift == 0 || ty.lo >= 0 {
+        if self.of(ty.lo) == self.of(ty.hi) {
+            // Every value is shifted to the same one, which types alone tell.
+            return Ok(vec![cx.public(self.width, vec![self.of(ty.lo); ty.len]).0]);
+        }
+        let y = if self.rounding != Rounding::TowardZero || self.shift == 0 || ty.lo >= 0 {
             self.down_to(cx, x)?
         } else if let Some(up) = self.negative_up(&ty) {
             let up = cx.offset(x, up);
@@ -123,10 +158,12 @@ impl Shift {
         (ty.hi <= 0 && fits).then_some(up)
     }
 
+    /// Rounding down of `x` and what rounding to nearest adds to it.
     fn down_to(&self, cx: &mut Cx, x: Int) -> Build<Int> {
-        let total = self.total();
+        let (total, add) = (self.total(), self.addend());
         let ty = cx.ty(x).clone();
         if self.width + total <= ty.width() {
+            let x = cx.offset(x, add);
             let low = cx.reduce(x, self.width + total);
             return Ok(truncate_and_reduce(cx, low, &[(total, self.width)])?[0]);
         }
@@ -135,34 +172,44 @@ impl Shift {
             return refuse(self.name(), what);
         }
         // Make it non-negative by a multiple of 2^total, then take the narrowest ring, with slack if there is room.
-        let steps = -(ty.lo >> total);
-        let top = ty.hi + (steps << total);
-        let bits = bits_for(top).max(total);
+        let place = |add: i128| {
+            let steps = -((ty.lo + add) >> total);
+            (steps, bits_for(ty.hi + add + (steps << total)).max(total))
+        };
+        let (mut steps, mut bits) = place(add);
+        // If the sum would leave the ring, P0 adds to its share alone, which grows by a bit: the wrap stays as it was.
+        let outside = add > 0 && bits > ty.width();
+        if outside {
+            (steps, bits) = place(0);
+        }
         if bits > ty.width() {
             return refuse(self.name(), format!("{}..={} with offset does not fit {} bits", ty.lo, ty.hi, ty.width()));
         }
         let slack = bits < ty.width();
         let w = if slack { bits + 1 } else { bits };
-        let x = cx.offset(x, steps << total);
+        let x = cx.offset(x, (steps << total) + if outside { 0 } else { add });
         let x = cx.reduce(x, w);
         let above = w - total;
-        if above == 0 {
-            // Everything is shifted out: floor is the constant that the offset undid.
-            let n = cx.len(x);
-            return Ok(cx.public(self.width, vec![-steps; n]));
-        }
         let (x0, x1) = (cx.view(x, Party::P0), cx.view(x, Party::P1));
         let mut wants = Vec::new();
         if total > 0 {
-            wants.push((Want::Carry(total), self.width));
+            let carry = if outside { Want::CarryPlus { add, to: total } } else { Want::Carry(total) };
+            wants.push((carry, self.width));
         }
         if !slack && self.width > above {
             wants.push((Want::Carry(w), self.width - above));
         }
         let (_, taps) = carries_as(cx, x0, x1, &[], &wants)?;
-        let mut sum = high_parts(cx, x, total, self.width);
+        let mut sum =
+            if above > 0 { high_parts(cx, x, total, self.width) } else { cx.public(self.width, vec![0; ty.len]) };
         if total > 0 {
             sum = cx.add(sum, taps[0]);
+        }
+        if outside {
+            // (x0 + 2^(total-1)) >> total is x0 >> total and the bit below.
+            let bit = cx.digit(x0, total - 1, 1);
+            let bit = cx.lift(bit, 0, self.width);
+            sum = cx.add(sum, bit);
         }
         if self.width > above {
             let wrap = if slack {
@@ -184,13 +231,8 @@ impl Shift {
             return refuse(name, format!("the sign of {}..={} is not known in {} bits", ty.lo, ty.hi, ty.width()));
         }
         if total >= k {
-            // |x| < 2^shift after the floor, or the floor alone leaves only a sign.
-            return if self.of(ty.lo) == 0 && self.of(ty.hi) == 0 {
-                let n = cx.len(x);
-                Ok(cx.public(self.width, vec![0; n]))
-            } else {
-                refuse(name, format!("a shift by {total} of a {k}-bit number"))
-            };
+            // The floor alone leaves only a sign.
+            return refuse(name, format!("a shift by {total} of a {k}-bit number"));
         }
         let x = cx.reduce(x, k);
         let x = cx.offset(x, 1 << (k - 1));

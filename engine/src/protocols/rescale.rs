@@ -8,11 +8,13 @@
 //! * Toward zero it does not (the sign is that of the number before the wrap), except where the number is known to fit
 //!   or not to be negative. Then wrap and a second shift come after the first.
 //! * `R(R(x, a), b) = R(x, a + b)` for both, where nothing wraps in between.
+//! * To nearest is rounding down after an addition. What the first shift adds is added to the sum of products, before the
+//!   wrap, and what `then` adds behind it; so that two shifts are still one.
 //! * `R(x << left, then)` is a shift by the difference: what was moved up is not cut off again.
 
+use super::bits::{require_ring, signed_bits};
+use super::truncation::{Rounding, Shift, half};
 use crate::program::{Build, Cx, Function, Int, Reg, bits_for, signed};
-use crate::protocols::bits::{require_ring, signed_bits};
-use crate::protocols::shift::{Rounding, Shift};
 
 /// The rescale; see the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub struct Rescale {
 
 /// How a rescale of numbers of a certain range is done.
 struct Form {
+    /// Added at first: the first shift's part of rounding to nearest.
+    add: i128,
     /// Wraps to a ring of so many bits before the first shift, which rounds down.
     wrap: Option<u32>,
     first: Shift,
@@ -99,23 +103,24 @@ impl Rescale {
         let width = self.width.saturating_sub(up).max(1);
         let wrap = self.out.filter(|_| self.wraps(lo, hi)).map(|out| out - self.left);
         let (floor, shift, rounding) = (self.floor, self.shift, self.rounding);
-        let down = rounding == Rounding::Floor || shift == 0 || lo >= 0;
+        let down = rounding != Rounding::TowardZero || shift == 0 || lo >= 0;
+        let add = if rounding == Rounding::Nearest { half(shift) << floor } else { 0 };
         if down {
             let floor = floor + shift;
             // Of a wrapped number nothing is left but the sign.
             let then = wrap.filter(|_| rounding == Rounding::Floor).map_or(then, |bits| then.min(bits - 1));
             let first = Shift { floor, shift: then, rounding, width };
-            return Form { wrap: wrap.map(|bits| bits + floor), first, second: None, up };
+            return Form { add, wrap: wrap.map(|bits| bits + floor), first, second: None, up };
         }
         match wrap {
             None => {
                 let first = Shift { floor, shift: shift + then, rounding, width };
-                Form { wrap: None, first, second: None, up }
+                Form { add, wrap: None, first, second: None, up }
             }
             Some(bits) => {
                 let first = Shift { floor, shift, rounding, width: bits };
                 let second = Shift { floor: 0, shift: then, rounding, width };
-                Form { wrap: None, first, second: Some(second), up }
+                Form { add, wrap: None, first, second: Some(second), up }
             }
         }
     }
@@ -125,8 +130,8 @@ impl Rescale {
     pub fn ring(&self, lo: i128, hi: i128) -> u32 {
         // A few bits more in the product are cheaper than a wrap of the result.
         const WRAP_WORTH: u32 = 4;
-        let Form { wrap, first, .. } = self.form(lo, hi);
-        let (lo, hi) = wrap.map_or((lo, hi), signed);
+        let Form { add, wrap, first, .. } = self.form(lo, hi);
+        let (lo, hi) = wrap.map_or((lo + add, hi + add), signed);
         if first.rounding == Rounding::TowardZero && first.shift > 0 && lo < 0 {
             return signed_bits(lo, hi);
         }
@@ -135,6 +140,7 @@ impl Rescale {
         match wrap {
             Some(bits) => low.min(bits),
             None => {
+                let (lo, hi) = (lo + first.addend(), hi + first.addend());
                 let top = hi + ((-(lo >> total)) << total);
                 let whole = bits_for(top).max(total) + 1;
                 if low <= whole + WRAP_WORTH { low } else { whole }
@@ -153,8 +159,8 @@ impl Function for Rescale {
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         require_ring(self.name(), self.width)?;
         let (lo, hi) = (cx.ty(ins[0]).lo, cx.ty(ins[0]).hi);
-        let Form { wrap, first, second, up } = self.form(lo, hi);
-        let mut x = Int(ins[0]);
+        let Form { add, wrap, first, second, up } = self.form(lo, hi);
+        let mut x = cx.offset(Int(ins[0]), add);
         if let Some(bits) = wrap {
             // In fewer bits than the wrap the result's low bits are all that is asked for.
             let bits = bits.min(cx.width(x));

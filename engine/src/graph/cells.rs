@@ -1,0 +1,1 @@
+//! Recurrent cells as bodies of loops.
