@@ -2,9 +2,13 @@
 //!
 //! The files are reference data that is not shipped: `SIRNN_DATA` says where it is.
 
+use sirnn::graph;
 use sirnn::import::items::{Items, items};
+use sirnn::import::network::Network;
 use sirnn::import::network::evaluate::evaluate;
 use sirnn::import::onnx::{Dim, Model};
+use sirnn::import::quantise::{Options, Quantised, quantise};
+use sirnn::import::ranges::Ranges;
 use sirnn::import::recognise::{Port, Request, recognise};
 use sirnn::import::tensor::Tensor;
 use sirnn::import::{arrays, check, float};
@@ -317,4 +321,134 @@ fn recognised_speech_and_text_networks_compute_what_the_files_do() {
     let network = recognise(&model, &request).unwrap();
     let found = evaluate(&network, &[spectrum], &mut |_, _| {}).unwrap();
     assert_close(&found[0], &read("silero/reference.npz", "speech_probs"), "silero");
+}
+
+/// What a graph of integers computes for an item, as reals.
+fn through_integers(quantised: &Quantised, item: &Tensor) -> Vec<Vec<f64>> {
+    let typed = quantised.graph.infer(quantised.graph.steps).unwrap();
+    let input = quantised.graph.inputs[0].number;
+    let (lo, hi) = input.range();
+    let integer = |v: &f32| (f64::from(*v) * 2f64.powi(input.scale)).round_ties_even() as i64;
+    let data = item.as_floats().unwrap().iter().map(|v| integer(v).clamp(lo as i64, hi as i64)).collect();
+    let results = graph::evaluate(&typed, &quantised.weights, &[graph::Tensor::new(item.shape().to_vec(), data)]);
+    let reals = |(result, id): (graph::Tensor, &graph::ValueId)| {
+        let unit = 2f64.powi(-typed.ty(*id).number.scale);
+        result.data.iter().map(|&v| v as f64 * unit).collect()
+    };
+    results.into_iter().zip(&typed.outputs).map(reals).collect()
+}
+
+fn network_for(model: &Model, input: &str, array: &Tensor) -> (Network, Vec<Vec<Tensor>>) {
+    let Items { port, items } = items(model.graph.inputs.iter().find(|i| i.name == input).unwrap(), array).unwrap();
+    let network = recognise(model, &Request { ports: vec![port], ..Request::default() }).unwrap();
+    (network, items.into_iter().map(|item| vec![item]).collect())
+}
+
+fn argmax(row: &[f64]) -> usize {
+    (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
+}
+
+#[test]
+fn quantised_spoken_digits_keep_their_classes() {
+    let Some(folder) = folder() else { return };
+    let folder = folder.join("fsdd");
+    let model = Model::load(&folder.join("fsdd_cnn_gru.onnx")).unwrap();
+    let reference = |name: &str| arrays::npz(&folder.join("reference.npz"), name).unwrap();
+    let (network, items) = network_for(&model, "logmel", &reference("logmel"));
+    let ranges = Ranges::observe(&network, &items[..60]).unwrap();
+    let quantised = quantise(&network, &ranges, Options::default()).unwrap();
+    let sirnn::import::tensor::Data::Int(labels) = reference("labels").data().clone() else { panic!("labels") };
+    let right = items
+        .iter()
+        .zip(labels)
+        .filter(|(item, label)| argmax(&through_integers(&quantised, &item[0])[0]) as i64 == *label);
+    let right = right.count();
+    assert!(right * 1000 >= 300 * 985, "{right} of 300");
+}
+
+#[test]
+fn quantised_voice_detector_decides_alike() {
+    let Some(folder) = folder() else { return };
+    let silero = folder.join("silero");
+    let model = Model::load(&silero.join("silero_vad_16k_sequence.onnx")).unwrap();
+    let network = |spectrum: &Tensor| {
+        let zeros = Tensor::floats(vec![1, 1, 128], vec![0.0; 128]).unwrap();
+        let port = Port { name: "/stft/Sqrt_output_0".into(), shape: spectrum.shape().to_vec(), batch: None };
+        let set = [("h".to_string(), zeros.clone()), ("c".to_string(), zeros)].into();
+        recognise(&model, &Request { ports: vec![port], set, outputs: vec!["speech_probs".into()] }).unwrap()
+    };
+    let calibration = arrays::npy(&silero.join("calibration_stft_magnitude.npy")).unwrap();
+    let clips: Vec<Tensor> = (0..calibration.shape()[0]).map(|i| part(&calibration, i, false)).collect();
+    let items: Vec<Vec<Tensor>> = clips.iter().map(|c| vec![c.clone()]).collect();
+    let ranges = Ranges::observe(&network(&clips[0]), &items).unwrap();
+    let spectrum = arrays::npz(&silero.join("reference.npz"), "stft_magnitude").unwrap();
+    let quantised = quantise(&network(&spectrum), &ranges, Options::default()).unwrap();
+    let expected = arrays::npz(&silero.join("reference.npz"), "speech_probs").unwrap();
+    let found = through_integers(&quantised, &spectrum).remove(0);
+    let pairs: Vec<(f64, f64)> = expected.as_floats().unwrap().iter().map(|&p| f64::from(p)).zip(found).collect();
+    let alike = pairs.iter().filter(|(p, q)| (*p >= 0.5) == (*q >= 0.5)).count();
+    let worst = pairs.iter().map(|(p, q)| (p - q).abs()).fold(0.0, f64::max);
+    println!("silero: {alike} of {} alike, largest difference {worst:.4}", pairs.len());
+    assert!(alike * 1000 >= pairs.len() * 995, "{alike} of {} alike, largest difference {worst}", pairs.len());
+}
+
+#[test]
+fn quantised_noise_gains_and_text_stay() {
+    let Some(folder) = folder() else { return };
+    let model = Model::load(&folder.join("rnnoise/rnnoise.onnx")).unwrap();
+    let read = |name: &str| arrays::npz(&folder.join("rnnoise/rnnoise_ref.npz"), name).unwrap();
+    let (network, items) = network_for(&model, "x", &read("x"));
+    let ranges = Ranges::observe(&network, &items).unwrap();
+    let quantised = quantise(&network, &ranges, Options::default()).unwrap();
+    for (found, name) in through_integers(&quantised, &items[0][0]).iter().zip(["gains", "vad"]) {
+        let expected = read(name);
+        let pairs = expected.as_floats().unwrap().iter().zip(found);
+        let worst = pairs.map(|(&p, &q)| (f64::from(p) - q).abs()).fold(0.0, f64::max);
+        println!("rnnoise {name}: largest difference {worst:.4}");
+        assert!(worst <= 0.02, "{name}: differs by {worst}");
+    }
+
+    let model = Model::load(&folder.join("legere/legere_w128.onnx")).unwrap();
+    let image = arrays::npz(&folder.join("legere/reference.npz"), "image").unwrap();
+    let logits = arrays::npz(&folder.join("legere/reference.npz"), "logits").unwrap();
+    let (network, items) = network_for(&model, "image", &image);
+    let ranges = Ranges::observe(&network, &items).unwrap();
+    let quantised = quantise(&network, &ranges, Options::default()).unwrap();
+    for (i, item) in items.iter().enumerate() {
+        let found = through_integers(&quantised, &item[0]).remove(0);
+        let expected: Vec<f64> = part(&logits, i, false).as_floats().unwrap().iter().map(|&v| f64::from(v)).collect();
+        let path = |logits: &[f64]| logits.chunks(122).map(argmax).collect::<Vec<_>>();
+        assert_eq!(path(&found), path(&expected), "image {i}");
+    }
+}
+
+#[test]
+fn quantised_exports_stay_close() {
+    let Some(folder) = folder() else { return };
+    // Weights so fine that what is left is the error of activations.
+    let options = Options { weights: 16, ..Options::default() };
+    for file in [
+        "torch/gru1_last.ts",
+        "torch/lstm1_last.dynamo",
+        "torch/gru2_bi_mean.dynbatch",
+        "torch/rnn_relu_last.ts",
+        "torch/op_gru_lbr0",
+        "torch/op_rnn_relu_bi",
+        "keras/keras_gru_reset_after",
+        "keras/keras_cnn_gru",
+        "keras/keras_simplernn",
+    ] {
+        let path = folder.join(format!("{file}.onnx"));
+        let reference = folder.join(format!("{}.npz", file.split('.').next().unwrap()));
+        let model = Model::load(&path).unwrap();
+        let (x, y) = (arrays::npz(&reference, "x").unwrap(), arrays::npz(&reference, "y").unwrap());
+        let (network, items) = network_for(&model, &model.graph.inputs[0].name, &x);
+        let ranges = Ranges::observe(&network, &items).unwrap();
+        let quantised = quantise(&network, &ranges, options).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let found = items.iter().flat_map(|item| through_integers(&quantised, &item[0]).remove(0));
+        let pairs = y.as_floats().unwrap().iter().zip(found);
+        let worst = pairs.map(|(&p, q)| (f64::from(p) - q).abs()).fold(0.0, f64::max);
+        println!("{file}: largest difference {worst:.5}");
+        assert!(worst <= 0.01, "{file}: differs by {worst}");
+    }
 }

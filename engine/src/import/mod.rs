@@ -7,6 +7,8 @@
 //! | [`float`] | what the operators compute, in floats |
 //! | [`recognise`] | from a file's operators to a [`network`]: cells, loops, constants |
 //! | [`network`] | a network in floats, in the terms of the integer graph that it will become |
+//! | [`ranges`] | what values it takes on calibration items |
+//! | [`quantise`](mod@quantise) | formats of fixed point, and the graph of integers |
 //! | [`arrays`] | arrays from `.npy` and `.npz` files |
 //! | [`items`] | which part of an array is an item, for the inputs of a file |
 //! | [`check`] | what of a network cannot be imported, all at once |
@@ -19,6 +21,8 @@ pub mod float;
 pub mod items;
 pub mod network;
 pub mod onnx;
+pub mod quantise;
+pub mod ranges;
 pub mod recognise;
 pub mod tensor;
 
