@@ -3,7 +3,7 @@
 use super::{Emitted, Recogniser, Site};
 use crate::import::float::axis;
 use crate::import::network::{Op, ValueId};
-use crate::import::tensor::{Data, Tensor, broadcast, show};
+use crate::import::tensor::{Data, Tensor, broadcast, count, show};
 
 impl Recogniser<'_> {
     pub(super) fn arrange(&mut self, site: &Site) -> Emitted {
@@ -59,6 +59,7 @@ impl Recogniser<'_> {
 
     /// The value in a shape that it broadcasts to.
     pub(super) fn expand(&mut self, name: &str, x: ValueId, shape: &[usize]) -> Result<ValueId, String> {
+        count(shape)?;
         let mut full = vec![1; shape.len().saturating_sub(self.builder.shape(x).len())];
         full.extend(self.builder.shape(x));
         let mut x = if full == self.builder.shape(x) { x } else { self.builder.reshape(name, x, full.clone())? };
@@ -155,7 +156,9 @@ impl Recogniser<'_> {
         if padding.iter().all(|p| *p == [0, 0]) {
             return Ok(x);
         }
-        let shape = self.builder.shape(x).iter().zip(&padding).map(|(n, p)| n + p[0] + p[1]).collect();
+        let shape = self.builder.shape(x).iter().zip(&padding);
+        let shape: Vec<usize> = shape.map(|(n, p)| n.saturating_add(p[0]).saturating_add(p[1])).collect();
+        count(&shape)?;
         Ok(self.builder.node(name, Op::Pad { padding, edge }, &[x], shape))
     }
 

@@ -23,7 +23,7 @@ use super::check::{self, Refusal};
 use super::float::{Budget, Call};
 use super::network::{Builder, Network, ValueId};
 use super::onnx::{Graph, Model, Node};
-use super::tensor::Tensor;
+use super::tensor::{Tensor, count};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -168,7 +168,7 @@ impl Recogniser<'_> {
             }
         }
         for (node, _) in graph.nodes.iter().zip(used).filter(|(_, used)| *used) {
-            let results = self.node(node).unwrap_or_else(|what| {
+            let results = self.node(node).and_then(|results| self.bounded(results)).unwrap_or_else(|what| {
                 if !what.is_empty() {
                     self.refusals.push(Refusal { place: node.name.clone(), op: node.op.clone(), what });
                 }
@@ -180,6 +180,16 @@ impl Recogniser<'_> {
                 }
             }
         }
+    }
+
+    /// Refuses values that are too large for any network that could be meant.
+    fn bounded(&self, results: Vec<Known>) -> Result<Vec<Known>, String> {
+        for known in &results {
+            if let Known::Value(id) = known {
+                count(self.builder.shape(*id))?;
+            }
+        }
+        Ok(results)
     }
 
     /// One node's results. The error is the reason alone; it is empty if the reason was said before.
