@@ -68,7 +68,7 @@ def collapsed(model, letters, weight_bits, pre_bits=None):
                 tensors[name] = ((m + (1 << drop >> 1)) >> drop).astype(fg.storage(weight_bits))
                 # Nothing wraps in between, and the last wrap is that of the pre-activation.
                 single = {"tensor": name, "bits": weight_bits, "floor": 0, "shift": down - drop, "left": 0}
-                layer[letter] = [{**single, "out": significant - cut}]
+                layer[letter] = [{**single, "out": significant - cut, "columns": layer["hidden"]}]
                 pre[rescaled] = 0
                 after = after - lost(down - drop, rounding)
             else:

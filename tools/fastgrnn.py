@@ -9,11 +9,10 @@ Items are [N, T, F]; matrices are [in, out].
 
 A *float network* is a dict of arrays: "W", "U" (lists of matrices), "Bg", "Bh", "FC", "FCbias" and the
 numbers "zeta", "nu" as they enter the formula (already through their sigmoid). A *model* is the integer program:
-`spec`, the public part, equal to what tomllib reads from model.toml, and `tensors`, the private integers.
-README.md describes the directory format.
+`spec`, the public numbers of its layers (README.md), and `tensors`, the private integers. In a model directory the
+spec is a graph of operations (`to_graph`, `from_graph`; docs/models.md).
 """
 
-import tomllib
 from collections import namedtuple
 from copy import deepcopy
 from pathlib import Path
@@ -22,9 +21,9 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 import fixedpoint
+import graph as gr
 from fixedpoint import FLOOR, fits, rescale, wrap
 
-FORMAT = 1
 ACTIVATION_BITS = 16  # input and output width of sigmoid and tanh
 MAX_ACTIVATION_SCALE = 14
 
@@ -230,14 +229,14 @@ def storage(bits):
 
 
 def expected_tensors(spec):
-    """name -> (bits, shape) of every tensor that the public part names; None in a shape is a free length."""
+    """name -> (bits, shape) of every tensor that the public part names."""
     need = {}
     width = spec["features"]
     for layer in spec["layer"]:
         for chain, rows in ((layer["w"], width), (layer["u"], layer["hidden"])):
-            for i, p in enumerate(chain):
-                last = i + 1 == len(chain)
-                need[p["tensor"]] = (p["bits"], (rows if i == 0 else None, layer["hidden"] if last else None))
+            for p in chain:
+                need[p["tensor"]] = (p["bits"], (rows, p["columns"]))
+                rows = p["columns"]
         for bias in ("gate_bias", "candidate_bias"):
             need[layer["pre"][bias]] = (layer["pre"]["bias_bits"], (layer["hidden"],))
         for scalar in ("zeta", "nu"):
@@ -251,8 +250,6 @@ def expected_tensors(spec):
 
 def check(model):
     spec, tensors = model
-    if spec["format"] != FORMAT:
-        raise ModelError(f"model format {spec['format']}, this tool reads {FORMAT}")
     if spec["rounding"] not in fixedpoint.ROUNDINGS:
         raise ModelError(f"unknown rounding {spec['rounding']!r}")
     if spec["reveal"] not in ("scores", "class"):
@@ -264,16 +261,14 @@ def check(model):
         t = tensors[name]
         if t.dtype != storage(bits) or not fits(t, bits):
             raise ModelError(f"{name}: {t.dtype} does not hold {bits}-bit integers as it should")
-        if t.ndim != len(shape) or any(n is not None and n != m for n, m in zip(shape, t.shape)):
+        if t.shape != shape:
             raise ModelError(f"{name}: shape {t.shape}, expected {shape}")
     check_shifts(spec)
     for layer in spec["layer"]:
         if layer["type"] != "fastgrnn":
             raise ModelError(f"unknown layer type {layer['type']!r}")
-        for chain in (layer["w"], layer["u"]):
-            for p, q in zip(chain, chain[1:]):
-                if tensors[p["tensor"]].shape[1] != tensors[q["tensor"]].shape[0]:
-                    raise ModelError(f"{p['tensor']} and {q['tensor']} cannot be multiplied")
+        if any(layer[c][-1]["columns"] != layer["hidden"] for c in "wu"):
+            raise ModelError("the last product of a chain has as many columns as there are units")
 
 
 def check_shifts(node):
@@ -288,14 +283,14 @@ def save_model(model, directory):
     check(model)
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "model.toml").write_text(to_toml(model.spec))
+    (directory / "model.toml").write_text(gr.write(to_graph(model.spec)))
     tensors = {name: np.ascontiguousarray(t) for name, t in model.tensors.items()}
     save_file(tensors, directory / "weights.safetensors")
 
 
 def load_model(directory):
     directory = Path(directory)
-    spec = tomllib.loads((directory / "model.toml").read_text())
+    spec = from_graph(gr.read((directory / "model.toml").read_text()))
     model = Model(spec, load_file(directory / "weights.safetensors"))
     check(model)
     return model
@@ -309,61 +304,196 @@ def load_labels(path):
     return np.loadtxt(path, dtype=np.int64, ndmin=1)
 
 
-def _value(v):
-    if isinstance(v, bool):
-        return "true" if v else "false"
-    if isinstance(v, (int, np.integer)):
-        return str(int(v))
-    if isinstance(v, str):
-        return '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(v, dict):
-        return "{ " + ", ".join(f"{k} = {_value(x)}" for k, x in v.items()) + " }"
-    if v and isinstance(v[0], dict):
-        return "[\n" + "".join(f"  {_value(x)},\n" for x in v) + "]"
-    return "[" + ", ".join(_value(x) for x in v) + "]"
+def _names(spec, i):
+    """Name of a layer's loop, and what the names of its products before the loop begin with."""
+    return ("rnn", "") if len(spec["layer"]) == 1 else (f"rnn{i}", f"layer{i}_")
 
 
-def to_toml(spec):
-    lines = [
-        "# The public part of a model: all that both parties know. The weights are in weights.safetensors.",
-        "# Every number here is known to the client, including the widths and scales that were fitted to the weights.",
-        "# real value = integer / 2^scale; R(v, s) is v / 2^s with the rounding below; values wrap, nothing saturates.",
-        f"format = {spec['format']}",
-        f"name = {_value(spec['name'])}",
-        f"steps = {spec['steps']}  # time steps of an item",
-        f"features = {spec['features']}  # values per step",
-        f"rounding = {_value(spec['rounding'])}  # of every `shift`: \"floor\" or \"toward-zero\"; `floor` rounds down",
-        f"labels = {_value(spec['labels'])}",
-        f"reveal = {_value(spec['reveal'])}  # what the client learns: \"scores\" or \"class\"",
-        f"input = {_value(spec['input'])}  # signed",
-    ]
-    for layer in spec["layer"]:
-        lines += [
-            "",
-            "[[layer]]",
-            f"type = {_value(layer['type'])}",
-            f"hidden = {layer['hidden']}",
-            "# Chains of products. y = R(floor(sum / 2^floor), shift) << left, wrapped to `out` bits; the sum is exact.",
-            f"w = {_value(layer['w'])}",
-            f"u = {_value(layer['u'])}",
-            "# c = R(x*w, shift_w) + R(h*u, shift_u), wrapped to `bits`;",
-            "# input of an activation = (c + bias) << left, wrapped to 16 bits, at `scale`.",
-            f"pre = {_value(layer['pre'])}",
-            f"gate = {_value(layer['gate'])}  # g = sigmoid(.), 16 bits",
-            f"candidate = {_value(layer['candidate'])}  # h~ = tanh(.), 16 bits",
-            "# z = R(zeta * (2^gate.scale - g), zeta.shift) + R(nu, nu.shift), 16 bits",
-            f"zeta = {_value(layer['zeta'])}",
-            f"nu = {_value(layer['nu'])}",
-            "# h' = R(g * h, gate_shift) + R(R(z * h~, candidate_shift), out_shift), wrapped to `bits`; h starts at 0",
-            f"state = {_value(layer['state'])}",
+def to_graph(spec):
+    """The program as a graph of operations."""
+
+    def out(bits, scale=0):
+        return {**({"bits": bits} if bits != ACTIVATION_BITS else {}), **({"scale": scale} if scale else {})} or None
+
+    def tensor(name, bits, **bounds):
+        return name if bits == 8 and not bounds else {"tensor": name, "bits": bits, **bounds}
+
+    def products(chain, letter, source, scale, comment):
+        nodes = []
+        for j, f in enumerate(chain):
+            last = j + 1 == len(chain)
+            name = letter if last else f"{letter}{j + 1}"
+            fields = dict(weights=tensor(f["tensor"], f["bits"]), columns=f["columns"])
+            fields |= dict(rescale=gr.rescale(f["floor"], f["shift"], f["left"]), out=out(f["out"], scale if last else 0))
+            nodes.append(gr.node(name, "matmul", source, comment=comment if j == 0 else None, **fields))
+            source = name
+        return nodes
+
+    nodes, source = [], "x"
+    for i, layer in enumerate(spec["layer"]):
+        (loop, prefix), pre, state = _names(spec, i), layer["pre"], layer["state"]
+        gate, candidate, zeta, nu = layer["gate"], layer["candidate"], layer["zeta"], layer["nu"]
+        c_scale = pre["scale"] - pre["left"]
+        update_scale = state["scale"] + state["out_shift"]
+        z_scale = update_scale + state["candidate_shift"] - candidate["scale"]
+        shifts = (pre["shift_w"], pre["shift_u"])
+        terms = lambda *all: [{"rescale": s} if s else {} for s in all] if any(all) else None
+        up = gr.rescale(left=pre["left"])
+        bias = lambda name: tensor(name, pre["bias_bits"])
+        body = products(layer["u"], "b", "h", c_scale + pre["shift_u"], "b: the state's products") + [
+            gr.node("c", "add", "a", "b", terms=terms(*shifts), out=out(pre["bits"], c_scale), comment="c = a + b"),
+            gr.node(
+                "gate_input", "bias", "c", bias=bias(pre["gate_bias"]), rescale=up, out=out(ACTIVATION_BITS, pre["scale"]),
+                comment="g = sigmoid(c + gate bias), t = tanh(c + candidate bias)",
+            ),
+            gr.node("g", "sigmoid", "gate_input", out=out(ACTIVATION_BITS, gate["scale"])),
+            gr.node(
+                "candidate_input", "bias", "c", bias=bias(pre["candidate_bias"]), rescale=up,
+                out=out(ACTIVATION_BITS, pre["scale"]),
+            ),
+            gr.node("t", "tanh", "candidate_input", out=out(ACTIVATION_BITS, candidate["scale"])),
+            gr.node(
+                "open", "add", "g", terms=[{"minus": True}], constant=1 << gate["scale"],
+                out=out(ACTIVATION_BITS, gate["scale"]), comment="z = zeta (1 - g) + nu",
+            ),
+            gr.node(
+                "scaled", "scale", "open", weights=tensor(zeta["tensor"], zeta["bits"], min=0), shape=[1],
+                rescale=gr.rescale(shift=zeta["shift"]), out=out(ACTIVATION_BITS, z_scale),
+            ),
+            gr.node(
+                "z", "bias", "scaled", bias=tensor(nu["tensor"], nu["bits"], min=0), shape=[1],
+                rescale_bias=gr.rescale(shift=nu["shift"]), out=out(ACTIVATION_BITS, z_scale),
+            ),
+            gr.node(
+                "update", "mul", "z", "t", rescale=gr.rescale(shift=state["candidate_shift"]),
+                out=out(ACTIVATION_BITS, update_scale), comment="h' = z t + g h",
+            ),
+            gr.node(
+                "kept", "mul", "g", "h", rescale=gr.rescale(shift=state["gate_shift"]),
+                out=out(state["bits"], state["scale"]),
+            ),
+            gr.node(
+                "h_next", "add", "kept", "update", terms=terms(0, state["out_shift"]),
+                out=out(state["bits"], state["scale"]),
+            ),
         ]
-    lines += [
-        "",
-        "# scores = R(floor(sum / 2^floor), shift) + R(bias, bias.shift), wrapped to `out` bits; class = first maximum",
-        "[output]",
+        nodes += products(layer["w"], prefix + "a", source, c_scale + pre["shift_w"], "a: the input's products, of all steps")
+        last = i + 1 == len(spec["layer"])
+        initial = {"name": "h", "next": "h_next", "shape": [layer["hidden"]], **(out(state["bits"], state["scale"]) or {})}
+        result = {"name": "last" if last else "all", "value": "h_next", "steps": "last" if last else "every"}
+        nodes.append(
+            gr.node(loop, "scan", prefix + "a", slices=["a"], states=[initial], yields=[result], body=body, comment="the loop over time")
+        )
+        source = f"{loop}.{result['name']}"
+    o = spec["output"]
+    nodes += [
+        gr.node(
+            "products", "matmul", source, weights=tensor(o["tensor"], o["bits"]), columns=len(spec["labels"]),
+            rescale=gr.rescale(o["floor"], o["shift"]), out=out(o["out"], o["scale"]), comment="the classifier on the last state",
+        ),
+        gr.node(
+            "logits", "bias", "products", bias=tensor(o["bias"]["tensor"], o["bias"]["bits"]),
+            rescale_bias=gr.rescale(shift=o["bias"]["shift"]), out=out(o["out"], o["scale"]),
+        ),
     ]
-    lines += [f"{key} = {_value(value)}" for key, value in spec["output"].items()]
-    return "\n".join(lines) + "\n"
+    x = {"name": "x", "shape": ["steps", spec["features"]], **spec["input"]}
+    scores = {"name": "scores", "value": "logits", "reveal": spec["reveal"], "labels": spec["labels"]}
+    return {
+        "format": gr.FORMAT,
+        "name": spec["name"],
+        "steps": spec["steps"],
+        "rounding": spec["rounding"],
+        "default": {"bits": ACTIVATION_BITS, "tensor_bits": 8},
+        "input": [x],
+        "node": nodes,
+        "output": [scores],
+    }
+
+
+def from_graph(graph):
+    """The program of a graph that `to_graph` made, or that is like one."""
+    try:
+        spec = _from_graph(graph)
+        again = gr.read(gr.write(to_graph(spec)))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ModelError(f"the graph is no stack of FastGRNN layers: {error!r}") from None
+    # What the server proves about its weights it may add.
+    if again != {k: v for k, v in graph.items() if k != "fits"}:
+        raise ModelError("the graph is no stack of FastGRNN layers with a classifier, as these tools write it")
+    return spec
+
+
+def _from_graph(graph):
+    (x,), (scores,) = graph["input"], graph["output"]
+    nodes = graph["node"]
+    loops = [n for n in nodes if n["op"] == "scan"]
+    spec = {"name": graph["name"], "steps": graph["steps"], "features": x["shape"][1], "rounding": graph["rounding"]}
+    spec |= {"labels": scores["labels"], "reveal": scores["reveal"]}
+    spec |= {"input": {"bits": x["bits"], "scale": x["scale"]}}
+
+    def chain(nodes, name):
+        """The products that end in a node."""
+        n = nodes.get(name)
+        if n is None or n["op"] != "matmul":
+            return []
+        f = {"tensor": n["weights"]["tensor"], "bits": n["weights"]["bits"]}
+        f |= {k: n["rescale"][k] for k in ("floor", "shift", "left")}
+        return chain(nodes, n["in"][0]) + [{**f, "out": n["out"]["bits"], "columns": n["columns"]}]
+
+    by_name = lambda nodes: {n["name"]: n for n in nodes}
+    layers = []
+    for loop in loops:
+        b = by_name(loop["body"])
+        term = lambda n, i: n["terms"][i]["rescale"]["shift"] if "terms" in n else 0
+        parameter = lambda n, key, rescale: {
+            "tensor": n[key]["tensor"], "bits": n[key]["bits"], "shift": n[rescale]["shift"],
+        }
+        scale = lambda name: b[name]["out"]["scale"]
+        layers.append(
+            {
+                "type": "fastgrnn",
+                "hidden": loop["states"][0]["shape"][0],
+                "w": chain(by_name(nodes), loop["in"][0]),
+                "u": chain(b, "b"),
+                "pre": {
+                    "bits": b["c"]["out"]["bits"],
+                    "shift_w": term(b["c"], 0),
+                    "shift_u": term(b["c"], 1),
+                    "left": b["gate_input"]["rescale"]["left"],
+                    "scale": scale("gate_input"),
+                    "bias_bits": b["gate_input"]["bias"]["bits"],
+                    "gate_bias": b["gate_input"]["bias"]["tensor"],
+                    "candidate_bias": b["candidate_input"]["bias"]["tensor"],
+                },
+                "gate": {"scale": scale("g")},
+                "candidate": {"scale": scale("t")},
+                "zeta": parameter(b["scaled"], "weights", "rescale"),
+                "nu": parameter(b["z"], "bias", "rescale_bias"),
+                "state": {
+                    "bits": b["h_next"]["out"]["bits"],
+                    "scale": scale("h_next"),
+                    "gate_shift": b["kept"]["rescale"]["shift"],
+                    "candidate_shift": b["update"]["rescale"]["shift"],
+                    "out_shift": term(b["h_next"], 1),
+                },
+            }
+        )
+    spec["layer"] = layers
+    products, logits = nodes[-2:]
+    spec["output"] = {
+        "tensor": products["weights"]["tensor"],
+        "bits": products["weights"]["bits"],
+        "floor": products["rescale"]["floor"],
+        "shift": products["rescale"]["shift"],
+        "out": logits["out"]["bits"],
+        "scale": logits["out"]["scale"],
+        "bias": {
+            "tensor": logits["bias"]["tensor"],
+            "bits": logits["bias"]["bits"],
+            "shift": logits["rescale_bias"]["shift"],
+        },
+    }
+    return spec
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -449,6 +579,7 @@ def quantize(net, calibration, name, labels, options=Options()):
                     "shift": max(shift, 0),
                     "left": max(-shift, 0),
                     "out": out,
+                    "columns": factor.shape[1],
                 }
             )
             error = error @ rounded
@@ -479,7 +610,6 @@ def quantize(net, calibration, name, labels, options=Options()):
     add("FCbias", net["FCbias"] - score_error, score_scale, o.score_bits)
 
     spec = {
-        "format": FORMAT,
         "name": name,
         "steps": calibration.shape[1],
         "features": calibration.shape[2],

@@ -7,13 +7,13 @@ DIR holds weights_i8_12342.bin (W1, W2, U1, U2, Bg, Bh, FC, FCbias, row-major) a
 """
 
 import argparse
-import tomllib
 from pathlib import Path
 
 import numpy as np
 
 import fastgrnn as fg
 import fixedpoint
+import graph as gr
 
 DESCRIPTION = Path(__file__).resolve().parent.parent / "engine" / "examples" / "google30.toml"
 # Of the authors' program: neither is in the file of weights.
@@ -22,7 +22,7 @@ ZETA, NU = 30498, 22714
 
 def load(directory, rounding=fixedpoint.FLOOR):
     """The model of the raw files in `directory`."""
-    spec = dict(tomllib.loads(DESCRIPTION.read_text()), rounding=rounding)
+    spec = dict(fg.from_graph(gr.read(DESCRIPTION.read_text())), rounding=rounding)
     raw = np.fromfile(Path(directory, "weights_i8_12342.bin"), dtype=np.int8)
     layer, classes = spec["layer"][0], len(spec["labels"])
     tensors = {"zeta": np.array([ZETA], dtype=np.int16), "nu": np.array([NU], dtype=np.int16)}
@@ -34,8 +34,8 @@ def load(directory, rounding=fixedpoint.FLOOR):
 
     for chain, rows in ((layer["w"], spec["features"]), (layer["u"], layer["hidden"])):
         for factor in chain:
-            take(factor["tensor"], rows, factor.get("columns", layer["hidden"]))
-            rows = factor.get("columns")
+            take(factor["tensor"], rows, factor["columns"])
+            rows = factor["columns"]
     for bias in ("gate_bias", "candidate_bias"):
         take(layer["pre"][bias], layer["hidden"])
     take(spec["output"]["tensor"], layer["hidden"], classes)

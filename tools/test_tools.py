@@ -7,7 +7,6 @@ import contextlib
 import io
 import os
 import tempfile
-import tomllib
 import unittest
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import collapse
 import fastgrnn as fg
 import fixedpoint
 import google30
+import graph as gr
 import quantize
 
 DIGITS = Path(__file__).resolve().parent.parent / "models" / "digits"
@@ -114,6 +114,22 @@ class Program(unittest.TestCase):
         np.testing.assert_array_equal(scores, np.load(DIGITS / "expected_scores.npy"))
         labels = fg.load_labels(DIGITS / "labels.csv")
         self.assertGreater(np.mean(fg.classify(scores) == labels), 0.95)
+
+    def test_programs_are_graphs_and_back(self):
+        rng = np.random.default_rng(9)
+        model, _ = fg.quantize(random_network(rng), rng.normal(size=(50, 6, 5)), "random", "abc")
+        spec = fg.copy(model).spec
+        upper = fg.copy(model).spec["layer"][0]
+        upper["w"] = [dict(upper["u"][-1], tensor="V")]
+        for layers in (spec["layer"], [*spec["layer"], upper]):
+            stacked = dict(spec, layer=layers)
+            text = gr.write(fg.to_graph(stacked))
+            self.assertEqual(fg.from_graph(gr.read(text)), stacked)
+        for wrong in (text.replace('op = "tanh"', 'op = "sigmoid"'), text.replace('in = ["z", "t"]', 'in = ["z", "g"]')):
+            with self.assertRaises(fg.ModelError):
+                fg.from_graph(gr.read(wrong))
+        with self.assertRaises(gr.GraphError):
+            gr.read(text.replace("format = 2", "format = 1"))
 
     def test_inputs_are_rounded_to_even_and_have_to_fit(self):
         spec = {"input": {"bits": 8, "scale": 4}}
@@ -288,9 +304,9 @@ class FewRounds(unittest.TestCase):
             self.assertIn("1 of 1", shown.getvalue())
             model = fg.load_model(out)
         # The example is the tool's description; `fits` is what the server would add.
-        example = tomllib.loads(google30.DESCRIPTION.with_name("google30_collapsed.toml").read_text())
-        self.assertTrue(example["layer"][0]["state"].pop("fits"))
-        self.assertEqual(model.spec, example)
+        example = gr.read(google30.DESCRIPTION.with_name("google30_collapsed.toml").read_text())
+        self.assertTrue(example["fits"])
+        self.assertEqual(model.spec, fg.from_graph(example))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def train(x, y, hidden, classes, seed, epochs=EPOCHS, rank=None):
 README = """# Handwritten digits
 
 A FastGRNN with {hidden} hidden units that reads an 8x8 image row by row ({steps} time steps of {features} pixels) and
-names the digit. `tools/train_digits.py` makes this directory; the format is described in `tools/README.md`.
+names the digit. `tools/train_digits.py` makes this directory; the format is described in `docs/models.md`.
 
 | file | content |
 |---|---|

@@ -6,16 +6,17 @@ use rustix::time::{ClockId, clock_gettime};
 use sirnn_backends::{
     Party,
     correlation::{CotReceiver, CotSender, OneOfReceiver, OneOfSender},
-    inst::Kind,
+    inst::CorrelationKind,
     ot::{self, Batch},
     transport::{Channel, TcpChannel, connect_with_retry},
 };
-use sirnn_kernels::hash::Hasher;
+use sirnn_kernels::{hash::Hasher, memory::SecretVec};
 use std::{
     net::TcpListener,
     sync::{Arc, Barrier},
     time::{Duration, Instant},
 };
+use zeroize::Zeroizing;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -37,11 +38,11 @@ fn main() {
 fn measure(name: &str, what: &str, n: usize) {
     let sender = Party::P0;
     let (kind, chunk) = match what {
-        "cot" | "rot" => (Kind::Cot { sender }, 1 << 16),
-        "oneof4" => (Kind::OneOf { sender, bits: 4 }, 1 << 15),
-        "oneof8" => (Kind::OneOf { sender, bits: 8 }, 1 << 15),
-        "triple1" => (Kind::Triple { cols: 1 }, 1 << 18),
-        "triple2" => (Kind::Triple { cols: 2 }, 1 << 18),
+        "cot" | "rot" => (CorrelationKind::Cot { sender }, 1 << 16),
+        "oneof4" => (CorrelationKind::OneOf { sender, bits: 4 }, 1 << 15),
+        "oneof8" => (CorrelationKind::OneOf { sender, bits: 8 }, 1 << 15),
+        "triple1" => (CorrelationKind::Triple { cols: 1 }, 1 << 18),
+        "triple2" => (CorrelationKind::Triple { cols: 2 }, 1 << 18),
         _ => panic!("unknown kind {what}"),
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -96,8 +97,8 @@ fn cpu_seconds() -> f64 {
 /// Turns rows to pads, as the online phase would.
 struct Pads {
     wanted: bool,
-    delta: u128,
-    offsets: Arc<Vec<u128>>,
+    delta: Zeroizing<u128>,
+    offsets: Arc<SecretVec<u128>>,
     hasher: Arc<Hasher>,
     out: [Vec<u128>; 2],
 }
@@ -108,7 +109,7 @@ impl Pads {
         Self {
             wanted: what != "cot",
             delta: backend.delta(),
-            offsets: Arc::new(bits.map_or(Vec::new(), |bits| backend.offsets(bits))),
+            offsets: Arc::new(bits.map_or(Default::default(), |bits| backend.offsets(bits))),
             hasher: Arc::new(Hasher::new(7, 1)),
             out: [(); 2].map(|()| vec![0; 1 << 17]),
         }
@@ -123,17 +124,17 @@ impl Pads {
         match batch {
             Batch::CotSend(rows) => {
                 let n = rows.len();
-                let ticket = CotSender { rows, delta: self.delta, position, hasher };
+                let ticket = CotSender { rows, delta: self.delta.clone(), position, hasher };
                 let [zero, one] = &mut self.out;
                 for from in (0..n).step_by(4096) {
-                    ticket.pads(from, 0, &mut zero[..4096], &mut one[..4096]);
+                    ticket.pads(from, &mut zero[..4096], &mut one[..4096]);
                 }
             }
             Batch::CotRecv(rows, choices) => {
                 let n = rows.len();
                 let ticket = CotReceiver { rows, choices, position, hasher };
                 for from in (0..n).step_by(4096) {
-                    ticket.pads(from, 0, &mut self.out[0][..4096]);
+                    ticket.pads(from, &mut self.out[0][..4096]);
                 }
             }
             Batch::OneOfSend(rows) => {
@@ -149,7 +150,7 @@ impl Pads {
                     ticket.pads(from, &mut self.out[0][..4096]);
                 }
             }
-            Batch::Triples(_) => {}
+            Batch::Triples(_) | Batch::OneHots(..) => {}
         }
         std::hint::black_box(&self.out);
     }

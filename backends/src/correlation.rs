@@ -1,20 +1,25 @@
 //! Correlations: what the online phase consumes, and the interface that hands them out.
 //!
-//! Each (kind, direction) is a FIFO that both parties draw from in the same order; the position in its stream is the
-//! tweak or key of the hash, so that no row is ever hashed twice under one of these. A drawn ticket is moved into the instance
-//! that uses it: using it twice does not compile.
+//! Each (kind, direction) is a FIFO that both parties draw from in the same order; the position in its stream is part of the
+//! key of the hash, so that no two rows are ever hashed under the same key. A drawn ticket is moved into the instance
+//! that uses it: using it twice does not compile. All of it is wiped when dropped.
 
-use crate::{Party, vector::Bits};
-use sirnn_kernels::hash::Hasher;
+use crate::{
+    Party,
+    onehot::{OneHots, Shape},
+    vector::Bits,
+};
+use sirnn_kernels::{hash::Hasher, memory::SecretVec};
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// The sender's side of `n` correlated OTs.
 #[derive(Debug)]
 pub struct CotSender {
     /// Rows `q`.
-    pub rows: Vec<u128>,
+    pub rows: SecretVec<u128>,
     /// Global correlation of this direction.
-    pub delta: u128,
+    pub delta: Zeroizing<u128>,
     /// Stream position of the first row.
     pub position: u64,
     /// Hash of this stream.
@@ -25,7 +30,7 @@ pub struct CotSender {
 #[derive(Debug)]
 pub struct CotReceiver {
     /// Rows `q xor c delta`.
-    pub rows: Vec<u128>,
+    pub rows: SecretVec<u128>,
     /// Random choices `c`, one plane.
     pub choices: Bits,
     /// Stream position of the first row.
@@ -35,20 +40,50 @@ pub struct CotReceiver {
 }
 
 impl CotSender {
-    /// Pads for both choices of rows `from..from + zero.len()`, block `block` of each pad.
-    pub fn pads(&self, from: usize, block: u32, zero: &mut [u128], one: &mut [u128]) {
+    /// Pads for both choices of rows `from..from + zero.len()`.
+    pub fn pads(&self, from: usize, zero: &mut [u128], one: &mut [u128]) {
         let rows = &self.rows[from..from + zero.len()];
-        let position = self.position + from as u64;
-        self.hasher.hash_offsets(position, block, rows, &[0], zero);
-        self.hasher.hash_offsets(position, block, rows, &[self.delta], one);
+        self.hasher.pad_pairs(self.position + from as u64, 0, rows, *self.delta, zero, one);
+    }
+
+    /// Long pads for both choices of all rows, instead of [`CotSender::pads`].
+    pub fn long_pads(&self) -> [LongPads; 2] {
+        let other = SecretVec::from(self.rows.iter().map(|row| row ^ *self.delta).collect::<Vec<_>>());
+        [&self.rows, &other].map(|rows| LongPads::new(rows, self.position, &self.hasher))
     }
 }
 
 impl CotReceiver {
     /// Pads for the chosen side of rows `from..from + out.len()`.
-    pub fn pads(&self, from: usize, block: u32, out: &mut [u128]) {
+    pub fn pads(&self, from: usize, out: &mut [u128]) {
         let rows = &self.rows[from..from + out.len()];
-        self.hasher.hash_offsets(self.position + from as u64, block, rows, &[0], out);
+        self.hasher.pads(self.position + from as u64, 0, rows, &[0], out);
+    }
+
+    /// Long pads for the chosen side of all rows, instead of [`CotReceiver::pads`].
+    pub fn long_pads(&self) -> LongPads {
+        LongPads::new(&self.rows, self.position, &self.hasher)
+    }
+}
+
+/// Pads of any length, one per row.
+#[derive(Debug)]
+pub struct LongPads {
+    keys: SecretVec<u128>,
+    position: u64,
+    hasher: Arc<Hasher>,
+}
+
+impl LongPads {
+    fn new(rows: &[u128], position: u64, hasher: &Arc<Hasher>) -> Self {
+        let mut keys = SecretVec::from(vec![0; rows.len()]);
+        hasher.long_pad_keys(position, rows, &mut keys);
+        Self { keys, position, hasher: hasher.clone() }
+    }
+
+    /// Blocks from `first_block` on of the pad of row `row`.
+    pub fn fill(&self, row: usize, first_block: u32, out: &mut [u128]) {
+        self.hasher.long_pad(self.position + row as u64, self.keys[row], first_block, out);
     }
 }
 
@@ -58,9 +93,9 @@ pub struct OneOfSender {
     /// log2 of the number of pads.
     pub bits: u8,
     /// One row per instance.
-    pub rows: Vec<u128>,
+    pub rows: SecretVec<u128>,
     /// What to add to a row for pad `j`: linear in `j`.
-    pub offsets: Arc<Vec<u128>>,
+    pub offsets: Arc<SecretVec<u128>>,
     /// Stream position of the first row.
     pub position: u64,
     /// Hash of this stream.
@@ -73,9 +108,9 @@ pub struct OneOfReceiver {
     /// log2 of the number of pads.
     pub bits: u8,
     /// One row per instance.
-    pub rows: Vec<u128>,
+    pub rows: SecretVec<u128>,
     /// Random choices, each below `2^bits`.
-    pub choices: Vec<u16>,
+    pub choices: SecretVec<u16>,
     /// Stream position of the first row.
     pub position: u64,
     /// Hash of this stream.
@@ -86,7 +121,7 @@ impl OneOfSender {
     /// All pads of instances `from..`, `2^bits` each, instance-major.
     pub fn pads(&self, from: usize, out: &mut [u128]) {
         let rows = &self.rows[from..from + (out.len() >> self.bits)];
-        self.hasher.hash_keyed(self.position + from as u64, rows, &self.offsets, out);
+        self.hasher.pads(self.position + from as u64, 0, rows, &self.offsets, out);
     }
 }
 
@@ -94,13 +129,14 @@ impl OneOfReceiver {
     /// The pad of its choice for instances `from..from + out.len()`.
     pub fn pads(&self, from: usize, out: &mut [u128]) {
         let rows = &self.rows[from..from + out.len()];
-        self.hasher.hash_keyed(self.position + from as u64, rows, &[0], out);
+        self.hasher.pads(self.position + from as u64, 0, rows, &[0], out);
     }
 }
 
 /// All sums over GF(2) of the elements of a basis: sum `j` is of those whose bit is set in `j`.
-pub(crate) fn combinations(basis: impl Iterator<Item = u128>) -> Vec<u128> {
-    let mut sums = vec![0];
+pub(crate) fn combinations(basis: impl ExactSizeIterator<Item = u128>) -> SecretVec<u128> {
+    let mut sums = SecretVec::from(Vec::with_capacity(1 << basis.len()));
+    sums.push(0);
     for element in basis {
         sums.extend_from_within(..);
         let half = sums.len() / 2;
@@ -134,4 +170,6 @@ pub trait Correlations: Send {
     fn one_of_recv(&mut self, bits: u8, n: usize) -> Result<OneOfReceiver, crate::Error>;
     /// `n` bit triples of `cols` columns.
     fn triples(&mut self, cols: u8, n: usize) -> Result<Triples, crate::Error>;
+    /// `n` one-hot vectors.
+    fn one_hots(&mut self, shape: Shape, n: usize) -> Result<OneHots, crate::Error>;
 }

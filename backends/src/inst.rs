@@ -10,11 +10,13 @@
 //! | [`Inst::And`] | shared bit times vector of `k` shared bits | 1 | `2 (1 + k)` |
 //! | [`Inst::Cross`] | private `m`-bit number times the other's private value | 1 | `m + sum (l - i)` |
 //! | [`Inst::CrossMatrix`] | private matrix of `m`-bit numbers times the other's private matrix | 1 | `m + outer * sum (l - i)` |
-//! | [`Inst::Lookup`] | table entry at an index shared between both | 2 | `d + 2^d * entry` |
+//! | [`Inst::Lookup`] | table entry at an index shared between both, by OT | 2 | `d + 2^d * entry` |
+//! | | the same in a public table, by opening the masked index | 2, or 1 for XOR columns | `2 d + 2 (w - 1)` an additive column |
 //! | [`Inst::Leaf`] | carry / all-ones flags of the sum of two private digits | 2 | `k + 2^k * flags` |
 //! | [`Inst::Linear`] | matrix owned by P0 times shared vector | 1, one way | `l` per input element |
 //! | [`Inst::Open`] | a party learns a shared value | 1, one way | `w` |
 
+use crate::{onehot::Shape, table::PublicTable};
 use std::sync::Arc;
 
 /// The two parties. `P0` is the server (owns the model), `P1` the client (owns the inputs).
@@ -86,10 +88,46 @@ pub enum FlagKind {
 /// at `(u << index_bits) + e`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
-    /// Known to both parties: one vector of entries per column, each reduced to the column's width.
-    Public(Arc<Vec<Vec<u64>>>),
+    /// Known to both parties.
+    Public(Arc<PublicTable>),
     /// Known to the sender: one private operand per column.
     Private,
+}
+
+/// How a look-up is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LookupForm {
+    /// By a 1-of-N OT: the sender masks the whole table, and the other party takes an entry.
+    OneOf {
+        /// Who masks the table.
+        sender: Party,
+    },
+    /// By opening the masked index: both pick from a public table of one unit with a one-hot vector of the mask. The index is shared
+    /// additively in `2..=16` bits.
+    Opened {
+        /// See [`Shape::top`].
+        top: u8,
+    },
+}
+
+impl LookupForm {
+    /// The party whose digits are the first operands.
+    pub fn first(self) -> Party {
+        match self {
+            LookupForm::OneOf { sender } => sender,
+            LookupForm::Opened { .. } => Party::P0,
+        }
+    }
+
+    /// The one-hot vectors for a look-up with these parameters.
+    pub fn vectors(top: u8, index: u8, columns: &[Ring]) -> Shape {
+        Shape { bits: index, top, sign: signed(columns) }
+    }
+}
+
+/// Whether there are columns whose picks have a sign: it is nothing modulo 2.
+fn signed(columns: &[Ring]) -> bool {
+    columns.iter().any(|ring| matches!(ring, Ring::Add(w) if *w > 1))
 }
 
 /// The linear maps of [`Inst::Linear`]. Inputs and outputs are rows; a row is one time step of one batch item.
@@ -204,6 +242,36 @@ impl LinearOp {
             LinearOp::Conv(conv) => n / conv.image_len() * conv.places() * conv.filters as usize,
         }
     }
+
+    /// The map's definition, in any ring: every element of the result is a sum of products of a weight and an input, made from
+    /// `zero` by `add_product(sum, weight, input)`. What computes the map fast is tested against it.
+    pub fn apply<T: Copy>(self, weights: &[T], x: &[T], zero: T, add_product: impl Fn(T, T, T) -> T) -> Vec<T> {
+        let terms = match self {
+            LinearOp::MatMul { inner, .. } => inner as usize,
+            LinearOp::Scale { .. } => 1,
+            LinearOp::Conv(conv) => conv.patch(),
+        };
+        // Positions of the factors of term `k` of element `i`; none where the input is padding.
+        let factors = |i: usize, k: usize| match self {
+            LinearOp::MatMul { inner, outer } => {
+                let (inner, outer) = (inner as usize, outer as usize);
+                Some((k * outer + i % outer, i / outer * inner + k))
+            }
+            LinearOp::Scale { period } => Some((i % period as usize, i)),
+            LinearOp::Conv(conv) => {
+                let (patch, filters) = (conv.patch(), conv.filters as usize);
+                let outer = filters / conv.groups as usize;
+                let (group, j) = (i % filters / outer, i % outer);
+                let column = group * patch + k;
+                conv.source(i / filters, column).map(|at| (column * outer + j, at))
+            }
+        };
+        let element = |i: usize| {
+            let factors = (0..terms).filter_map(|k| factors(i, k));
+            factors.fold(zero, |sum, (weight, at)| add_product(sum, weights[weight], x[at]))
+        };
+        (0..self.output_len(x.len())).map(element).collect()
+    }
 }
 
 /// An interactive instruction. Operands are listed with each; "private" means that only that party has the register.
@@ -242,13 +310,13 @@ pub enum Inst {
         /// Rows, inner, outer.
         shape: [u32; 3],
     },
-    /// Operands: sender's private digit `Add(index)` (if `index > 0`), sender's private `Xor(xor_index)` (if
-    /// `xor_index > 0`), the receiver's same two, then the private table's columns if there is one.
+    /// Operands: the sender's (or P0's) private digit `Add(index)` (if `index > 0`), its private `Xor(xor_index)` (if
+    /// `xor_index > 0`), the other's same two, then the private table's columns if there is one.
     /// Result: per column a sharing of the entry at `(s + r mod 2^index) + 2^index * (s' xor r')`.
     Lookup {
-        /// Who masks the table.
-        sender: Party,
-        /// Bits of the additively shared part of the index, `0..=12`.
+        /// How it is done.
+        form: LookupForm,
+        /// Bits of the additively shared part of the index, `0..=12`, or up to 16 where it is opened.
         index: u8,
         /// Bits of the XOR-shared part, on top of it.
         xor_index: u8,
@@ -256,13 +324,13 @@ pub enum Inst {
         units: u32,
         /// The entries.
         table: Table,
-        /// Rings of the columns of an entry; their bits sum to at most 128.
+        /// Rings of the columns of an entry, of at most 64 bits; with 1-of-N OT their bits sum to at most 128.
         columns: Vec<Ring>,
     },
     /// Operands: `views` private digits of the sender, one of the receiver, all `Add(digit)`.
     /// Result: the flags, shared `Xor(flags.len())`.
     Leaf {
-        /// Who masks the flags.
+        /// The party that masks the flags.
         sender: Party,
         /// Bits of a digit, `1..=8`.
         digit: u8,
@@ -283,7 +351,7 @@ pub enum Inst {
     },
     /// Operand: shared value. Result: the value, private to `to`.
     Open {
-        /// Who learns it.
+        /// The party that learns it.
         to: Party,
         /// The value's ring.
         ring: Ring,
@@ -314,15 +382,15 @@ pub struct Ready {
 
 /// A kind of correlation; see [`crate::correlation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-pub enum Kind {
+pub enum CorrelationKind {
     /// Correlated OT: the sender has `q` (and its global delta), the receiver a bit `c` and `q xor c delta`.
     Cot {
-        /// Who knows delta.
+        /// The party that knows delta.
         sender: Party,
     },
     /// Random 1-of-`2^bits` OT.
     OneOf {
-        /// Who knows all pads.
+        /// The party that knows all pads.
         sender: Party,
         /// log2 of the number of pads, `1..=12`.
         bits: u8,
@@ -332,6 +400,8 @@ pub enum Kind {
         /// Columns.
         cols: u8,
     },
+    /// A random mask shared additively, and the one-hot vector of it shared by XOR.
+    OneHot(Shape),
 }
 
 /// Bytes of `n` values of `bits` bits as a dense little-endian section padded to 8 bytes.
@@ -360,7 +430,18 @@ impl Inst {
                 let needs: &[usize] = if *flip { &[1, 2] } else { &[1] };
                 vec![msg(*chooser, choices, &[0], None), msg(chooser.other(), values, needs, None)]
             }
-            Inst::Lookup { sender, index, xor_index, columns, table, .. } => {
+            Inst::Lookup { form: LookupForm::Opened { .. }, index, columns, .. } => {
+                let opening = section(n, u32::from(*index));
+                let mut messages = vec![msg(Party::P0, opening, &[0], None), msg(Party::P1, opening, &[1], None)];
+                if signed(columns) {
+                    let widths = columns.iter().filter(|ring| matches!(ring, Ring::Add(_))).map(|ring| ring.bits() - 1);
+                    let values: usize = widths.map(|w| section(n, w)).sum();
+                    messages.push(msg(Party::P0, values, &[0], Some(1)));
+                    messages.push(msg(Party::P1, values, &[1], Some(0)));
+                }
+                messages
+            }
+            Inst::Lookup { form: LookupForm::OneOf { sender }, index, xor_index, columns, table, .. } => {
                 let per_party = usize::from(*index > 0) + usize::from(*xor_index > 0);
                 let entries = n << (index + xor_index);
                 let mut s: Vec<usize> = (0..per_party).collect();
@@ -402,7 +483,14 @@ impl Inst {
                 ready(&[0], if *more { &[1, 2] } else { &[1] })
             }
             // The sender's share is a fresh mask; it exists once the first message is due.
-            Inst::Lookup { sender, .. } | Inst::Leaf { sender, .. } if *sender == party => ready(&[0], &[]),
+            Inst::Lookup { form: LookupForm::Opened { .. }, columns, .. } => {
+                let (own, peer) = (party.index(), 1 - party.index());
+                let messages = [peer, 2 + peer];
+                ready(&messages[..if signed(columns) { 2 } else { 1 }], &[own])
+            }
+            Inst::Lookup { form: LookupForm::OneOf { sender }, .. } | Inst::Leaf { sender, .. } if *sender == party => {
+                ready(&[0], &[])
+            }
             Inst::Lookup { .. } | Inst::Leaf { .. } => ready(&[1], &[]),
             Inst::Linear { .. } if party == Party::P0 => ready(&[0], &[0, 1]),
             Inst::Linear { .. } => ready(&[], &[]),
@@ -411,16 +499,19 @@ impl Inst {
     }
 
     /// Correlations that `n` instances consume. [`Inst::Linear`] has its own, made per weight: none here.
-    pub fn demand(&self, n: usize) -> Option<(Kind, usize)> {
+    pub fn demand(&self, n: usize) -> Option<(CorrelationKind, usize)> {
         match self {
-            Inst::And { cols } => Some((Kind::Triple { cols: *cols }, n)),
+            Inst::And { cols } => Some((CorrelationKind::Triple { cols: *cols }, n)),
             Inst::Cross { chooser, bits, .. } | Inst::CrossMatrix { chooser, bits, .. } => {
-                Some((Kind::Cot { sender: chooser.other() }, n * usize::from(*bits)))
+                Some((CorrelationKind::Cot { sender: chooser.other() }, n * usize::from(*bits)))
             }
-            Inst::Lookup { sender, index, xor_index, .. } => {
-                Some((Kind::OneOf { sender: *sender, bits: index + xor_index }, n))
+            Inst::Lookup { form: LookupForm::Opened { top }, index, columns, .. } => {
+                Some((CorrelationKind::OneHot(LookupForm::vectors(*top, *index, columns)), n))
             }
-            Inst::Leaf { sender, digit, .. } => Some((Kind::OneOf { sender: *sender, bits: *digit }, n)),
+            Inst::Lookup { form: LookupForm::OneOf { sender }, index, xor_index, .. } => {
+                Some((CorrelationKind::OneOf { sender: *sender, bits: index + xor_index }, n))
+            }
+            Inst::Leaf { sender, digit, .. } => Some((CorrelationKind::OneOf { sender: *sender, bits: *digit }, n)),
             Inst::Linear { .. } | Inst::Open { .. } => None,
         }
     }

@@ -1,6 +1,11 @@
 //! The contents of a register: a vector of ring elements in the narrowest words that hold them, or bit planes.
+//!
+//! Registers hold shares, masks and inputs. They are wiped when dropped.
 
 pub use sirnn_kernels::ring::storage_bits;
+
+use crate::with_words;
+use sirnn_kernels::memory::wipe;
 
 /// Bit planes: `planes` vectors of `len` bits each. Bit `i` of plane `p` is bit `i % 64` of word
 /// `p * words_per_plane + i / 64`. Bits behind `len` in a plane's last word are zero.
@@ -60,6 +65,12 @@ impl Bits {
     }
 }
 
+impl Drop for Bits {
+    fn drop(&mut self) {
+        wipe(&mut self.words);
+    }
+}
+
 /// A register's contents. Words hold values reduced to the register's bitwidth in their low bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Vector {
@@ -73,6 +84,15 @@ pub enum Vector {
     U64(Vec<u64>),
     /// XOR-ring values: bit planes.
     Bits(Bits),
+}
+
+impl Drop for Vector {
+    fn drop(&mut self) {
+        match self {
+            Vector::Bits(_) => {} // wipes itself
+            words => with_words!(words, xs => wipe(xs)),
+        }
+    }
 }
 
 /// Runs `$body` with `$xs` bound to the word vector inside `$v`, whatever its word; panics on [`Vector::Bits`].

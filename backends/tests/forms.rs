@@ -6,8 +6,10 @@ use sirnn_backends::{
     correlation::Correlations,
     dealer::InsecureDealer,
     forms::{Instance, LinearShare, Operand, linear_offline, linear_offline_cost, start},
-    inst::{Conv, Flag, FlagKind, Inst, Kind, LinearOp, Ring, Table},
+    inst::{Conv, CorrelationKind, Flag, FlagKind, Inst, LinearOp, LookupForm, Ring, Table},
+    onehot::Shape,
     ot::{self, streams::Streams},
+    table::PublicTable,
     transport::{Channel, MemChannel},
     vector::{Bits, Vector, storage_bits},
 };
@@ -299,7 +301,7 @@ fn cross_matrix_case(chooser: Party, bits: u8, width: u8, flip: bool, shape: [u3
 
 #[derive(Clone, Debug)]
 struct LookupShape {
-    sender: Party,
+    form: LookupForm,
     index: u8,
     xor_index: u8,
     units: u32,
@@ -309,10 +311,11 @@ struct LookupShape {
 
 /// A look-up of all the given index shares: `(s, s', r, r')` per instance.
 fn lookup_case(shape: &LookupShape, shares: &[[u64; 4]], rng: &mut Values) -> Case {
-    let LookupShape { sender, index, xor_index, units, private, columns } = shape.clone();
+    let LookupShape { form, index, xor_index, units, private, columns } = shape.clone();
     let total = index + xor_index;
     let entries = (units as usize) << total;
     let table: Vec<Vec<u64>> = columns.iter().map(|c| rng.take(*c, entries)).collect();
+    let sender = form.first();
     let mut operands = Operands::default();
     for (owner, at) in [(sender, 0), (sender.other(), 2)] {
         if index > 0 {
@@ -333,8 +336,13 @@ fn lookup_case(shape: &LookupShape, shares: &[[u64; 4]], rng: &mut Values) -> Ca
         ((i % units as usize) << total) + e as usize
     };
     let expected = table.iter().map(|column| (0..shares.len()).map(|i| column[entry(i)]).collect()).collect();
-    let table = if private { Table::Private } else { Table::Public(Arc::new(table)) };
-    (Inst::Lookup { sender, index, xor_index, units, table, columns }, operands, expected)
+    let table = if private { Table::Private } else { Table::Public(Arc::new(PublicTable::new(table))) };
+    (Inst::Lookup { form, index, xor_index, units, table, columns }, operands, expected)
+}
+
+fn opened(bits: u8, top: u8, columns: Vec<Ring>) -> LookupShape {
+    let form = LookupForm::Opened { top: top.min(*Shape::tops(bits).end()) };
+    LookupShape { form, index: bits, xor_index: 0, units: 1, private: false, columns }
 }
 
 fn random_shares(index: u8, xor_index: u8, n: usize, rng: &mut Values) -> Vec<[u64; 4]> {
@@ -463,7 +471,7 @@ fn linear_shares(op: LinearOp, weight_bits: u8, width: u8, n: usize, weights: &V
         let share =
             linear_offline(party, op, weight_bits, width, n, weights, &mut dealer, &mut channel, &mut prg).unwrap();
         assert_eq!(dealer.drawn().values().sum::<usize>(), cots);
-        assert!(dealer.drawn().keys().all(|kind| *kind == Kind::Cot { sender: Party::P1 }));
+        assert!(dealer.drawn().keys().all(|kind| *kind == CorrelationKind::Cot { sender: Party::P1 }));
         (share, channel.traffic())
     };
     std::thread::scope(|scope| {
@@ -515,12 +523,24 @@ proptest! {
     }
 
     #[test]
+    fn opened_lookups(
+        bits in 2u8..=16, top in 1u8..=6, columns in columns(), n in length(), order in order(), seed: u64,
+    ) {
+        // Long tables take a while to make.
+        let n = if bits > 12 { n.min(65) } else { n };
+        let mut rng = Values(seed);
+        let shares = random_shares(bits, 0, n, &mut rng);
+        let (inst, operands, expected) = lookup_case(&opened(bits, top, columns), &shares, &mut rng);
+        check(&inst, n, &operands, [None, None], order, seed, &expected);
+    }
+
+    #[test]
     fn lookup(
         sender in party(), total in 1u8..=7, xor_index in 0u8..=7, units in 1u32..=5, private: bool,
         columns in columns(), n in length(), order in order(), seed: u64,
     ) {
         let xor_index = xor_index.min(total);
-        let shape = LookupShape { sender, index: total - xor_index, xor_index, units, private, columns };
+        let shape = LookupShape { form: LookupForm::OneOf { sender }, index: total - xor_index, xor_index, units, private, columns };
         let mut rng = Values(seed);
         let shares = random_shares(shape.index, shape.xor_index, n, &mut rng);
         let (inst, operands, expected) = lookup_case(&shape, &shares, &mut rng);
@@ -640,7 +660,14 @@ fn lookup_of_all_index_shares() {
             let index = total - xor_index;
             let (lo, hi) = (mask(index.into()), mask(xor_index.into()));
             let columns = vec![Ring::Add(13), Ring::Xor(3), Ring::Add(37)];
-            let shape = LookupShape { sender: Party::P1, index, xor_index, units, private: total % 2 == 0, columns };
+            let shape = LookupShape {
+                form: LookupForm::OneOf { sender: Party::P1 },
+                index,
+                xor_index,
+                units,
+                private: total % 2 == 0,
+                columns,
+            };
             let share = |i: u64| {
                 let i = i / u64::from(units);
                 let (s, r) = (i & mask(total.into()), i >> total);
@@ -654,11 +681,33 @@ fn lookup_of_all_index_shares() {
     }
 }
 
+/// Every index and every pair of shares of short indices.
+#[test]
+fn opened_lookups_of_every_index() {
+    let mut rng = Values(61);
+    for bits in 2..=5u8 {
+        for top in Shape::tops(bits) {
+            let columns = vec![Ring::Add(13), Ring::Xor(3), Ring::Add(1), Ring::Add(37)];
+            let shares: Vec<_> = (0..1u64 << (2 * bits)).map(|i| [i & mask(bits.into()), 0, i >> bits, 0]).collect();
+            let (inst, operands, expected) = lookup_case(&opened(bits, top, columns), &shares, &mut rng);
+            let order = Order { reversed: top % 2 == 0, early: true, hidden: true };
+            check(&inst, shares.len(), &operands, [None, None], order, 7, &expected);
+        }
+    }
+}
+
 #[test]
 fn lookup_of_wide_indices() {
     let mut rng = Values(6);
     for (index, xor_index, columns) in [(8, 0, vec![Ring::Add(16)]), (11, 1, vec![Ring::Add(64), Ring::Add(64)])] {
-        let shape = LookupShape { sender: Party::P0, index, xor_index, units: 2, private: false, columns };
+        let shape = LookupShape {
+            form: LookupForm::OneOf { sender: Party::P0 },
+            index,
+            xor_index,
+            units: 2,
+            private: false,
+            columns,
+        };
         let shares = random_shares(index, xor_index, 67, &mut rng);
         let (inst, operands, expected) = lookup_case(&shape, &shares, &mut rng);
         let order = Order { reversed: false, early: false, hidden: true };
@@ -723,6 +772,12 @@ fn masks_cover_every_bit() {
                 let values = n * shape[2] as usize;
                 &[n * usize::from(*bits), values * (0..*bits).map(|j| usize::from(width - j)).sum::<usize>()]
             }
+            Inst::Lookup { form: LookupForm::Opened { .. }, index, columns, .. } => {
+                let values = columns.iter().filter(|c| matches!(c, Ring::Add(_))).map(|c| c.bits() as usize - 1);
+                let values = n * values.sum::<usize>();
+                let index = n * usize::from(*index);
+                &[index, index, values, values][..if values > 0 { 4 } else { 2 }]
+            }
             Inst::Lookup { index, xor_index, columns, .. } => {
                 let entry: u32 = columns.iter().map(|c| c.bits()).sum();
                 &[n * usize::from(index + xor_index), (n << (index + xor_index)) * entry as usize]
@@ -730,7 +785,7 @@ fn masks_cover_every_bit() {
             Inst::Leaf { digit, flags, .. } => &[n * usize::from(*digit), (n << digit) * flags.len()],
             Inst::Linear { .. } | Inst::Open { .. } => continue,
         };
-        let mut messages = [Varying::default(), Varying::default()];
+        let mut messages: Vec<Varying> = sent.iter().map(|_| Varying::default()).collect();
         let mut shares = [Varying::default(), Varying::default()];
         let order = Order { reversed: false, early: false, hidden: false };
         for seed in 0..40 {
@@ -744,7 +799,7 @@ fn masks_cover_every_bit() {
                 varying.add(inst.results().iter().zip(columns).flat_map(|(r, c)| elements(*r, c)).collect());
             }
         }
-        assert_eq!(messages.map(|m| m.count()), sent, "{inst:?}");
+        assert_eq!(messages.iter().map(Varying::count).collect::<Vec<_>>(), sent, "{inst:?}");
         let share =
             expected.first().map_or(n, Vec::len) * inst.results().iter().map(|r| r.bits() as usize).sum::<usize>();
         assert_eq!(shares.map(|s| s.count()), [share; 2], "{inst:?}");
@@ -759,9 +814,20 @@ fn some_of_each(n: usize, rng: &mut Values) -> Vec<Case> {
     cases.push(cross_matrix_case(Party::P0, 5, 21, true, [1, n as u32, 3], rng));
     for (index, xor_index) in [(4, 0), (0, 2), (5, 1)] {
         let columns = vec![Ring::Add(12), Ring::Xor(2), Ring::Add(64)];
-        let shape = LookupShape { sender: Party::P1, index, xor_index, units: 3, private: index == 4, columns };
+        let shape = LookupShape {
+            form: LookupForm::OneOf { sender: Party::P1 },
+            index,
+            xor_index,
+            units: 3,
+            private: index == 4,
+            columns,
+        };
         let shares = random_shares(index, xor_index, n, rng);
         cases.push(lookup_case(&shape, &shares, rng));
+    }
+    for (bits, columns) in [(6, vec![Ring::Add(12), Ring::Xor(2), Ring::Add(64)]), (13, vec![Ring::Xor(4)])] {
+        let shares = random_shares(bits, 0, n, rng);
+        cases.push(lookup_case(&opened(bits, 3, columns), &shares, rng));
     }
     let flags: Vec<Flag> = (1..=5).map(|bits| Flag { kind: FlagKind::Carry, bits, view: bits % 2 }).collect();
     let views = [rng.take(Ring::Add(5), n), rng.take(Ring::Add(5), n)];

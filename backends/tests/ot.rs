@@ -4,7 +4,7 @@
 use sirnn_backends::{
     Error, Party,
     correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Triples},
-    inst::Kind,
+    inst::CorrelationKind,
     ot::{
         self, Backend, Batch,
         cost::{Cost, Ledger},
@@ -28,7 +28,7 @@ fn both<T: Send>(f: impl Fn(Party, MemChannel) -> T + Sync) -> [T; 2] {
     })
 }
 
-fn connect(name: &str, party: Party, demand: &[(Kind, u64)], channel: &mut MemChannel) -> Box<dyn Backend> {
+fn connect(name: &str, party: Party, demand: &[(CorrelationKind, u64)], channel: &mut MemChannel) -> Box<dyn Backend> {
     ot::lookup(name).unwrap().connect(party, SESSION, demand, channel).unwrap()
 }
 
@@ -39,11 +39,11 @@ fn measured(channels: [&MemChannel; 2]) -> Cost {
     Cost { bytes_from: [a.sent, b.sent], rounds: channels[0].depth().max(channels[1].depth()) }
 }
 
-fn kinds() -> Vec<Kind> {
-    let mut kinds: Vec<_> = [1, 2, 5, 130].map(|cols| Kind::Triple { cols }).into();
+fn kinds() -> Vec<CorrelationKind> {
+    let mut kinds: Vec<_> = [1, 2, 5, 130].map(|cols| CorrelationKind::Triple { cols }).into();
     for sender in Party::BOTH {
-        kinds.push(Kind::Cot { sender });
-        kinds.extend((1..=12).map(|bits| Kind::OneOf { sender, bits }));
+        kinds.push(CorrelationKind::Cot { sender });
+        kinds.extend((1..=12).map(|bits| CorrelationKind::OneOf { sender, bits }));
     }
     kinds
 }
@@ -51,7 +51,8 @@ fn kinds() -> Vec<Kind> {
 /// All kinds in one session; sizes that are no multiples of anything.
 #[test]
 fn batches_satisfy_their_definitions() {
-    let steps: Vec<(Kind, usize)> = kinds().into_iter().flat_map(|kind| [1, 129, 5000].map(|n| (kind, n))).collect();
+    let steps: Vec<(CorrelationKind, usize)> =
+        kinds().into_iter().flat_map(|kind| [1, 129, 5000].map(|n| (kind, n))).collect();
     let demand: Vec<_> = steps.iter().map(|&(kind, n)| (kind, n as u64)).collect();
     for name in ot::names() {
         let [a, b] = both(|party, mut channel| {
@@ -61,8 +62,8 @@ fn batches_satisfy_their_definitions() {
                 .map(|&(kind, n)| {
                     let batch = backend.generate(kind, n, &mut channel).unwrap();
                     let offsets = match kind {
-                        Kind::OneOf { sender, bits } if sender == party => backend.offsets(bits),
-                        _ => Vec::new(),
+                        CorrelationKind::OneOf { sender, bits } if sender == party => backend.offsets(bits),
+                        _ => Default::default(),
                     };
                     (batch, offsets)
                 })
@@ -78,8 +79,8 @@ fn batches_satisfy_their_definitions() {
         assert_eq!(measured([&a.2, &b.2]), ledger.cost(), "{name}");
         for (&(kind, n), (x, y)) in steps.iter().zip(a.0.iter().zip(&b.0)) {
             match (&x.0, &y.0) {
-                (Batch::CotSend(q), Batch::CotRecv(t, c)) => check_cot(n, q, a.1, t, c),
-                (Batch::CotRecv(t, c), Batch::CotSend(q)) => check_cot(n, q, b.1, t, c),
+                (Batch::CotSend(q), Batch::CotRecv(t, c)) => check_cot(n, q, *a.1, t, c),
+                (Batch::CotRecv(t, c), Batch::CotSend(q)) => check_cot(n, q, *b.1, t, c),
                 (Batch::OneOfSend(q), Batch::OneOfRecv(t, c)) => check_one_of(n, q, &x.1, t, c),
                 (Batch::OneOfRecv(t, c), Batch::OneOfSend(q)) => check_one_of(n, q, &y.1, t, c),
                 (Batch::Triples(x), Batch::Triples(y)) => check_triples(n, x, y),
@@ -92,7 +93,7 @@ fn batches_satisfy_their_definitions() {
 /// Long enough for what a source does rarely: Ferret starts a round about every 800,000 COTs.
 #[test]
 fn sources_go_on() {
-    let kind = Kind::Cot { sender: Party::P1 };
+    let kind = CorrelationKind::Cot { sender: Party::P1 };
     for name in ot::names() {
         let n = if name == "ferret" { 1_800_000 } else { 200_000 };
         let chunks = [1, 70_000, n - 70_001];
@@ -110,7 +111,7 @@ fn sources_go_on() {
         assert_eq!(measured([&a.2, &b.2]), ledger.cost(), "{name}");
         for (n, batches) in chunks.iter().zip(a.0.iter().zip(&b.0)) {
             let (Batch::CotRecv(t, c), Batch::CotSend(q)) = batches else { panic!("{name}: wrong roles") };
-            check_cot(*n, q, b.1, t, c);
+            check_cot(*n, q, *b.1, t, c);
         }
     }
 }
@@ -186,14 +187,15 @@ enum Drawn {
     Triples(Triples),
 }
 
-fn draw(streams: &mut Streams, kind: Kind, n: usize) -> Result<Drawn, Error> {
+fn draw(streams: &mut Streams, kind: CorrelationKind, n: usize) -> Result<Drawn, Error> {
     let me = streams.party();
     Ok(match kind {
-        Kind::Cot { sender } if sender == me => Drawn::CotSend(streams.cot_send(n)?),
-        Kind::Cot { .. } => Drawn::CotRecv(streams.cot_recv(n)?),
-        Kind::OneOf { sender, bits } if sender == me => Drawn::OneOfSend(streams.one_of_send(bits, n)?),
-        Kind::OneOf { bits, .. } => Drawn::OneOfRecv(streams.one_of_recv(bits, n)?),
-        Kind::Triple { cols } => Drawn::Triples(streams.triples(cols, n)?),
+        CorrelationKind::Cot { sender } if sender == me => Drawn::CotSend(streams.cot_send(n)?),
+        CorrelationKind::Cot { .. } => Drawn::CotRecv(streams.cot_recv(n)?),
+        CorrelationKind::OneOf { sender, bits } if sender == me => Drawn::OneOfSend(streams.one_of_send(bits, n)?),
+        CorrelationKind::OneOf { bits, .. } => Drawn::OneOfRecv(streams.one_of_recv(bits, n)?),
+        CorrelationKind::Triple { cols } => Drawn::Triples(streams.triples(cols, n)?),
+        CorrelationKind::OneHot(_) => unreachable!("one-hot vectors have tests of their own"),
     })
 }
 
@@ -201,10 +203,10 @@ fn draw(streams: &mut Streams, kind: Kind, n: usize) -> Result<Drawn, Error> {
 fn check(n: usize, a: &Drawn, b: &Drawn) -> u64 {
     match (a, b) {
         (Drawn::CotSend(s), Drawn::CotRecv(r)) | (Drawn::CotRecv(r), Drawn::CotSend(s)) => {
-            check_cot(n, &s.rows, s.delta, &r.rows, &r.choices);
+            check_cot(n, &s.rows, *s.delta, &r.rows, &r.choices);
             let [mut zero, mut one, mut mine] = [(); 3].map(|()| vec![0; n]);
-            s.pads(0, 3, &mut zero, &mut one);
-            r.pads(0, 3, &mut mine);
+            s.pads(0, &mut zero, &mut one);
+            r.pads(0, &mut mine);
             for i in 0..n {
                 assert_eq!(mine[i], if r.choices.get(0, i) { one[i] } else { zero[i] });
                 assert_ne!(zero[i], one[i]);
@@ -235,7 +237,7 @@ fn check(n: usize, a: &Drawn, b: &Drawn) -> u64 {
     }
 }
 
-fn streams(name: &str, mode: Mode, needs: &[(Kind, u64)], party: Party, mut channel: MemChannel) -> Streams {
+fn streams(name: &str, mode: Mode, needs: &[(CorrelationKind, u64)], party: Party, mut channel: MemChannel) -> Streams {
     let backend = connect(name, party, needs, &mut channel);
     match mode {
         Mode::Prefilled => Streams::prefilled(backend, needs, &mut channel).unwrap(),
@@ -245,18 +247,18 @@ fn streams(name: &str, mode: Mode, needs: &[(Kind, u64)], party: Party, mut chan
 
 #[test]
 fn draws_cross_chunks_in_both_modes() {
-    let cot = |sender| Kind::Cot { sender };
-    let one_of = |sender, bits| Kind::OneOf { sender, bits };
-    let needs: Vec<(Kind, u64)> = vec![
+    let cot = |sender| CorrelationKind::Cot { sender };
+    let one_of = |sender, bits| CorrelationKind::OneOf { sender, bits };
+    let needs: Vec<(CorrelationKind, u64)> = vec![
         (cot(Party::P0), 70_000),
         (one_of(Party::P1, 4), 31),
-        (Kind::Triple { cols: 1 }, 300_001),
+        (CorrelationKind::Triple { cols: 1 }, 300_001),
         (one_of(Party::P0, 9), 1),
         (cot(Party::P0), 65_536),
-        (Kind::Triple { cols: 2 }, 0),
+        (CorrelationKind::Triple { cols: 2 }, 0),
         (cot(Party::P1), 1),
         (one_of(Party::P1, 4), 40_000),
-        (Kind::Triple { cols: 3 }, 77),
+        (CorrelationKind::Triple { cols: 3 }, 77),
         (cot(Party::P0), 131_073),
         (cot(Party::P1), 64),
     ];
@@ -276,7 +278,7 @@ fn draws_cross_chunks_in_both_modes() {
             let mut positions = std::collections::BTreeMap::new();
             for ((kind, n), (x, y)) in needs.iter().zip(a.0.iter().zip(&b.0)) {
                 let position = check(*n as usize, x, y);
-                if !matches!(kind, Kind::Triple { .. }) {
+                if !matches!(kind, CorrelationKind::Triple { .. }) {
                     let expected = positions.entry(*kind).or_insert(0);
                     assert_eq!(position, *expected);
                     *expected += n;
@@ -290,14 +292,14 @@ fn draws_cross_chunks_in_both_modes() {
 }
 
 /// Kinds with draws that are no multiples of chunks; the first one is drawn before the rest is stored.
-const STORED: [(Kind, u64); 7] = [
-    (Kind::Cot { sender: Party::P1 }, 70_001),
-    (Kind::OneOf { sender: Party::P1, bits: 4 }, 33_000),
-    (Kind::Triple { cols: 1 }, 300_001),
-    (Kind::OneOf { sender: Party::P0, bits: 9 }, 3),
-    (Kind::Cot { sender: Party::P0 }, 65_600),
-    (Kind::Cot { sender: Party::P1 }, 70_000),
-    (Kind::Triple { cols: 3 }, 77),
+const STORED: [(CorrelationKind, u64); 7] = [
+    (CorrelationKind::Cot { sender: Party::P1 }, 70_001),
+    (CorrelationKind::OneOf { sender: Party::P1, bits: 4 }, 33_000),
+    (CorrelationKind::Triple { cols: 1 }, 300_001),
+    (CorrelationKind::OneOf { sender: Party::P0, bits: 9 }, 3),
+    (CorrelationKind::Cot { sender: Party::P0 }, 65_600),
+    (CorrelationKind::Cot { sender: Party::P1 }, 70_000),
+    (CorrelationKind::Triple { cols: 3 }, 77),
 ];
 
 /// What each party stores when the first needs were drawn, and their draws.
@@ -373,11 +375,11 @@ fn stores_that_are_cut_or_mixed_up_are_errors() {
 fn predicted_cost_is_measured() {
     let mut needs = Vec::new();
     for (i, kind) in kinds().into_iter().enumerate() {
-        needs.extend([(kind, 1), (kind, 1000 * (i as u64 % 40)), (Kind::Cot { sender: Party::P1 }, 50_000)]);
+        needs.extend([(kind, 1), (kind, 1000 * (i as u64 % 40)), (CorrelationKind::Cot { sender: Party::P1 }, 50_000)]);
     }
     for name in ot::names() {
         for mode in [Mode::Prefilled, Mode::Live] {
-            for needs in [&needs[..], &needs[..1], &[(Kind::Triple { cols: 1 }, 0)]] {
+            for needs in [&needs[..], &needs[..1], &[(CorrelationKind::Triple { cols: 1 }, 0)]] {
                 let [a, b] = both(|party, mut channel| {
                     let backend = connect(name, party, needs, &mut channel);
                     // The live order over a channel that stays in our hands: what the thread would do.
@@ -396,7 +398,7 @@ fn predicted_cost_is_measured() {
 }
 
 /// Lends a channel to the generator's thread and reads its counters when the thread is done.
-fn live_cost(backend: Box<dyn Backend>, needs: &[(Kind, u64)], channel: MemChannel) -> (u64, u32) {
+fn live_cost(backend: Box<dyn Backend>, needs: &[(CorrelationKind, u64)], channel: MemChannel) -> (u64, u32) {
     struct Lent(Option<MemChannel>, std::sync::mpsc::Sender<(u64, u32)>);
     impl Channel for Lent {
         fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
@@ -430,7 +432,7 @@ fn live_cost(backend: Box<dyn Backend>, needs: &[(Kind, u64)], channel: MemChann
 
 #[test]
 fn a_dead_peer_is_an_error_where_correlations_are_drawn() {
-    let needs = [(Kind::Cot { sender: Party::P0 }, 1 << 22), (Kind::Triple { cols: 1 }, 1 << 20)];
+    let needs = [(CorrelationKind::Cot { sender: Party::P0 }, 1 << 22), (CorrelationKind::Triple { cols: 1 }, 1 << 20)];
     for name in ot::names() {
         both(|party, channel| {
             let mut streams = streams(name, Mode::Live, &needs, party, channel);
@@ -471,7 +473,11 @@ fn silent_garbled_and_short_peers_are_errors() {
         }
         // After an honest set-up, bytes are as good as any others to the protocol; missing ones are not.
         let sender = Party::P1;
-        for kind in [Kind::Cot { sender }, Kind::OneOf { sender, bits: 4 }, Kind::Triple { cols: 1 }] {
+        for kind in [
+            CorrelationKind::Cot { sender },
+            CorrelationKind::OneOf { sender, bits: 4 },
+            CorrelationKind::Triple { cols: 1 },
+        ] {
             both(|party, mut channel| {
                 let mut backend = connect(name, party, &[(kind, 1000)], &mut channel);
                 channel.set_deadline(Duration::from_millis(100));
@@ -501,11 +507,11 @@ fn names_are_looked_up() {
 fn iknp_bytes_per_correlation() {
     let iknp = ot::lookup("iknp").unwrap();
     let of = |kind| iknp.bytes_per(kind);
-    assert_eq!(of(Kind::Cot { sender: Party::P0 }), 127.0 / 8.0);
-    assert_eq!(of(Kind::OneOf { sender: Party::P0, bits: 4 }), 236.0 / 8.0);
-    assert_eq!(of(Kind::Triple { cols: 1 }), 133.0 / 8.0);
-    assert_eq!(of(Kind::Triple { cols: 2 }), 254.0 / 8.0);
-    let setup = iknp.setup_cost(&[(Kind::Cot { sender: Party::P0 }, 5)]);
+    assert_eq!(of(CorrelationKind::Cot { sender: Party::P0 }), 127.0 / 8.0);
+    assert_eq!(of(CorrelationKind::OneOf { sender: Party::P0, bits: 4 }), 236.0 / 8.0);
+    assert_eq!(of(CorrelationKind::Triple { cols: 1 }), 133.0 / 8.0);
+    assert_eq!(of(CorrelationKind::Triple { cols: 2 }), 254.0 / 8.0);
+    let setup = iknp.setup_cost(&[(CorrelationKind::Cot { sender: Party::P0 }, 5)]);
     assert_eq!(setup, Cost { bytes_from: [128 * 32, 32], rounds: 2 });
-    assert_eq!(iknp.setup_cost(&[(Kind::Triple { cols: 1 }, 0)]), Cost::default());
+    assert_eq!(iknp.setup_cost(&[(CorrelationKind::Triple { cols: 1 }, 0)]), Cost::default());
 }

@@ -4,7 +4,9 @@
 #![allow(missing_docs)]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use sirnn_kernels::{Level, RingWord, aes, available, bits, cross, hash, matmul, ops, pack, table, transpose};
+use sirnn_kernels::{
+    Level, RingWord, aes, available, bits, cross, hash, limbs, matmul, ntt, ops, pack, sample, table, transpose,
+};
 use std::hint::black_box;
 
 /// One benchmark per level.
@@ -45,16 +47,17 @@ fn aes_and_hash(c: &mut Criterion) {
         let (r, o) = (blocks(rows), blocks(n));
         let mut out = blocks(rows * n);
         let case = format!("{rows} rows x {n}{what}");
-        levels(c, "hash_offsets", &case, Throughput::Elements((rows * n) as u64), |l| {
-            hash::Hasher::new_at(l, 1, 2).hash_offsets(5, 0, black_box(&r), &o, &mut out);
-        });
-        levels(c, "hash_keyed", &case, Throughput::Elements((rows * n) as u64), |l| {
-            hash::Hasher::new_at(l, 1, 2).hash_keyed(5, black_box(&r), &o, &mut out);
+        levels(c, "pads", &case, Throughput::Elements((rows * n) as u64), |l| {
+            hash::Hasher::new_at(l, 1, 2).pads(5, 0, black_box(&r), &o, &mut out);
         });
     }
+    let (r, [mut zero, mut one]) = (blocks(1024), [(); 2].map(|()| blocks(1024)));
+    levels(c, "pad_pairs", "1024 rows", Throughput::Elements(1024), |l| {
+        hash::Hasher::new_at(l, 1, 2).pad_pairs(5, 0, black_box(&r), 7, &mut zero, &mut one);
+    });
     let mut out = blocks(256);
-    levels(c, "hash_blocks", "256 of a row", Throughput::Elements(256), |l| {
-        hash::Hasher::new_at(l, 1, 2).hash_blocks(5, 9, 0, black_box(&mut out));
+    levels(c, "long_pad", "256 blocks", Throughput::Elements(256), |l| {
+        hash::Hasher::new_at(l, 1, 2).long_pad(5, 9, 0, black_box(&mut out));
     });
 }
 
@@ -138,26 +141,28 @@ fn tables(c: &mut Criterion) {
         let mut bytes = vec![0; pack::packed_len(n << bits, width)];
         let case = format!("2^{index}+{xor} x {width} bits");
         let instances = Throughput::Elements(n as u64);
-        levels(c, "lut_send", &case, instances.clone(), |l| {
-            table::lut_send_at(
-                l,
-                &table,
-                1,
-                index,
-                xor,
-                black_box(rot),
-                xorv,
-                &pads,
-                0,
-                &masks,
-                width,
-                false,
-                &mut out,
-            );
-        });
+        // Borrowed anew for each call, between which the pads are written.
+        macro_rules! lookups {
+            () => {
+                table::LookupTables {
+                    tables: &table,
+                    units: 1,
+                    index_bits: index,
+                    xor_bits: xor,
+                    rotations: black_box(rot),
+                    xors: xorv,
+                    pads: &pads,
+                    pad_shift: 0,
+                    masks: &masks,
+                    width,
+                    xor: false,
+                }
+            };
+        }
+        levels(c, "lut_send", &case, instances.clone(), |l| table::lut_send_at(l, &lookups!(), &mut out));
         levels(c, "lut_send, with pads and packing", &case, instances.clone(), |l| {
-            hash::Hasher::new_at(l, 1, 2).hash_keyed(5, black_box(&rows), &offsets, &mut pads);
-            table::lut_send_at(l, &table, 1, index, xor, rot, xorv, &pads, 0, &masks, width, false, &mut out);
+            hash::Hasher::new_at(l, 1, 2).pads(5, 0, black_box(&rows), &offsets, &mut pads);
+            table::lut_send_at(l, &lookups!(), &mut out);
             pack::pack_at(l, width, &out, &mut bytes);
         });
         let (choice, mut mine) = (words::<u16>(bits, n), words::<W>(width, n));
@@ -222,9 +227,40 @@ fn arithmetic(c: &mut Criterion) {
     one::<u64>(c);
 }
 
+/// What ring-LWE is made of: a transform of 4096 coefficients, a combination of eight terms, products of 72-bit numbers with 8-bit
+/// weights (per product), and small random numbers.
+fn polynomials(c: &mut Criterion) {
+    const N: usize = 4096;
+    let p = ntt::primes(50, N, 1)[0];
+    let mut x: Vec<u64> = words::<u64>(50, N).into_iter().map(|x| x % p).collect();
+    let y = x.clone();
+    let at = |l| ntt::Ntt::new_at(l, p, N);
+    let transforms: Vec<(Level, ntt::Ntt)> = available().into_iter().map(|l| (l, at(l))).collect();
+    let of = |level| &transforms.iter().find(|(l, _)| *l == level).expect("all levels").1;
+    let elements = Throughput::Elements(N as u64);
+    levels(c, "ntt", "forward", elements.clone(), |l| of(l).forward(black_box(&mut x)));
+    levels(c, "ntt", "inverse", elements.clone(), |l| of(l).inverse(3, black_box(&mut x)));
+    levels(c, "ntt", "multiply", elements.clone(), |l| of(l).multiply(black_box(&mut x), &y));
+    let terms: Vec<(&[i64], u64)> = (1..=8).map(|k| (ntt::terms(&y), p / k)).collect();
+    let mut out = vec![0; N];
+    levels(c, "ntt", "combine_8", elements.clone(), |l| of(l).combine(black_box(&terms), 1, &mut out));
+    let (inner, outer, slots) = (100, 32, 128);
+    let rows = limbs::Limbs::zero(5, inner, slots);
+    let starts: Vec<usize> = (0..rows.pairs).map(|pair| rows.at(2 * pair)).collect();
+    let weights = vec![[77, -128]; outer * rows.pairs];
+    let mut sums = vec![0; outer * rows.limbs * slots];
+    levels(c, "limbs", "72_bits", Throughput::Elements((inner * outer * slots) as u64), |l| {
+        limbs::multiply_accumulate_at(l, black_box(&rows), &starts, &weights, 128, 0, slots, &mut sums);
+    });
+    let random = words::<u64>(64, N);
+    let mut small = vec![0; N];
+    levels(c, "sample", "ternary", elements.clone(), |l| sample::ternary_from_at(l, black_box(&random), &mut small));
+    levels(c, "sample", "binomial", elements, |l| sample::binomial_from_at(l, black_box(&random), &mut small));
+}
+
 criterion_group! {
     name = kernels;
     config = sirnn_benches::configure();
-    targets = aes_and_hash, transposes, columns, packing, planes, tables, arithmetic
+    targets = aes_and_hash, transposes, columns, packing, planes, tables, arithmetic, polynomials
 }
 criterion_main!(kernels);

@@ -9,11 +9,13 @@
 
 use clap::{Parser, ValueEnum};
 use serde_json::json;
-use sirnn::model::{Description, Model, Weights};
+use sirnn::compile::Request;
+use sirnn::fixed::wrap;
+use sirnn::model::{Description, Items, Model, Results, weights};
 use sirnn::plan::speeds::Speeds;
-use sirnn::protocols::truncation::Rounding;
-use sirnn::run::Inputs;
+use sirnn::program::LinearForms;
 use sirnn::service::client::{self, Client};
+use sirnn::service::ledger::Ledger;
 use sirnn::service::local::{Process, complete, cpu_seconds, host_one, peak_memory, say};
 use sirnn::service::server::{self, Limits};
 use sirnn::service::wire::Objective;
@@ -27,6 +29,11 @@ use std::process::{Command, ExitCode};
 /// Of the authors' program: neither is in the file of weights.
 const ZETA: i64 = 30498;
 const NU: i64 = 22714;
+/// The final state, revealed for the comparison.
+const STATE: &str = "rnn.last";
+/// Its width.
+const STATE_BITS: u32 = 16;
+
 /// Run Google-30 between two processes
 #[derive(Parser, Clone)]
 struct Options {
@@ -41,12 +48,16 @@ struct Options {
     /// OT backend, or auto
     #[arg(long, default_value = "iknp")]
     ot: String,
-    /// off: every operation of the paper on its own; on: a cell's activations are one look-up; auto: what is better for the goal
-    #[arg(long, default_value = "off")]
+    /// off: every operation of the paper on its own; on: what depends on one narrow value is one look-up; auto: what is better for the
+    /// goal
+    #[arg(long, default_value = "auto")]
     fuse: Fuse,
     /// Batches at the same time
     #[arg(long, default_value_t = 1)]
     lanes: usize,
+    /// Where products with the weights come from
+    #[arg(long, default_value = "auto")]
+    linear: Products,
     /// Simulated link: none, lan, wan, or MBIT,MS
     #[arg(long, default_value = "none")]
     net: String,
@@ -98,15 +109,31 @@ fn signed_bytes(path: &Path) -> Result<Vec<i64>, Box<dyn Error>> {
     Ok(bytes.into_iter().map(|b| i64::from(b as i8)).collect())
 }
 
+/// As `--linear` of `sirnn`.
+#[derive(Clone, Copy, ValueEnum)]
+enum Products {
+    Auto,
+    Cot,
+    Rlwe,
+}
+
 impl Options {
+    fn linear(&self) -> LinearForms {
+        match self.linear {
+            Products::Auto => LinearForms::Auto,
+            Products::Cot => LinearForms::Cot,
+            Products::Rlwe => LinearForms::Rlwe,
+        }
+    }
+
     fn description(&self) -> Result<Description, Box<dyn Error>> {
-        let description = Description::parse(include_str!("google30.toml"))?;
-        let rounding = if self.rescale == Rescale::Div { Rounding::TowardZero } else { Rounding::Floor };
-        Ok(Description { rounding, ..description })
+        let text = include_str!("google30.toml");
+        let rounding = if self.rescale == Rescale::Div { "rounding = \"zero\"" } else { "rounding = \"floor\"" };
+        Ok(Description::parse(&text.replace("rounding = \"floor\"", rounding))?)
     }
 
     fn model(&self) -> Result<Model, Box<dyn Error>> {
-        let mut description = self.description()?;
+        let description = self.description()?;
         let path = self.directory.join("weights_i8_12342.bin");
         let raw = signed_bytes(&path)?;
         let sizes = [
@@ -127,20 +154,23 @@ impl Options {
         let tensor = |(name, n): (&str, usize)| (name.to_string(), rest.by_ref().take(n).collect());
         let mut arrays: std::collections::HashMap<String, Vec<i64>> = sizes.into_iter().map(tensor).collect();
         arrays.extend([("zeta".to_string(), vec![ZETA]), ("nu".to_string(), vec![NU])]);
-        let weights = Weights::from_arrays(&mut description, arrays)?;
-        Ok(Model { description, weights })
+        let weights = weights::from_arrays(&description, arrays)?;
+        Ok(Model::new(description, weights)?)
     }
 
-    /// The items, one after the other.
-    fn items(&self, description: &Description) -> Result<Vec<i64>, Box<dyn Error>> {
+    fn items(&self, description: &Description) -> Result<Items, Box<dyn Error>> {
         let path = self.directory.join("input_i8_99x32.bin");
         let values = signed_bytes(&path)?;
-        let (batch, item) = (self.batch as usize, description.item_len());
-        match values.len() {
-            n if n == item => Ok(values.repeat(batch)),
-            n if n == item * batch => Ok(values),
-            n => Err(format!("{}: {n} values, {item} expected, or {batch} times as many", path.display()).into()),
-        }
+        let (batch, steps) = (self.batch as usize, description.graph.steps);
+        let item: usize = description.typed(steps)?.values[0].ty.len();
+        let values = match values.len() {
+            n if n == item => values.repeat(batch),
+            n if n == item * batch => values,
+            n => {
+                return Err(format!("{}: {n} values, {item} expected, or {batch} times as many", path.display()).into());
+            }
+        };
+        Ok(Items::from_integers(description, steps, &[values], None)?)
     }
 
     fn connection(&self) -> Result<Connection, Box<dyn Error>> {
@@ -165,12 +195,14 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         backend: if options.ot == "auto" { None } else { Some(ot::lookup(&options.ot)?) },
         fuse: if options.fuse == Fuse::Auto { None } else { Some(options.fuse == Fuse::On) },
         lanes: Some(options.lanes),
+        linear: options.linear(),
+        ledger: Some(Ledger::beside(&std::env::temp_dir(), u64::MAX)),
         objective: options.objective(),
         link: options.net.parse().unwrap_or(Link::LAN),
         speeds: Speeds::default(),
         limits: Limits { items: batch, batch, sessions: 1, bounds: BOUNDS },
         connection: options.connection()?,
-        hidden: true,
+        watch: vec![STATE.into()],
         stores: server::Stores::None,
     };
     host_one(Server::bind("127.0.0.1:0", &options.model()?, served)?)?;
@@ -182,26 +214,20 @@ fn infer(options: &Options) -> Result<(), Box<dyn Error>> {
     let items = options.items(&description)?;
     let server =
         Process::start(Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).arg("--server"))?;
-    let (batch, features, hidden) =
-        (options.batch as usize, description.features as usize, description.layer[0].hidden as usize);
-    let expected =
-        client::Options { bounds: BOUNDS, connection: options.connection()?, pinned: Some(description), hidden: true };
+    let expected = client::Options {
+        bounds: BOUNDS,
+        connection: options.connection()?,
+        pinned: Some(description.clone()),
+        watch: vec![STATE.into()],
+        linear: LinearForms::Auto,
+    };
     let client = Client::connect(&[server.address], expected)?;
-    let classes = client.description().classes() as usize;
-    let item = client.description().item_len();
-    // Time-major: the program wants all items of a step together.
-    let inputs = |range: std::ops::Range<usize>| {
-        let row = |step: usize, i: usize| &items[i * item + step * features..][..features];
-        let steps = 0..item / features;
-        let x = steps.flat_map(|step| range.clone().flat_map(move |i| row(step, i))).map(|&v| v.into()).collect();
-        Inputs::from([("x".to_string(), x)])
-    };
-    let (outputs, summary) = client.infer(batch, Some(batch), &inputs, &mut |_| {})?;
-
-    let nested = |name: &str, width: usize| {
-        let rows = outputs[name].chunks(width).map(|row| row.iter().map(|&v| v as i64).collect::<Vec<_>>());
-        rows.collect::<Vec<_>>()
-    };
+    let request = Request { items: items.len(), steps: items.steps(), lengths: None };
+    let (outputs, summary) = client.infer(&request, Some(items.len()), &|range| items.inputs(range), &mut |_| {})?;
+    let mut results = Results::new(&description, items.steps())?;
+    results.add(&vec![items.steps(); items.len()], &outputs)?;
+    let state = outputs.get(STATE).ok_or("the state was not revealed")?;
+    let state: Vec<i64> = state.iter().map(|&v| wrap(v, STATE_BITS, true) as i64).collect();
     let mut report = serde_json::to_value(&summary)?;
     report["cpu_seconds"] = json!([null, cpu_seconds()]);
     report["peak_memory"] = json!([null, peak_memory()]);
@@ -209,9 +235,9 @@ fn infer(options: &Options) -> Result<(), Box<dyn Error>> {
     if !options.json {
         say(serde_json::to_string_pretty(&report)?);
     }
-    report["output"] = json!(nested("scores", classes));
-    report["hidden"] = json!(nested("hidden", hidden));
-    report["class"] = json!(outputs["class"].iter().map(|&c| c as i64).collect::<Vec<_>>());
+    report["output"] = json!(results.rows());
+    report["hidden"] = json!(state.chunks(state.len() / items.len()).collect::<Vec<_>>());
+    report["class"] = json!(results.classes());
     say(report);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! SIRNN engine.
 #![forbid(unsafe_code)]
 
+pub mod compile;
 pub mod fixed;
 pub mod graph;
 #[cfg(feature = "import")]

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use sirnn::model::Model;
+use sirnn::program::LinearForms;
 use sirnn::service::wire::{Choice, Control, Message, Objective, Offer, Phases, Purpose, Request, hello};
 use sirnn::service::{Part, connection_id};
 use sirnn_backends::Party;
@@ -126,7 +127,17 @@ impl Server {
         control.send_hello(Party::P1, Purpose::Session).unwrap();
         control.receive_hello(Party::P1).unwrap();
         let Message::Offer(offer) = control.receive().unwrap() else { panic!("an offer is expected") };
-        control.send(&Message::Request(Request { items: 2, batch: 2, phases: Phases::Both })).unwrap();
+        control
+            .send(&Message::Request(Request {
+                items: 2,
+                batch: 2,
+                steps: 8,
+                lengths: None,
+                phases: Phases::Both,
+                linear: LinearForms::Auto,
+                nonce: [9; 16],
+            }))
+            .unwrap();
         assert!(matches!(control.receive(), Ok(Message::Choice(_))));
         let plans = control.receive().unwrap();
         assert!(matches!(plans, Message::Plans(_)));
@@ -193,7 +204,9 @@ fn demo_is_exact() {
 fn a_run_costs_what_was_planned() {
     let items = folder("planned").join("items.csv");
     std::fs::write(&items, csv(2)).unwrap();
-    for options in [&["--ot", "iknp"][..], &["--ot", "softspoken", "--optimize", "rounds", "--fuse", "off"]] {
+    for options in
+        [&["--ot", "iknp"][..], &["--ot", "softspoken", "--optimize", "rounds", "--fuse", "off", "--linear", "rlwe"]]
+    {
         let plan = json(&[&["plan", "--model", DIGITS, "--batch", "2", "--json"], options].concat());
         let run = json(&[&["run", "--model", DIGITS, "--input", text(&items), "--json"], options].concat());
         for key in [
@@ -253,11 +266,14 @@ fn bad_models_are_named() {
         refuses(&run(&["run", "--model", text(model), "--input", &items]), parts);
     };
     refused(Path::new("/no/such/folder"), &["/no/such/folder/model.toml"]);
-    refused(&model("format", "model.toml", replace("format = 1", "format = 9")), &["model.toml", "format", "9"]);
+    refused(&model("format", "model.toml", replace("format = 2", "format = 9")), &["model.toml", "format", "9"]);
     refused(&model("toml", "model.toml", |_| b"steps = [".to_vec()), &["model.toml", "line 1"]);
     refused(&model("binary", "model.toml", |_| vec![0xff; 100]), &["model.toml"]);
     refused(&model("short", "weights.safetensors", |b| b[..b.len() / 2].to_vec()), &["weights.safetensors"]);
-    refused(&model("hidden", "model.toml", replace("hidden = 32", "hidden = 31")), &["weights.safetensors", "tensor"]);
+    refused(
+        &model("narrow", "model.toml", replace("[\"steps\", 8]", "[\"steps\", 7]")),
+        &["weights.safetensors", "tensor 'W'"],
+    );
     let missing = model("missing", "weights.safetensors", |b| b);
     std::fs::remove_file(missing.join("weights.safetensors")).unwrap();
     refused(&missing, &["weights.safetensors", "No such file"]);
@@ -340,6 +356,38 @@ fn clients_bound_what_they_accept() {
     assert_eq!(left.len(), 2, "only items and result: {left:?}");
 }
 
+/// The forms of products with the weights are agreed, what ring-LWE made is counted beside the model, and there is a limit.
+#[test]
+fn products_from_ring_lwe_are_agreed_and_counted() {
+    let model = model("ledger", "model.toml", |bytes| bytes);
+    let items = folder("ledger-items").join("items.csv");
+    std::fs::write(&items, csv(2)).unwrap();
+    let counted = || std::fs::read_to_string(model.join("linear-values")).unwrap_or_default();
+    let run = |linear: &str| {
+        let shared = ["run", "--model", text(&model), "--input", text(&items), "--ot", "iknp", "--json"];
+        let report = json(&[&shared[..], &["--linear", linear]].concat());
+        let output: Vec<Vec<i64>> = serde_json::from_value(report["output"].clone()).unwrap();
+        assert_eq!(output, expected_scores()[..2], "--linear {linear}");
+        report
+    };
+    let cots = run("cot");
+    assert_eq!((cots["linear_values"].as_u64(), counted().as_str()), (Some(0), ""));
+    let rlwe = run("rlwe");
+    let values = rlwe["linear_values"].as_u64().unwrap();
+    assert!(values > 0 && counted().trim_end().ends_with(&format!("{values:020}")), "{}", counted());
+    run("rlwe");
+    assert!(counted().trim_end().ends_with(&format!("{:020}", 2 * values)), "{}", counted());
+    // A server's limit, and a client that wants what the server does not give.
+    let output = folder("ledger-output").join("result.csv");
+    let limited = Server::of(&model, &["--linear", "rlwe", "--max-values", &(2 * values).to_string()]);
+    refuses(&limited.infer(&output, &[]), &["the peer refused", "ledger", "--linear cot"]);
+    refuses(&limited.infer(&output, &["--linear", "cot"]), &["the peer refused", "--linear rlwe, not cot"]);
+    assert!(!output.exists());
+    let strict = Server::of(&model, &["--linear", "cot"]);
+    refuses(&strict.infer(&output, &["--linear", "rlwe"]), &["the peer refused", "--linear cot, not rlwe"]);
+    assert!(strict.infer(&output, &["--linear", "auto"]).status.success());
+}
+
 #[test]
 fn servers_bound_what_they_grant() {
     let server = Server::start(&["--max-bytes", "10k"]);
@@ -395,7 +443,17 @@ fn a_server_survives_bad_clients() {
     control.send_hello(Party::P1, Purpose::Session).unwrap();
     control.receive_hello(Party::P1).unwrap();
     control.receive().unwrap();
-    control.send(&Message::Request(Request { items: u64::MAX, batch: 1, phases: Phases::Both })).unwrap();
+    control
+        .send(&Message::Request(Request {
+            items: u64::MAX,
+            batch: 1,
+            steps: 8,
+            lengths: None,
+            phases: Phases::Both,
+            linear: LinearForms::Auto,
+            nonce: [9; 16],
+        }))
+        .unwrap();
     assert!(control.receive().unwrap_err().to_string().contains("grants up to"));
     server.complains("were asked for");
     // A second client meanwhile.
@@ -463,7 +521,14 @@ fn pretend(name: &str, play: impl FnOnce(&mut Pretender) + Send + 'static) -> Ou
 fn choose(control: &mut Control, change: impl FnOnce(&mut Choice)) {
     offer(control, |_| ());
     control.receive().unwrap();
-    let mut choice = Choice { backend: "iknp".into(), objective: Objective::Bytes, fuse: true, lanes: 1, batch: 2 };
+    let mut choice = Choice {
+        backend: "iknp".into(),
+        objective: Objective::Bytes,
+        fuse: true,
+        linear: LinearForms::Cot,
+        lanes: 1,
+        batch: 2,
+    };
     change(&mut choice);
     control.send(&Message::Choice(choice)).unwrap();
 }
@@ -823,7 +888,17 @@ fn a_store_is_used_as_soon_as_the_session_begins() {
         control.send_hello(Party::P1, Purpose::Session).unwrap();
         control.receive_hello(Party::P1).unwrap();
         control.receive().unwrap();
-        control.send(&Message::Request(Request { items: 3, batch: 3, phases: Phases::Online(header.id) })).unwrap();
+        control
+            .send(&Message::Request(Request {
+                items: 3,
+                batch: 3,
+                steps: 8,
+                lengths: None,
+                phases: Phases::Online(header.id),
+                linear: LinearForms::Auto,
+                nonce: [9; 16],
+            }))
+            .unwrap();
         assert!(matches!(control.receive(), Ok(Message::Choice(_))));
         let plans = control.receive().unwrap();
         assert!(matches!(plans, Message::Plans(_)));
@@ -874,7 +949,17 @@ fn half_a_pair_is_not_kept() {
     control.send_hello(Party::P1, Purpose::Session).unwrap();
     control.receive_hello(Party::P1).unwrap();
     control.receive().unwrap();
-    control.send(&Message::Request(Request { items: 3, batch: 3, phases: Phases::Offline })).unwrap();
+    control
+        .send(&Message::Request(Request {
+            items: 3,
+            batch: 3,
+            steps: 8,
+            lengths: None,
+            phases: Phases::Offline,
+            linear: LinearForms::Auto,
+            nonce: [9; 16],
+        }))
+        .unwrap();
     assert!(matches!(control.receive(), Ok(Message::Choice(_))));
     let plans = control.receive().unwrap();
     control.send(&plans).unwrap();

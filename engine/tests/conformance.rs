@@ -2,7 +2,8 @@
 //! call against its definition, and costs what was planned.
 
 use sirnn::plan::operations::{OPERATIONS, Params, inputs};
-use sirnn::program::{Goal, Profile, Rates, ideal::Machine};
+use sirnn::program::{Goal, Profile, Rates};
+use sirnn::run::ideal::Machine;
 use sirnn::run::pair;
 use sirnn_backends::ot;
 
@@ -14,7 +15,7 @@ fn every_operation_on_every_backend() {
             for goal in [Goal::Bytes, Goal::Rounds] {
                 let n = if matches!(op.name, "matmul" | "conv" | "argmax" | "l2norm") { 3 } else { 67 };
                 let params = Params { n, out_width: 32, ..Params::default() };
-                let plan = op.plan_revealed(&params, Profile { goal, rates }).unwrap();
+                let plan = op.plan_revealed(&params, Profile { goal, rates, ..Profile::default() }).unwrap();
                 assert!(!plan.program.outputs.is_empty(), "{}: nothing to see", op.name);
                 let inputs = inputs(&plan.program, 5);
                 let want = Machine::new(&plan.program, 3, true).run(&inputs);

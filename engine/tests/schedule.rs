@@ -1,11 +1,12 @@
 //! The schedule: stacked layers run as wavefronts, directions share rounds, and a round is what a link makes of it.
 
 use sirnn::plan::Plan;
-use sirnn::program::{Build, Cx, Function, Int, Own, Profile, clear, ideal::Machine, signed};
+use sirnn::program::{Build, Cx, Function, Int, Own, Profile, signed};
 use sirnn::protocols::basic::{Add, Constant, Gather, Reveal, Share, Wrap};
 use sirnn::protocols::product::ScaledProduct;
 use sirnn::protocols::truncation::Shift;
 use sirnn::run::{Inputs, pair};
+use sirnn::run::{clear, ideal::Machine};
 use sirnn_backends::inst::Party;
 
 const STEPS: usize = 9;

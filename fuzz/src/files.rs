@@ -2,12 +2,16 @@
 
 use crate::show;
 use crate::source::Source;
-use sirnn::model::{Description, Extra, Items, Results, Weights, build_with};
+use sirnn::compile::{Options, Request, compile};
+use sirnn::graph::Dim;
+use sirnn::model::{Description, Items, Model, Results, weights};
 use sirnn::plan::Plan;
-use sirnn::program::{Holder, Profile, clear};
+use sirnn::program::{Holder, Profile};
+use sirnn::run::shares;
 use sirnn_backends::inst::Party;
+use std::collections::BTreeMap;
 
-/// A small model's description, in which one number of columns has to come from the weights.
+/// A small model's description.
 pub const DESCRIPTION: &str = include_str!("small.toml");
 
 /// The description of [`DESCRIPTION`].
@@ -16,13 +20,6 @@ pub const DESCRIPTION: &str = include_str!("small.toml");
 /// If it has ceased to be valid.
 pub fn small() -> Description {
     Description::parse(DESCRIPTION).expect("the small description is valid")
-}
-
-/// The same with nothing left open.
-pub fn complete() -> Description {
-    let mut d = small();
-    d.layer[0].w[0].columns = Some(2);
-    d
 }
 
 /// A description's bytes, as they come from a peer.
@@ -36,23 +33,19 @@ pub fn description(data: &[u8]) {
     };
     let text = d.to_toml();
     assert_eq!(Description::parse(&text).as_ref(), Ok(&d), "a description survives its text:\n{text}");
-    d.tensors().expect("checked when it was read");
-    if d.item_len() <= 256 && tensors(&d) <= 4096 && d.steps <= 32 {
+    let typed = d.typed(d.graph.steps).expect("checked when it was read");
+    let sizes = typed.values.iter().map(|v| v.ty.len()).chain(typed.parameters.values().map(|p| p.shape.iter().product()));
+    if sizes.sum::<usize>() <= 1 << 13 && d.graph.steps <= 32 {
         buildable(&d);
     }
 }
 
-/// Elements of all tensors whose shapes are known.
-fn tensors(d: &Description) -> u64 {
-    let all = d.tensors().expect("checked when it was read");
-    all.values().map(|t| t.shape.iter().map(|n| u64::from(n.unwrap_or(1))).product::<u64>()).sum()
-}
-
 /// Builds the programs of a description.
 pub fn buildable(d: &Description) {
-    for fuse in [false, true] {
-        match build_with(d, 2, Profile::default(), Extra { hidden: true, fuse }) {
-            Ok(program) => drop(Plan::new(program, Profile::default())),
+    for tables in [false, true] {
+        let request = Request { items: 2, steps: d.graph.steps, lengths: None };
+        match compile(&d.graph, &request, Profile::default(), &Options { tables, watch: Vec::new() }) {
+            Ok(compiled) => drop(Plan::new(compiled.program, Profile::default())),
             Err(e) => show!("refused: {e}"),
         }
     }
@@ -63,17 +56,19 @@ pub fn buildable(d: &Description) {
 /// # Panics
 /// If weights that were accepted do not fit the model's program.
 pub fn weights(data: &[u8]) {
-    let mut d = small();
-    let weights = match Weights::from_bytes(data, &mut d) {
-        Ok(weights) => weights,
+    let d = small();
+    let model = match weights::parse(data, &d).and_then(|weights| Model::new(d, weights)) {
+        Ok(model) => model,
         Err(e) => return assert!(!e.to_string().contains('\n'), "an error is one line: {e}"),
     };
-    let inputs = weights.inputs(&d);
-    for fuse in [false, true] {
-        let program =
-            build_with(&d, 1, Profile::default(), Extra { hidden: false, fuse }).expect("the model is complete");
+    for tables in [false, true] {
+        let graph = &model.description.graph;
+        let request = Request { items: 1, steps: graph.steps, lengths: None };
+        let options = Options { tables, watch: Vec::new() };
+        let compiled = compile(graph, &request, Profile::default(), &options).expect("the model is complete");
+        let (program, inputs) = (&compiled.program, compiled.server_inputs(&model.weights));
         for input in program.inputs.iter().filter(|i| program.ty(i.reg).holder == Holder::Only(Party::P0)) {
-            clear::check_range(&input.name, program.ty(input.reg), &inputs[&input.name]).expect("checked when read");
+            shares::check_range(&input.name, program.ty(input.reg), &inputs[&input.name]).expect("checked when read");
         }
     }
 }
@@ -86,9 +81,12 @@ pub fn inputs(data: &[u8]) {
     let s = &mut Source::new(data);
     let csv = s.range(0, 1) == 0;
     let mut d = small();
-    (d.steps, d.features) = (s.range(1, 4), s.range(1, 4));
-    (d.input.bits, d.input.scale) = (s.range(2, 32), s.range(0, 128) as i32 - 64);
-    d.validate().expect("within the bounds of the format");
+    let (most, features) = (s.range(1, 4) as usize, s.range(1, 4) as usize);
+    d.graph.steps = most;
+    d.graph.inputs[0].shape = vec![Dim::Steps, Dim::Size(features)];
+    let number = &mut d.graph.inputs[0].number;
+    (number.bits, number.scale) = (s.range(2, 32), s.range(0, 128) as i32 - 64);
+    let bounds = number.range();
     let content = s.rest();
     let items = if csv {
         let Ok(text) = std::str::from_utf8(content) else { return };
@@ -100,39 +98,31 @@ pub fn inputs(data: &[u8]) {
         Ok(items) => items,
         Err(e) => return assert!(!e.to_string().contains('\n'), "an error is one line: {e}"),
     };
-    let one = d.item_len();
-    let flat: Vec<i128> = (0..items.len()).flat_map(|i| items.batch(i..i + 1)).collect();
+    let one = items.steps() * features;
+    let flat = items.inputs(0..items.len()).remove("x").expect("the only input");
     assert_eq!(flat.len(), items.len() * one);
-    let (lo, hi) = sirnn::program::signed(d.input.bits);
-    assert!(flat.iter().all(|v| (lo..=hi).contains(v)), "a number outside {lo}..={hi}");
-    let integers: Vec<i64> = flat.iter().map(|&v| v as i64).collect();
-    assert_eq!(Items::from_integers(&integers, &d).as_ref(), Ok(&items));
+    assert!(flat.iter().all(|v| (bounds.0..=bounds.1).contains(v)), "a number outside {bounds:?}");
     if !items.is_empty() {
+        let integers: Vec<i64> = flat.iter().map(|&v| v as i64).collect();
+        let again = Items::from_integers(&d, items.steps(), std::slice::from_ref(&integers), None);
+        assert_eq!(again.as_ref(), Ok(&items));
         let line = |item: &[i64]| item.iter().map(i64::to_string).collect::<Vec<_>>().join(",");
         let text = integers.chunks(one).map(line).collect::<Vec<_>>().join("\n");
         assert_eq!(Items::from_csv(&text, &d).as_ref(), Ok(&items), "items survive their text");
-        let (shape, bytes) = (format!("({}, {}, {})", items.len(), d.steps, d.features), integers.iter());
-        let npy = npy(&shape, bytes.flat_map(|v| v.to_le_bytes()));
-        assert_eq!(Items::from_npy(&npy, &d).as_ref(), Ok(&items), "items survive their array");
+        let array = sirnn::model::npy::integers(&[items.len(), items.steps(), features], &integers);
+        assert_eq!(Items::from_npy(&array, &d).as_ref(), Ok(&items), "items survive their array");
     }
-    results(&d, &flat);
-}
-
-fn npy(shape: &str, data: impl Iterator<Item = u8>) -> Vec<u8> {
-    let header = format!("{{'descr': '<i8', 'fortran_order': False, 'shape': {shape}, }}\n");
-    let mut file = b"\x93NUMPY\x01\x00".to_vec();
-    file.extend((header.len() as u16).to_le_bytes());
-    file.extend(header.bytes());
-    file.extend(data);
-    file
+    results(&flat);
 }
 
 /// Results that a wrong peer made: they are refused, or become a table.
-fn results(d: &Description, values: &[i128]) {
-    let mut results = Results::default();
-    let classes = values.iter().map(|v| v & 3).collect::<Vec<_>>();
-    let outputs = [("class".to_string(), classes), ("scores".to_string(), values.to_vec())];
-    if results.add(d, &outputs).is_ok() {
-        assert_eq!(results.to_csv(d).lines().count(), 1 + results.classes.len());
+fn results(values: &[i128]) {
+    let d = small();
+    let classes: Vec<i128> = values.iter().map(|v| v & 3).collect();
+    let n = classes.len();
+    let mut results = Results::new(&d, d.graph.steps).expect("the small description is valid");
+    let outputs = BTreeMap::from([("scores.class".to_string(), classes), ("scores".to_string(), values.repeat(3))]);
+    if results.add(&vec![d.graph.steps; n], &outputs).is_ok() {
+        assert_eq!(results.to_csv().lines().count(), 1 + n);
     }
 }

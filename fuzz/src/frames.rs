@@ -54,7 +54,7 @@ fn generators(plan: &Plan, inputs: &sirnn::run::Inputs, offline: [Box<dyn Channe
     let backend = ot::lookup("iknp").expect("there is IKNP");
     let run = |party, mut online: MemChannel, offline| {
         online.set_deadline(DEADLINE);
-        let session = Session { plan, party, backend, id: [7; 16], online: &mut online, offline };
+        let session = Session { plan, party, backend, id: [7; 16], nonce: [8; 16], online: &mut online, offline };
         drop(session.run(inputs, &mut |_| {}));
     };
     let [a, b] = offline;

@@ -6,9 +6,11 @@ use crate::files;
 use crate::models;
 use crate::show;
 use crate::source::Source;
-use sirnn::model::{Description, Model, Weights, build};
+use sirnn::compile::{self, Options, compile};
+use sirnn::graph::Dim;
+use sirnn::model::{Description, Model};
 use sirnn::plan::Plan;
-use sirnn::program::{Profile, Rates};
+use sirnn::program::{LinearForms, Profile};
 use sirnn::run::Inputs;
 use sirnn::service::server::{Event, Limits};
 use sirnn::service::wire::{Choice, Control, Message, Objective, Offer, Phases, Purpose, Request, hello};
@@ -55,28 +57,31 @@ struct Target {
 fn target() -> &'static Target {
     static TARGET: OnceLock<Target> = OnceLock::new();
     TARGET.get_or_init(|| {
-        let mut description = files::complete();
-        let arrays = models::arrays(&mut Source::new(&[]), &description);
-        let weights = Weights::from_arrays(&mut description, arrays).expect("weights in their widths");
+        let description = files::small();
+        let weights = models::weights(&mut Source::new(&[]), &description);
+        let model = Model::new(description, weights).expect("weights in their widths");
         let backend = ot::lookup("iknp").expect("there is IKNP");
         let objective = Objective::Bytes;
-        let profile = Profile { goal: objective.into(), rates: Rates::of(backend) };
-        let program = build(&description, 1, profile).expect("the model is complete");
-        let digest = Plan::new(program, profile).digest.iter().map(|b| format!("{b:02x}")).collect();
+        let profile = Profile::of(objective.into(), backend);
+        let graph = &model.description.graph;
+        let request = compile::Request { items: 1, steps: graph.steps, lengths: None };
+        let compiled = compile(graph, &request, profile, &Options::default()).expect("the model is complete");
+        let digest = Plan::new(compiled.program, profile).digest.iter().map(|b| format!("{b:02x}")).collect();
         let limits = Limits { items: 4, batch: 2, sessions: 4, bounds: BOUNDS };
         let options = server::Options {
             backend: Some(backend),
             fuse: Some(false),
             lanes: None,
+            linear: LinearForms::Cot,
+            ledger: None,
             objective,
             link: Link::LAN,
             speeds: Speeds::default(),
             limits,
             connection: connection(),
-            hidden: false,
+            watch: Vec::new(),
             stores: server::Stores::None,
         };
-        let model = Model { description, weights };
         let server = Server::bind("127.0.0.1:0", &model, options).expect("a free port");
         let address = server.address().expect("it is bound");
         Target { address, events: Mutex::new(server.start()), digest }
@@ -120,7 +125,11 @@ fn to_server(s: &mut Source) {
 /// A message, or something like one.
 fn message(s: &mut Source, target: &Target, bytes: &mut Vec<u8>) {
     let message = match s.range(0, 8) {
-        0 | 1 => Message::Request(Request { items: number(s), batch: number(s), phases: phases(s) }),
+        0 | 1 => {
+            let lengths = s.one_in(4).then(|| (0..s.range(0, 5)).map(|_| s.range(0, 5)).collect());
+            let steps = if s.one_in(2) { number(s) } else { 2 };
+            Message::Request(Request { items: number(s), batch: number(s), steps, lengths, phases: phases(s), linear: linear(s), nonce: [9; 16] })
+        }
         2 => Message::Plans(vec![target.digest.clone(); s.below(3)]),
         3 => Message::Plans(vec![String::from_utf8_lossy(s.rest()).into_owned()]),
         4 => Message::Refusal(String::from_utf8_lossy(s.rest()).into_owned()),
@@ -153,7 +162,7 @@ fn number(s: &mut Source) -> u64 {
 
 fn offer(s: &mut Source) -> Offer {
     let description = match s.range(0, 3) {
-        0 => files::complete().to_toml(),
+        0 => files::small().to_toml(),
         1 => huge(s).to_toml(),
         _ => models::description(s).to_toml(),
     };
@@ -168,17 +177,19 @@ fn choice(s: &mut Source) -> Choice {
         _ => Objective::Time { bits_per_second: number(s), latency_ns: number(s) },
     };
     let backend = s.pick(&["iknp", "softspoken", "ferret", "none"]).into();
-    Choice { backend, objective, fuse: s.range(0, 1) == 0, lanes: number(s), batch: number(s) }
+    Choice { backend, objective, fuse: s.range(0, 1) == 0, linear: linear(s), lanes: number(s), batch: number(s) }
+}
+
+/// Where products with the weights come from.
+fn linear(s: &mut Source) -> LinearForms {
+    s.pick(&[LinearForms::Cot, LinearForms::Rlwe, LinearForms::Auto])
 }
 
 /// A description that asks for more than it should.
 fn huge(s: &mut Source) -> Description {
     let mut d = models::description(s);
-    d.steps = s.pick(&[1, 1 << 10, 1 << 16]);
-    d.features = s.pick(&[1, 1 << 8, 1 << 13]);
-    for layer in &mut d.layer {
-        layer.hidden = s.pick(&[1, 1 << 8, 1 << 13]);
-    }
+    d.graph.steps = s.pick(&[1, 1 << 10, 1 << 16]);
+    d.graph.inputs[0].shape = vec![Dim::Steps, Dim::Size(s.pick(&[1, 1 << 8, 1 << 13]))];
     d
 }
 
@@ -208,14 +219,19 @@ fn to_client(s: &mut Source) {
     }
     std::thread::scope(|scope| {
         scope.spawn(|| talk(listener.accept().expect("the client connects").0, &bytes));
-        let options = client::Options { bounds: BOUNDS, connection: connection(), pinned: None, hidden: false };
+        let options = client::Options { bounds: BOUNDS, connection: connection(), pinned: None, watch: Vec::new(), linear: LinearForms::Auto };
         let client = match Client::connect(&[*address], options) {
             Ok(client) => client,
             Err(e) => return show!("refused: {e}"),
         };
-        let len = client.description().item_len();
-        let inputs = |range: std::ops::Range<usize>| Inputs::from([("x".into(), vec![0; len * range.len()])]);
-        match client.infer(1, None, &inputs, &mut |_| {}) {
+        let graph = client.description().graph.clone();
+        let typed = graph.infer(graph.steps).expect("it was accepted");
+        let inputs = |range: std::ops::Range<usize>| -> Inputs {
+            let zeros = |v: &sirnn::graph::infer::Value| (v.name.clone(), vec![0; v.ty.len() * range.len()]);
+            typed.values[..graph.inputs.len()].iter().map(zeros).collect()
+        };
+        let request = compile::Request { items: 1, steps: graph.steps, lengths: None };
+        match client.infer(&request, None, &inputs, &mut |_| {}) {
             Ok(_) => panic!("nobody computed anything"),
             Err(e) => show!("failed: {e}"),
         }
@@ -231,7 +247,7 @@ fn session(s: &mut Source) {
     let Message::Offer(offer) = control.receive().expect("the server makes an offer") else {
         panic!("an offer comes first");
     };
-    control.send(&Message::Request(Request { items: 1, batch: 1, phases: Phases::Both })).expect("the server listens");
+    control.send(&Message::Request(Request { items: 1, batch: 1, steps: 2, lengths: None, phases: Phases::Both, linear: LinearForms::Auto, nonce: [9; 16] })).expect("the server listens");
     control.send(&Message::Plans(vec![target.digest.clone()])).expect("the server listens");
     let chosen = control.receive();
     assert!(matches!(chosen, Ok(Message::Choice(_))), "a choice comes next: {chosen:?}");

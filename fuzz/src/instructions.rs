@@ -9,7 +9,9 @@ use crate::show;
 use crate::source::Source;
 use sirnn::program::{Block, Holder, LocalOp, Node, Op, Program, Reg, Ty};
 use sirnn::run::Inputs;
-use sirnn_backends::inst::{Flag, FlagKind, Inst, LinearOp, Party, Ring, Table};
+use sirnn_backends::inst::{Flag, FlagKind, Inst, LookupForm, LinearOp, Party, Ring, Table};
+use sirnn_backends::onehot::Shape;
+use sirnn_backends::table::PublicTable;
 use std::sync::Arc;
 
 /// Bits of a look-up's index, at most.
@@ -264,11 +266,19 @@ impl Generator<'_, '_> {
     }
 
     fn lookup(&mut self) -> Vec<Reg> {
-        let (n, sender) = (self.len, self.s.pick(&Party::BOTH));
-        let most = if self.s.one_in(8) { MAX_INDEX } else { 6 };
-        let bits = self.s.range(1, most);
-        let xor_index = if self.s.range(0, 1) == 0 { 0 } else { self.s.range(1, bits) };
-        let (index, units) = (bits - xor_index, self.s.range(1, 3));
+        let n = self.len;
+        let opened = self.s.range(0, 2) == 0;
+        let most = if self.s.one_in(8) { if opened { 14 } else { MAX_INDEX } } else { 6 };
+        let bits = self.s.range(if opened { 2 } else { 1 }, most);
+        let form = if opened {
+            let tops = Shape::tops(bits as u8);
+            LookupForm::Opened { top: self.s.range((*tops.start()).into(), (*tops.end()).into()) as u8 }
+        } else {
+            LookupForm::OneOf { sender: self.s.pick(&Party::BOTH) }
+        };
+        let sender = form.first();
+        let xor_index = if opened || self.s.range(0, 1) == 0 { 0 } else { self.s.range(1, bits) };
+        let (index, units) = (bits - xor_index, if opened { 1 } else { self.s.range(1, 3) });
         let mut columns = Vec::new();
         let mut left = 128;
         for _ in 0..self.s.range(1, 4) {
@@ -288,12 +298,12 @@ impl Generator<'_, '_> {
             }
         }
         let entries = (units as usize) << bits;
-        let table = if self.s.range(0, 1) == 0 {
+        let table = if opened || self.s.range(0, 1) == 0 {
             let entries = columns.iter().map(|c| {
                 let values = self.s.values(entries, (0, (1 << c.bits()) - 1));
                 values.into_iter().map(|v| v as u64).collect()
             });
-            Table::Public(Arc::new(entries.collect()))
+            Table::Public(Arc::new(PublicTable::new(entries.collect())))
         } else {
             for c in &columns {
                 let column = match c {
@@ -306,6 +316,6 @@ impl Generator<'_, '_> {
         };
         let results: Vec<_> = columns.iter().map(|&c| (c, Holder::Both)).collect();
         let (index, xor_index) = (index as u8, xor_index as u8);
-        self.inter(Inst::Lookup { sender, index, xor_index, units, table, columns }, &ins, &results)
+        self.inter(Inst::Lookup { form, index, xor_index, units, table, columns }, &ins, &results)
     }
 }

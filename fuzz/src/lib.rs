@@ -10,6 +10,7 @@
 //! | [`frames`] | `frames` | whatever a peer sends: an error or some result, soon |
 //! | [`files`] | `description`, `weights`, `inputs` | an error or a value that can be used, and that survives being written and read |
 //! | [`models`] | `models` | random networks: cleartext = ideal machine = forms |
+//! | [`linear`] | `linear` | whatever a peer sends for products from ring-LWE: an error or some share |
 //! | [`handshake`] | `handshake` | server and client against a peer that says anything |
 //! | [`store`] | `store` | damage to a store is noticed; records that were forged are errors or other correlations |
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@ pub mod files;
 pub mod frames;
 pub mod handshake;
 pub mod instructions;
+pub mod linear;
 pub mod models;
 pub mod oracle;
 pub mod programs;

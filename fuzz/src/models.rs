@@ -1,229 +1,255 @@
-//! Random small networks with random weights, against the format's definition on plain integers.
+//! Random small networks: whatever the generator proposes and inference accepts is compiled, and compared with the evaluator.
 
 use crate::oracle::{self, Case};
 use crate::programs;
 use crate::show;
 use crate::source::Source;
-use sirnn::fixed::{math, wrap};
-use sirnn::model::description::{Activation, FORMAT, Factor, Input, Kind, Layer, Output, Pre, Scaled, State};
-use sirnn::model::{Description, Extra, Reveal, Weights, build_with};
-use sirnn::program::{clear, signed};
+use sirnn::compile::{Options, Request, compile};
+use sirnn::graph::builder::{self, Builder};
+use sirnn::graph::ops::scan::{Scan, State, Steps, Yield};
+use sirnn::graph::ops::{self, Parameter};
+use sirnn::graph::rescale::Shifts;
+use sirnn::graph::{Graph, Node, Number, Op, Output, Rescale, Reveal, Tensor, ValueType, Weights};
+use sirnn::model::{Description, Items, Model, Results};
 use sirnn::protocols::truncation::Rounding;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-/// Width of what goes in and out of activations.
-const BITS: u32 = 16;
+/// Most elements of a value.
+const MAX_ELEMENTS: usize = 48;
 
 /// The target.
 ///
 /// # Panics
-/// If a program computes other than the definition says.
+/// If a program computes other than the evaluator says, or a description does not survive its text.
 pub fn check(data: &[u8]) {
     let s = &mut Source::new(data);
     let (profile, backend) = (programs::profile(s), programs::backend(s));
-    let (batch, fuse) = (s.range(1, 3) as usize, s.range(0, 1) == 0);
-    let mut d = description(s);
-    show!("{}", d.to_toml());
-    let arrays = arrays(s, &d);
-    let weights = match Weights::from_arrays(&mut d, arrays.clone()) {
-        Ok(weights) => weights,
-        Err(e) => return show!("refused: {e}"),
+    let (n, tables) = (s.range(1, 3) as usize, s.range(0, 1) == 0);
+    let d = description(s);
+    let text = d.to_toml();
+    show!("{text}");
+    assert_eq!(Description::parse(&text).as_ref(), Ok(&d), "a description survives its text");
+    let weights = weights(s, &d);
+    let model = match Model::new(d, weights) {
+        Ok(model) => model,
+        Err(e) => panic!("weights as they are declared: {e}"),
     };
-    let program = match build_with(&d, batch, profile, Extra { hidden: true, fuse }) {
-        Ok(program) => program,
-        Err(e) => return show!("refused: {e}"),
-    };
-    let x = s.values(d.item_len() * batch, signed(d.input.bits));
-    let want = Reference { d: &d, arrays: &arrays, batch }.run(&x);
-    let mut inputs = weights.inputs(&d);
-    inputs.insert("x".into(), x);
-    let got: HashMap<_, _> = clear::evaluate(&program, &inputs).expect("weights are as declared").into_iter().collect();
-    for (name, values) in &got {
-        assert_eq!(values, &want[name.as_str()], "{name} differs from the definition of the format");
-    }
-    oracle::defined(Case { program, profile, inputs, backend });
-}
-
-/// A description that is valid as a rule.
-pub fn description(s: &mut Source) -> Description {
-    let features = s.range(1, 4);
-    let mut layers = Vec::new();
-    for i in 0..s.range(1, 2) {
-        layers.push(layer(s, i));
-    }
-    let scaled = |s: &mut Source, name: &str| Scaled { tensor: name.into(), bits: bits(s), shift: s.range(0, 8) };
-    Description {
-        format: FORMAT,
-        name: "fuzzed".into(),
-        steps: s.range(1, 4),
-        features,
-        rounding: s.pick(&[Rounding::Floor, Rounding::TowardZero]),
-        labels: (0..s.range(1, 5)).map(|i| i.to_string()).collect(),
-        reveal: s.pick(&[Reveal::Scores, Reveal::Class]),
-        input: Input { bits: bits(s), scale: s.range(0, 8) as i32 },
-        layer: layers,
-        output: Output {
-            tensor: "out".into(),
-            bits: bits(s),
-            floor: few(s),
-            shift: s.range(0, 12),
-            out: bits(s),
-            scale: 3,
-            bias: scaled(s, "out bias"),
-        },
-    }
-}
-
-fn bits(s: &mut Source) -> u32 {
-    if s.range(0, 3) == 3 { s.range(2, 32) } else { s.range(2, 16) }
-}
-
-fn few(s: &mut Source) -> u32 {
-    if s.range(0, 1) == 0 { 0 } else { s.range(0, 12) }
-}
-
-fn layer(s: &mut Source, index: u32) -> Layer {
-    let chain = |s: &mut Source, letter: &str| -> Vec<Factor> {
-        let count = s.range(1, 3);
-        let factor = |i| {
-            let out = bits(s);
-            Factor {
-                tensor: format!("{letter}{index}.{i}"),
-                bits: bits(s),
-                floor: few(s),
-                shift: s.range(0, 14),
-                left: if s.range(0, 1) == 0 { 0 } else { s.range(0, out - 1) },
-                out,
-                columns: (i + 1 < count).then(|| s.range(1, 3)),
-            }
-        };
-        (0..count).map(factor).collect()
-    };
-    let (w, u) = (chain(s, "w"), chain(s, "u"));
-    let activation = |s: &mut Source| Activation { scale: s.range(2, 14) };
-    let (gate, candidate) = (activation(s), activation(s));
-    let scaled =
-        |s: &mut Source, name: &str| Scaled { tensor: format!("{name}{index}"), bits: bits(s), shift: s.range(0, 16) };
-    Layer {
-        kind: Kind::Fastgrnn,
-        hidden: s.range(1, 4),
-        w,
-        u,
-        pre: Pre {
-            bits: bits(s),
-            shift_w: few(s),
-            shift_u: few(s),
-            left: s.range(0, 14),
-            scale: s.range(0, 16),
-            bias_bits: bits(s),
-            gate_bias: format!("gate bias{index}"),
-            candidate_bias: format!("candidate bias{index}"),
-        },
-        gate,
-        candidate,
-        zeta: scaled(s, "zeta"),
-        nu: scaled(s, "nu"),
-        state: State {
-            bits: bits(s),
-            scale: 5,
-            gate_shift: s.range(0, 20),
-            candidate_shift: s.range(0, 20),
-            out_shift: few(s),
-            fits: None,
-        },
-    }
-}
-
-/// Values for all tensors.
-pub fn arrays(s: &mut Source, d: &Description) -> HashMap<String, Vec<i64>> {
-    let tensors = d.tensors().expect("every tensor has a name of its own");
-    let scalars: HashMap<&str, i128> = d
-        .layer
+    let d = &model.description;
+    let steps = d.graph.steps;
+    let typed = d.typed(steps).expect("it was accepted");
+    let inputs: Vec<Vec<i64>> = typed.values[..d.graph.inputs.len()]
         .iter()
-        .flat_map(|l| [(l.zeta.tensor.as_str(), l.max_zeta() / 2), (l.nu.tensor.as_str(), l.max_nu() / 2)])
+        .map(|v| s.values(n * v.ty.len(), v.ty.number.range()).into_iter().map(|v| v as i64).collect())
         .collect();
-    let mut values = |name: &str, bits, len: usize| -> Vec<i64> {
-        let bounds = scalars.get(name).map_or(signed(bits), |&most| (0, most.max(0)));
-        s.values(len, bounds).into_iter().map(|v| v as i64).collect()
+    let lengths = (s.one_in(3)).then(|| (0..n).map(|_| s.range(1, steps as u32) as usize).collect());
+    let Ok(items) = Items::from_integers(d, steps, &inputs, lengths) else { return };
+    let want = match Results::evaluate(d, &model.weights, &items) {
+        Ok(want) => want,
+        Err(e) => return show!("an item is too short: {e}"),
     };
-    let len = |shape: &[Option<u32>]| shape.iter().map(|n| n.expect("columns are given") as usize).product();
-    tensors.iter().map(|(name, t)| (name.to_string(), values(name, t.bits, len(&t.shape)))).collect()
+    let request = Request { items: n, steps: items.steps(), lengths: items.lengths().map(<[usize]>::to_vec) };
+    let compiled = match compile(&d.graph, &request, profile, &Options { tables, watch: Vec::new() }) {
+        Ok(compiled) => compiled,
+        Err(e) => return show!("refused: {e}"),
+    };
+    let mut inputs = compiled.server_inputs(&model.weights);
+    inputs.extend(items.inputs(0..n));
+    let outputs: BTreeMap<_, _> = oracle::checked(Case { program: compiled.program, profile, inputs, backend });
+    let lengths: Vec<usize> = (0..n).map(|i| items.length(i)).collect();
+    let mut got = Results::new(d, items.steps()).expect("it was accepted");
+    got.add(&lengths, &outputs).expect("outputs of this network");
+    assert_eq!(got, want, "the program differs from the evaluator");
 }
 
-/// The definition, item by item and number by number.
-struct Reference<'a> {
-    d: &'a Description,
-    arrays: &'a HashMap<String, Vec<i64>>,
-    batch: usize,
+/// Random weights within their bounds.
+pub fn weights(s: &mut Source, d: &Description) -> Weights {
+    let typed = d.typed(d.graph.steps).expect("it was accepted");
+    let mut tensor = |p: &ops::ParameterSpec| {
+        let values = s.values(p.shape.iter().product(), p.range);
+        Tensor::new(p.shape.clone(), values.into_iter().map(|v| v as i64).collect())
+    };
+    typed.parameters.iter().map(|(name, p)| (name.clone(), tensor(p))).collect()
 }
 
-impl Reference<'_> {
-    fn round(&self, x: i128, shift: u32) -> i128 {
-        self.d.rounding.apply(x, shift)
-    }
-
-    /// Rows `x` times a matrix.
-    fn product(&self, x: &[i128], tensor: &str, columns: usize) -> Vec<i128> {
-        let w = &self.arrays[tensor];
-        (0..columns).map(|j| x.iter().enumerate().map(|(i, x)| x * i128::from(w[i * columns + j])).sum()).collect()
-    }
-
-    fn chain(&self, mut x: Vec<i128>, chain: &[Factor], hidden: u32) -> Vec<i128> {
-        for f in chain {
-            let sums = self.product(&x, &f.tensor, f.columns.unwrap_or(hidden) as usize);
-            let scaled = sums.into_iter().map(|t| self.round(t >> f.floor, f.shift) << f.left);
-            x = scaled.map(|t| wrap(t, f.out, true)).collect();
+/// A description that inference accepts: a series and a vector come in, some nodes and perhaps a loop follow, the last
+/// values go out.
+pub fn description(s: &mut Source) -> Description {
+    let steps = s.range(1, 4) as usize;
+    let inputs = vec![
+        builder::series("x", &[s.range(1, 4) as usize], number(s)),
+        builder::fixed("s", &[s.range(1, 4) as usize], number(s)),
+    ];
+    let outputs = vec![builder::output("s", "s", Reveal::Values)];
+    let mut graph = Builder::new().finish(steps, inputs, outputs);
+    for i in 0..s.range(1, 8) {
+        let node = if s.one_in(4) { scan(s, &graph, i) } else { propose(s, &graph.known(), &format!("n{i}")) };
+        graph.nodes.push(node);
+        if !graph.is_small() {
+            graph.nodes.pop();
         }
-        x
+    }
+    let known = graph.known();
+    let last = known.len() - 1;
+    let reveal = |s: &mut Source, (name, ty): &(String, ValueType)| {
+        let reveal = s.pick(&[Reveal::Scores, Reveal::Class, Reveal::Values]);
+        let reveal = if ty.shape.is_empty() { Reveal::Values } else { reveal };
+        Output { name: name.clone(), value: name.clone(), reveal, labels: Vec::new() }
+    };
+    graph.outputs = vec![reveal(s, &known[last])];
+    if s.one_in(3) && last > 0 {
+        graph.outputs.push(reveal(s, &known[last - 1]));
+    }
+    Description { rounding: rounding(s), ..Description::new("fuzzed", graph) }
+}
+
+/// What the generator asks a graph.
+trait Known {
+    /// Its values outside of loops, by name.
+    fn known(&self) -> Vec<(String, ValueType)>;
+    /// Whether inference accepts it and nothing in it is large.
+    fn is_small(&self) -> bool;
+}
+
+impl Known for Graph {
+    fn known(&self) -> Vec<(String, ValueType)> {
+        let typed = self.infer(self.steps).expect("only accepted nodes are kept");
+        let outer = typed.values.iter().filter(|v| !v.name.contains('/'));
+        outer.map(|v| (v.name.clone(), v.ty.clone())).collect()
     }
 
-    fn step(&self, layer: &Layer, x: &[i128], h: &[i128]) -> Vec<i128> {
-        let a = self.chain(x.to_vec(), &layer.w, layer.hidden);
-        let b = self.chain(h.to_vec(), &layer.u, layer.hidden);
-        let scalar = |name: &str| i128::from(self.arrays[name][0]);
-        let unit = |i: usize| {
-            let pre = &layer.pre;
-            let c = wrap(self.round(a[i], pre.shift_w) + self.round(b[i], pre.shift_u), pre.bits, true);
-            let input = |bias: &str| wrap((c + i128::from(self.arrays[bias][i])) << pre.left, BITS, true);
-            let g = math::sigmoid(input(&pre.gate_bias), BITS, pre.scale as i32, layer.gate.scale);
-            let t = math::tanh(input(&pre.candidate_bias), BITS, pre.scale as i32, layer.candidate.scale);
-            let z = self.round(scalar(&layer.zeta.tensor) * ((1 << layer.gate.scale) - g), layer.zeta.shift)
-                + self.round(scalar(&layer.nu.tensor), layer.nu.shift);
-            let state = &layer.state;
-            let fresh = wrap(self.round(z * t, state.candidate_shift), BITS, true);
-            let next = self.round(g * h[i], state.gate_shift) + self.round(fresh, state.out_shift);
-            wrap(next, state.bits, true)
-        };
-        (0..h.len()).map(unit).collect()
+    fn is_small(&self) -> bool {
+        let typed = self.infer(self.steps);
+        typed.is_ok_and(|t| t.values.iter().all(|v| v.ty.len() <= MAX_ELEMENTS && v.ty.number.bits <= 40))
     }
+}
 
-    /// Outputs by name; `x` is `[steps, batch, features]`.
-    fn run(&self, x: &[i128]) -> HashMap<&'static str, Vec<i128>> {
-        let (d, mut outputs) = (self.d, HashMap::<_, Vec<i128>>::new());
-        let features = d.features as usize;
-        for item in 0..self.batch {
-            let mut states: Vec<Vec<i128>> = d.layer.iter().map(|l| vec![0; l.hidden as usize]).collect();
-            for step in 0..d.steps as usize {
-                let mut x = x[(step * self.batch + item) * features..][..features].to_vec();
-                for (layer, h) in d.layer.iter().zip(&mut states) {
-                    *h = self.step(layer, &x, h);
-                    x.clone_from(h);
-                }
-            }
-            let (h, out) = (states.last().expect("layers"), &d.output);
-            let sums = self.product(h, &out.tensor, d.labels.len()).into_iter().zip(&self.arrays[&out.bias.tensor]);
-            let score = |(t, b): (i128, &i64)| {
-                wrap(self.round(t >> out.floor, out.shift) + self.round((*b).into(), out.bias.shift), out.out, true)
+fn rounding(s: &mut Source) -> Rounding {
+    s.pick(&Rounding::ALL)
+}
+
+fn number(s: &mut Source) -> Number {
+    let bits = if s.one_in(4) { s.range(1, 32) } else { s.range(2, 16) };
+    Number { bits, scale: s.range(0, 14) as i32, unsigned: s.one_in(8) }
+}
+
+fn rescale(s: &mut Source, channels: usize) -> Rescale {
+    let few = |s: &mut Source| if s.one_in(3) { s.range(0, 12) } else { 0 };
+    let shift = if s.one_in(6) {
+        Shifts::Channels((0..channels).map(|_| s.range(0, 12)).collect())
+    } else {
+        Shifts::All(s.range(0, 16))
+    };
+    let floor = few(s);
+    Rescale { floor, shift, left: few(s), rounding: rounding(s) }
+}
+
+/// A node that may make sense.
+fn propose(s: &mut Source, known: &[(String, ValueType)], name: &str) -> Node {
+    let pick = |s: &mut Source| known[known.len() - 1 - s.below(known.len())].clone();
+    let (a, ty) = pick(s);
+    let (b, _) = pick(s);
+    let (channels, rank) = (ty.shape.last().copied().unwrap_or(1), ty.shape.len().max(1));
+    let axis = s.below(rank);
+    let out = number(s);
+    let columns = s.range(1, 4) as usize;
+    let tensor = Parameter::new(format!("{name}.w"), s.range(2, 12));
+    let none = Rescale::default;
+    let (op, ins, out): (Op, Vec<String>, Option<Number>) = match s.range(0, 22) {
+        0 | 1 => {
+            let op = ops::matmul::MatMul { weights: tensor, columns, rescale: rescale(s, columns) };
+            (op.into(), vec![a], Some(out))
+        }
+        2 => {
+            let rescale = rescale(s, channels);
+            (ops::scale::Scale { weights: tensor, shape: None, rescale }.into(), vec![a], Some(out))
+        }
+        3 => {
+            let (operand, rescale) = (rescale(s, channels), rescale(s, channels));
+            let op = ops::bias::Bias { bias: tensor, shape: None, operand, rescale_bias: none(), rescale };
+            (op.into(), vec![a], Some(out))
+        }
+        4 => (ops::mul::Mul { rescale: rescale(s, channels) }.into(), vec![a, b], Some(out)),
+        5 => (ops::matmul_shared::MatMulShared { rescale: none() }.into(), vec![a, b], Some(out)),
+        6 | 7 => {
+            let term = |s: &mut Source| ops::add::Term { minus: s.one_in(2), rescale: rescale(s, channels) };
+            let terms = vec![term(s), term(s)];
+            let op = ops::add::Add { terms, constant: s.range(0, 300).into(), rescale: rescale(s, channels) };
+            (op.into(), vec![a, b], Some(out))
+        }
+        8 => (ops::sum::Sum { axes: vec![axis], rescale: none() }.into(), vec![a], Some(out)),
+        9 => (ops::sum::Mean { axes: vec![axis], rounding: rounding(s) }.into(), vec![a], Some(out)),
+        10 => (ops::rescaling::Rescaling { rescale: rescale(s, channels) }.into(), vec![a], Some(out)),
+        11 => (ops::activation::Sigmoid {}.into(), vec![a], Some(out)),
+        12 => (ops::activation::Tanh {}.into(), vec![a], Some(out)),
+        13 => (ops::clip::Relu { rescale: rescale(s, channels) }.into(), vec![a], Some(out)),
+        14 => {
+            let (low, high) = (-i64::from(s.range(0, 100)), s.range(0, 100).into());
+            (ops::clip::Clip { low, high, rescale: rescale(s, channels) }.into(), vec![a], Some(out))
+        }
+        15 => {
+            let function = s.pick(&["gelu", "sigmoid", "log", "square"]).to_string();
+            (ops::table::Table { function }.into(), vec![a], Some(out))
+        }
+        16 => {
+            let (kernel, padding) = (vec![s.range(1, 3) as usize], vec![[s.below(2), s.below(2)]]);
+            let op = ops::conv::Conv {
+                weights: tensor,
+                filters: columns,
+                kernel,
+                stride: vec![s.range(1, 2) as usize],
+                dilation: Vec::new(),
+                padding,
+                groups: 1,
+                rescale: rescale(s, columns),
             };
-            let scores: Vec<i128> = sums.map(score).collect();
-            let mut class = 0;
-            for (i, v) in scores.iter().enumerate() {
-                class = if *v > scores[class] { i } else { class };
-            }
-            outputs.entry("class").or_default().push(class as i128);
-            outputs.entry("scores").or_default().extend(scores);
-            outputs.entry("hidden").or_default().extend(h);
+            (op.into(), vec![a], Some(out))
         }
-        outputs
+        17 => {
+            let size = vec![s.range(1, 3) as usize];
+            (ops::pool::MaxPool { size, stride: Vec::new(), padding: Vec::new() }.into(), vec![a], None)
+        }
+        18 => (ops::select::ArgMax { axis }.into(), vec![a], None),
+        19 => (ops::reverse::Reverse { axis }.into(), vec![a], None),
+        20 => (ops::concat::Concat { axis }.into(), vec![a, b], None),
+        21 => {
+            let indices = (0..s.range(1, 3)).map(|_| s.below(4) as u32).collect();
+            (ops::gather::Gather { axis, indices }.into(), vec![a], None)
+        }
+        _ => (ops::transpose::Transpose { axes: (0..rank).rev().collect() }.into(), vec![a], None),
+    };
+    Node { name: name.into(), op, ins, out }
+}
+
+/// A loop over the series, whose state is rescaled from the last value of the body.
+fn scan(s: &mut Source, graph: &Graph, i: u32) -> Node {
+    let known = graph.known();
+    let (operand, ty) = known[s.below(known.len())].clone();
+    let slice = ValueType { shape: ty.shape.get(1..).unwrap_or(&[]).to_vec(), timed: false, ..ty };
+    let state = number(s);
+    let param = ValueType { shape: slice.shape.clone(), number: state, timed: false };
+    let mut inner = vec![("slice".to_string(), slice.clone()), ("h".to_string(), param)];
+    let mut body: Vec<Node> = Vec::new();
+    for j in 0..s.range(1, 4) {
+        let node = propose(s, &inner, &format!("b{i}.{j}"));
+        // Only what keeps the shape may become the state.
+        let ins: Vec<ValueType> =
+            node.ins.iter().map(|n| inner.iter().find(|(name, _)| name == n).expect("known").1.clone()).collect();
+        if let Ok(types) = node.op.infer(ops::Place { ins: &ins, out: node.out })
+            && let [one] = &types[..]
+            && one.shape == slice.shape
+        {
+            inner.push((node.name.clone(), one.clone()));
+            body.push(node);
+        }
     }
+    let from = inner.last().expect("it has a slice").0.clone();
+    let op = ops::rescaling::Rescaling { rescale: rescale(s, 1) };
+    body.push(Node { name: "next".into(), op: op.into(), ins: vec![from], out: Some(state) });
+    let steps = s.pick(&[Steps::Last, Steps::Every]);
+    let init = if s.one_in(3) { state.range().1 as i64 } else { 0 };
+    let state = State { name: "h".into(), next: "next".into(), shape: slice.shape, number: state, init, from: None };
+    let result = Yield { name: "out".into(), value: "next".into(), steps };
+    let (slices, reverse) = (vec!["slice".into()], s.one_in(3));
+    let op = Scan { reverse, slices, states: vec![state], yields: vec![result], body };
+    Node { name: format!("n{i}"), op: op.into(), ins: vec![operand], out: None }
 }

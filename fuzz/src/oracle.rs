@@ -3,9 +3,11 @@
 use crate::show;
 use sirnn::run::pair;
 use sirnn::plan::Plan;
-use sirnn::program::{Profile, Program, clear, ideal::Machine};
+use sirnn::program::{Profile, Program};
+use sirnn::run::{clear, ideal::Machine};
 use sirnn::run::{self, Inputs, PartyRun, RunError};
-use sirnn::run::session::totals;
+use sirnn_backends::forms::linear_rlwe::Public;
+use sirnn_backends::ot::streams::totals;
 use sirnn_backends::dealer::InsecureDealer;
 use sirnn_backends::inst::Party;
 use sirnn_backends::transport::{Channel, MemChannel, Traffic};
@@ -38,6 +40,17 @@ pub fn defined(case: Case) {
     let got = got.unwrap_or_else(|e| panic!("the ideal machine differs from the definition: {e}"));
     assert_eq!(got, want, "the ideal machine differs from cleartext");
     real(case, want);
+}
+
+/// Runs a program every call of which is checked against its definition, by every machine; returns what it computes.
+///
+/// # Panics
+/// As [`defined`].
+pub fn checked(case: Case) -> Outputs {
+    let got = Machine::new(&case.program, 1, true).run(&case.inputs);
+    let got = got.unwrap_or_else(|e| panic!("the ideal machine differs from a definition: {e}"));
+    real(case, got.clone());
+    got.into_iter().collect()
 }
 
 /// Checks a program of instructions.
@@ -99,7 +112,7 @@ pub fn dealt_over(plan: &Plan, inputs: &Inputs, channels: [Box<dyn Channel>; 2])
             prg: &mut prg,
             trace: None,
         };
-        let prepared = run.prepare(&inputs)?;
+        let prepared = run.prepare(&inputs, &Public::new(&[7; 16], &[9; 16]))?;
         let before = run.channel.traffic();
         let outputs = run.online(inputs, prepared, &mut |_| {})?;
         let Traffic { sent, received, .. } = channel.traffic();

@@ -8,10 +8,11 @@ use crate::oracle::{self, Case};
 use crate::show;
 use crate::source::Source;
 use sirnn::fixed::math;
-use sirnn::program::{Build, Cx, Function, Goal, Holder, Int, Own, Profile, Rates, Reg, signed};
+use sirnn::program::{Build, Cx, Function, Goal, Holder, Int, LinearForms, Own, Profile, Rates, cost::OneHotRate, Reg, signed};
 use sirnn::protocols::activation::Relu;
 use sirnn::protocols::basic::{Add, Constant, Gather, Repeat, Reveal, Share, ShiftLeft, SubtractFrom, Wrap};
-use sirnn::protocols::bits::{BitToArithmetic, Mux, Sign};
+use sirnn::protocols::bits::{BitToArithmetic, Mux};
+use sirnn::protocols::sign::Sign;
 use sirnn::protocols::compare::{Equal, Gate, Greater, Not, Select, Wraps, WrapsAndOnes, WrapsGivenSign};
 use sirnn::protocols::conv::SharedConv;
 use sirnn::protocols::division::{Divide, DivideGeneral, Reciprocal};
@@ -52,10 +53,16 @@ pub fn profile(s: &mut Source) -> Profile {
     // Others than IKNP's: what is cheap differs, so other forms win.
     let rates = match s.range(0, 3) {
         0 => Rates::iknp(),
-        1 => Rates { cot: 0.5, one_of: std::array::from_fn(|k| k as f64 / 2.0), triple: 1.0, triples: 2.0 },
-        _ => Rates { cot: 1e4, one_of: [1.0; 13], triple: 100.0, triples: 1e3 },
+        1 => {
+            let one_hot = Rates::iknp().one_hot.map(|rate| OneHotRate { bytes: 1.0, ..rate });
+            Rates { cot: 0.5, one_of: std::array::from_fn(|k| k as f64 / 2.0), triple: 1.0, triples: 2.0, one_hot }
+        }
+        _ => {
+            let one_hot = Rates::iknp().one_hot.map(|rate| OneHotRate { bytes: 1e6, ..rate });
+            Rates { cot: 1e4, one_of: [1.0; 13], triple: 100.0, triples: 1e3, one_hot }
+        }
     };
-    Profile { goal, rates }
+    Profile { goal, rates, linear: LinearForms::Cot }
 }
 
 /// A flavour of oblivious transfer for some of the inputs: base OTs take longer than all the rest of a case. By all bytes together, or
@@ -528,8 +535,8 @@ impl Generator<'_, '_> {
         match self.s.range(0, 11) {
             0 => {
                 let shift = shifts[0];
-                let six = (self.s.range(0, 1) == 1).then(|| i128::from(self.s.range(0, 7)) << self.s.range(0, 63));
-                self.call(cx, Relu { six, shift, width }, &[x])?;
+                let limit = (self.s.range(0, 1) == 1).then(|| i128::from(self.s.range(0, 7)) << self.s.range(0, 63));
+                self.call(cx, Relu { limit, shift, width }, &[x])?;
             }
             1 => {
                 let conv = convolution(self.s);

@@ -3,10 +3,12 @@
 use crate::show;
 use crate::source::Source;
 use sirnn::plan::WIRE_VERSION;
+use sirnn::program::LinearForms;
 use sirnn::service::wire::{Choice, Objective};
 use sirnn::run::store::{Header, SectionHeader, Store, Writer, peek};
 use sirnn_backends::correlation::Correlations;
-use sirnn_backends::inst::{Kind, Party};
+use sirnn_backends::inst::{CorrelationKind, Party};
+use sirnn_backends::onehot::Shape;
 use sirnn_backends::ot::{self, Session, streams::Streams};
 use sirnn_backends::transport::MemChannel;
 use std::io::{Cursor, Write};
@@ -15,12 +17,14 @@ use std::sync::OnceLock;
 
 /// Of the session that made the records.
 const ID: [u8; 16] = [5; 16];
-const NEEDS: [(Kind, u64); 5] = [
-    (Kind::Cot { sender: Party::P1 }, 70),
-    (Kind::OneOf { sender: Party::P0, bits: 3 }, 9),
-    (Kind::Triple { cols: 2 }, 65),
-    (Kind::OneOf { sender: Party::P1, bits: 9 }, 3),
-    (Kind::Cot { sender: Party::P0 }, 5),
+const NEEDS: [(CorrelationKind, u64); 7] = [
+    (CorrelationKind::Cot { sender: Party::P1 }, 70),
+    (CorrelationKind::OneOf { sender: Party::P0, bits: 3 }, 9),
+    (CorrelationKind::Triple { cols: 2 }, 65),
+    (CorrelationKind::OneOf { sender: Party::P1, bits: 9 }, 3),
+    (CorrelationKind::Cot { sender: Party::P0 }, 5),
+    (CorrelationKind::OneHot(Shape { bits: 5, top: 2, sign: true }), 66),
+    (CorrelationKind::OneHot(Shape { bits: 13, top: 2, sign: false }), 3),
 ];
 
 /// The target.
@@ -59,7 +63,7 @@ fn whole() -> &'static (PathBuf, Vec<u8>) {
     WHOLE.get_or_init(|| {
         let path = std::env::temp_dir().join(format!("sirnn-fuzz-{}.store", std::process::id()));
         let sections = [30, 20].map(|bytes| SectionHeader { plan: "p".into(), bytes }).into();
-        let choice = Choice { backend: "iknp".into(), objective: Objective::Rounds, fuse: true, lanes: 1, batch: 2 };
+        let choice = Choice { backend: "iknp".into(), objective: Objective::Rounds, fuse: true, linear: LinearForms::Cot, lanes: 1, batch: 2 };
         let header = Header {
             wire: WIRE_VERSION,
             party: Party::P1,
@@ -67,6 +71,7 @@ fn whole() -> &'static (PathBuf, Vec<u8>) {
             model: "m".into(),
             items: 3,
             batch: 2,
+            steps: 2,
             choice,
             sections,
         };
@@ -126,20 +131,26 @@ fn records(s: &mut Source) {
     for (kind, n) in NEEDS {
         let n = n as usize;
         let drawn = match kind {
-            Kind::Cot { sender } if sender == party => streams.cot_send(n).map(|c| c.rows.len()),
-            Kind::Cot { .. } => streams.cot_recv(n).map(|c| {
-                c.pads(0, 0, &mut vec![0; n]);
+            CorrelationKind::Cot { sender } if sender == party => streams.cot_send(n).map(|c| c.rows.len()),
+            CorrelationKind::Cot { .. } => streams.cot_recv(n).map(|c| {
+                c.pads(0, &mut vec![0; n]);
                 c.choices.len
             }),
-            Kind::OneOf { sender, bits } if sender == party => streams.one_of_send(bits, n).map(|o| {
+            CorrelationKind::OneOf { sender, bits } if sender == party => streams.one_of_send(bits, n).map(|o| {
                 o.pads(0, &mut vec![0; n << bits]);
                 n
             }),
-            Kind::OneOf { bits, .. } => streams.one_of_recv(bits, n).map(|o| {
+            CorrelationKind::OneOf { bits, .. } => streams.one_of_recv(bits, n).map(|o| {
                 assert!(o.choices.iter().all(|c| c >> bits == 0), "a choice beyond the pads");
                 o.choices.len()
             }),
-            Kind::Triple { cols } => streams.triples(cols, n).map(|t| t.c.len),
+            CorrelationKind::Triple { cols } => streams.triples(cols, n).map(|t| t.c.len),
+            CorrelationKind::OneHot(shape) => streams.one_hots(shape, n).map(|o| {
+                let blocks = shape.vector_blocks();
+                o.vector(n - 1, &mut vec![0; blocks], &mut vec![0; blocks]);
+                assert!(o.batch.masks.iter().all(|g| u32::from(*g) >> shape.bits == 0), "a mask beyond the vector");
+                o.batch.masks.len()
+            }),
         };
         match drawn {
             Ok(drawn) => assert_eq!(drawn, n),

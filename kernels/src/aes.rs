@@ -2,41 +2,17 @@
 //!
 //! A block is a `u128`: byte `i` of the block is bits `8i..8i + 8`.
 
-#[cfg(target_arch = "x86_64")]
-use crate::x86::aes as x86;
 use crate::{
-    bits::xor_blocks_at,
+    arch::native,
     level::{Level, level},
     ring::RingWord,
 };
-use ::aes::cipher::{Array, BlockCipherEncrypt, KeyInit};
 use zeroize::Zeroize;
 
 /// An expanded AES-128 key, wiped when dropped.
 pub struct AesKey {
     level: Level,
-    schedule: Schedule,
-}
-
-// Boxing the rare portable key would cost the others a pointer chase, and the size matters to no one.
-#[allow(clippy::large_enum_variant)]
-enum Schedule {
-    /// Constant-time code of the `aes` crate (fixsliced, or the CPU's AES if that crate finds it).
-    Portable(::aes::Aes128Enc),
-    /// Round keys in order.
-    #[cfg(target_arch = "x86_64")]
-    Rounds([u128; 11]),
-}
-
-impl Drop for AesKey {
-    fn drop(&mut self) {
-        match &mut self.schedule {
-            // Wiped by its own destructor.
-            Schedule::Portable(_) => {}
-            #[cfg(target_arch = "x86_64")]
-            Schedule::Rounds(keys) => keys.zeroize(),
-        }
-    }
+    pub(crate) key: native::aes::Key,
 }
 
 impl AesKey {
@@ -47,82 +23,18 @@ impl AesKey {
 
     #[doc(hidden)]
     pub fn new_at(level: Level, key: u128) -> Self {
-        let schedule = match level.checked() {
-            Level::Portable => Schedule::Portable(::aes::Aes128Enc::new(&Array::from(key.to_le_bytes()))),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: all levels above `Portable` have AES-NI and SSE4.1; `checked` has made sure of the level.
-            _ => Schedule::Rounds(unsafe { x86::expand(key) }),
-            #[cfg(not(target_arch = "x86_64"))]
-            _ => unreachable!(),
-        };
-        Self { level, schedule }
+        Self { level, key: native::aes::Key::new(level, key) }
     }
 
     /// Encrypts every block in place.
     pub fn encrypt_blocks(&self, blocks: &mut [u128]) {
-        match &self.schedule {
-            Schedule::Portable(aes) => portable_encrypt(aes, blocks),
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: the key was made for this level, so the CPU has its features.
-            Schedule::Rounds(keys) => unsafe {
-                match self.level {
-                    Level::Avx512 => x86::avx512::encrypt(keys, blocks),
-                    Level::Vaes256 => x86::vaes256::encrypt(keys, blocks),
-                    _ => x86::aesni::encrypt(keys, blocks),
-                }
-            },
-        }
-    }
-
-    /// `out[i]` = encryption of the number `start + i mod 2^64`.
-    pub(crate) fn counter(&self, start: u64, out: &mut [u128]) {
-        match &self.schedule {
-            Schedule::Portable(aes) => {
-                out.iter_mut().enumerate().for_each(|(i, o)| *o = u128::from(start.wrapping_add(i as u64)));
-                portable_encrypt(aes, out);
-            }
-            #[cfg(target_arch = "x86_64")]
-            // SAFETY: the key was made for this level, so the CPU has its features.
-            Schedule::Rounds(keys) => unsafe {
-                match self.level {
-                    Level::Avx512 => x86::avx512::counter(keys, start, out),
-                    Level::Vaes256 => x86::vaes256::counter(keys, start, out),
-                    _ => x86::aesni::counter(keys, start, out),
-                }
-            },
-        }
-    }
-
-    /// The round keys, where there are kernels that want them.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn rounds(&self) -> Option<&[u128; 11]> {
-        match &self.schedule {
-            Schedule::Rounds(keys) => Some(keys),
-            Schedule::Portable(_) => None,
-        }
-    }
-
-    /// Which kernels this key uses.
-    pub fn level(&self) -> Level {
-        self.level
+        self.key.encrypt(blocks);
     }
 }
 
 impl std::fmt::Debug for AesKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AesKey").field("level", &self.level).finish_non_exhaustive()
-    }
-}
-
-fn portable_encrypt(aes: &::aes::Aes128Enc, blocks: &mut [u128]) {
-    if cfg!(target_endian = "big") {
-        blocks.iter_mut().for_each(|b| *b = b.swap_bytes());
-    }
-    let (arrays, rest) = ::aes::Block::slice_as_chunks_mut(bytemuck::cast_slice_mut(blocks));
-    debug_assert!(rest.is_empty());
-    aes.encrypt_blocks(arrays);
-    if cfg!(target_endian = "big") {
-        blocks.iter_mut().for_each(|b| *b = b.swap_bytes());
     }
 }
 
@@ -169,7 +81,7 @@ impl Prg {
 
     /// The next blocks of the stream.
     pub fn fill_blocks(&mut self, out: &mut [u128]) {
-        self.key.counter(self.counter, out);
+        self.key.key.counter(self.counter.into(), out);
         self.counter += out.len() as u64;
     }
 
@@ -180,32 +92,7 @@ impl Prg {
         assert!(fold.v.len() >= fold.height * m && fold.partial.len() >= (fold.height + 1) * m);
         let start = self.counter;
         self.counter += m as u64;
-        #[cfg(target_arch = "x86_64")]
-        if let Schedule::Rounds(keys) = &self.key.schedule {
-            // SAFETY: the key was made for this level, so the CPU has its features.
-            unsafe {
-                match self.key.level {
-                    Level::Avx512 if m.is_multiple_of(x86::avx512::B) => {
-                        return x86::avx512::fold(keys, start, m, fold);
-                    }
-                    Level::Vaes256 if m.is_multiple_of(x86::vaes256::B) => {
-                        return x86::vaes256::fold(keys, start, m, fold);
-                    }
-                    Level::Aesni if m.is_multiple_of(x86::aesni::B) => return x86::aesni::fold(keys, start, m, fold),
-                    _ => {}
-                }
-            }
-        }
-        let (done, rest) = fold.partial.split_at_mut(fold.height * m);
-        let x = &mut rest[..m];
-        self.key.counter(start, x);
-        for (b, v) in fold.v.chunks_exact_mut(m.max(1)).enumerate().take(fold.height) {
-            if b + 1 == fold.height && fold.first {
-                v.fill(0);
-            }
-            xor_blocks_at(self.key.level, v, x);
-            xor_blocks_at(self.key.level, x, &done[b * m..][..m]);
-        }
+        self.key.key.fold(start.into(), m, fold);
     }
 
     /// The next block.
@@ -216,7 +103,7 @@ impl Prg {
     }
 
     /// The next blocks as bytes; what is left of the last block is thrown away.
-    pub fn fill_bytes(&mut self, out: &mut [u8]) {
+    fn fill_bytes(&mut self, out: &mut [u8]) {
         const CHUNK: usize = 256;
         let little = cfg!(target_endian = "little");
         if little && let Ok(blocks) = bytemuck::try_cast_slice_mut(out) {

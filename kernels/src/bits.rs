@@ -1,8 +1,7 @@
 //! Bit planes: element `i` is bit `i % 64` of word `i / 64`; bits behind the last element are zero.
 
-#[cfg(target_arch = "x86_64")]
-use crate::x86::bits as x86;
 use crate::{
+    arch::native,
     level::{Level, level},
     ring::RingWord,
 };
@@ -22,42 +21,7 @@ pub fn bit_plane<W: RingWord>(xs: &[W], bit: u32, out: &mut [u64]) {
 pub fn bit_plane_at<W: RingWord>(level: Level, xs: &[W], bit: u32, out: &mut [u64]) {
     assert!(bit < W::BITS);
     assert_eq!(out.len(), plane_len(xs.len()));
-    match level.checked() {
-        Level::Portable => bit_plane_portable(xs, bit, out),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: `checked` has made sure that the CPU has the level's features.
-        Level::Aesni | Level::Vaes256 => unsafe { x86::bit_plane_avx2(xs, bit, out) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        Level::Avx512 => unsafe { x86::bit_plane(xs, bit, out) },
-        #[cfg(not(target_arch = "x86_64"))]
-        _ => unreachable!(),
-    }
-}
-
-fn bit_plane_portable<W: RingWord>(xs: &[W], bit: u32, out: &mut [u64]) {
-    for (o, xs) in out.iter_mut().zip(xs.chunks(64)) {
-        *o = 0;
-        for (k, xs) in xs.chunks(8).enumerate() {
-            let mut lanes = [0u8; 8];
-            lanes.iter_mut().zip(xs).for_each(|(l, x)| *l = (*x >> bit).to_u64() as u8 & 1);
-            // The product brings bit 0 of byte i to bit 56 + i.
-            let bits = u64::from_le_bytes(lanes).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-            *o |= bits << (8 * k);
-        }
-    }
-}
-
-/// Bits `8 k..` of a plane, as a word.
-#[inline(always)]
-fn byte<W: RingWord>(plane: &[u64], k: usize) -> W {
-    W::from_u64(plane[k / 8] >> (k % 8 * 8) & 0xff)
-}
-
-/// All ones if bit `i` is set. Comparing, unlike shifting, has no lanes of its own for `i`: it vectorises in any word.
-#[inline(always)]
-fn lane_mask<W: RingWord>(bits: W, i: usize) -> W {
-    W::splat(bits & (W::one() << i as u32) != W::zero())
+    native::bits::bit_plane(level, xs, bit, out);
 }
 
 /// `out[i]` = bit `i` of the plane, as 0 or 1; `n = out.len()`.
@@ -69,19 +33,7 @@ pub fn words_from_plane<W: RingWord>(plane: &[u64], n: usize, out: &mut [W]) {
 pub fn words_from_plane_at<W: RingWord>(level: Level, plane: &[u64], n: usize, out: &mut [W]) {
     assert_eq!(out.len(), n);
     assert_eq!(plane.len(), plane_len(n));
-    match level.checked() {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: `checked` has made sure that the CPU has the level's features.
-        Level::Avx512 => unsafe { x86::words_from_plane(plane, out) },
-        _ => {
-            for (k, out) in out.chunks_mut(8).enumerate() {
-                let p = byte(plane, k);
-                for (i, o) in out.iter_mut().enumerate() {
-                    *o = lane_mask::<W>(p, i) & W::one();
-                }
-            }
-        }
-    }
+    native::bits::words_from_plane(level, plane, out);
 }
 
 /// `out[i] = a[i]` where the plane's bit `i` is set, 0 elsewhere.
@@ -93,19 +45,7 @@ pub fn select_words<W: RingWord>(plane: &[u64], a: &[W], out: &mut [W]) {
 pub fn select_words_at<W: RingWord>(level: Level, plane: &[u64], a: &[W], out: &mut [W]) {
     assert_eq!(out.len(), a.len());
     assert_eq!(plane.len(), plane_len(a.len()));
-    match level.checked() {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: `checked` has made sure that the CPU has the level's features.
-        Level::Avx512 => unsafe { x86::select_words(plane, a, out) },
-        _ => {
-            for (k, (a, out)) in a.chunks(8).zip(out.chunks_mut(8)).enumerate() {
-                let p = byte(plane, k);
-                for (i, (a, o)) in a.iter().zip(out).enumerate() {
-                    *o = *a & lane_mask(p, i);
-                }
-            }
-        }
-    }
+    native::bits::select_words(level, plane, a, out);
 }
 
 levels! {
@@ -113,12 +53,6 @@ levels! {
     pub fn xor_into, xor_into_at(acc: &mut [u64], x: &[u64]) {
         assert_eq!(acc.len(), x.len());
         acc.iter_mut().zip(x).for_each(|(a, x)| *a ^= x);
-    }
-
-    /// `acc &= x`.
-    pub fn and_into, and_into_at(acc: &mut [u64], x: &[u64]) {
-        assert_eq!(acc.len(), x.len());
-        acc.iter_mut().zip(x).for_each(|(a, x)| *a &= x);
     }
 
     /// `acc ^= x`, on 128-bit blocks.
@@ -240,8 +174,6 @@ mod tests {
                 let mut x = v[0].clone();
                 xor_into_at(l, &mut x, &v[1]);
                 assert!((0..n).all(|i| x[i] == v[0][i] ^ v[1][i]));
-                and_into_at(l, &mut x, &v[2]);
-                assert!((0..n).all(|i| x[i] == (v[0][i] ^ v[1][i]) & v[2][i]));
                 for first in [false, true] {
                     let [a, b, c, d, e] = [&v[0], &v[1], &v[2], &v[3], &v[4]];
                     and_triple_at(l, a, b, c, d, e, first, &mut x);

@@ -2,13 +2,13 @@
 
 use std::sync::OnceLock;
 
-/// Sets of CPU features that kernels are written for; each includes those before it.
-// A NEON level (aarch64 with `aes`) would go next to these, behind the same `Portable` base.
+/// Sets of CPU features that kernels are written for; each includes those before it. A CPU has those of its architecture
+/// only.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
     /// No intrinsics.
     Portable,
-    /// AES-NI, PCLMUL, AVX2, BMI2.
+    /// AES-NI, PCLMUL, AVX2, FMA, BMI2.
     Aesni,
     /// With VAES on 256-bit registers.
     Vaes256,
@@ -50,28 +50,7 @@ impl std::str::FromStr for Level {
 #[inline]
 pub fn detected() -> Level {
     static DETECTED: OnceLock<Level> = OnceLock::new();
-    *DETECTED.get_or_init(detect)
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn detect() -> Level {
-    Level::Portable
-}
-
-#[cfg(target_arch = "x86_64")]
-fn detect() -> Level {
-    macro_rules! has {
-        ($($f:tt),*) => { true $(&& std::arch::is_x86_feature_detected!($f))* };
-    }
-    if !has!("aes", "pclmulqdq", "sse4.2", "popcnt", "avx", "avx2", "bmi1", "bmi2", "lzcnt") {
-        Level::Portable
-    } else if !has!("vaes") {
-        Level::Aesni
-    } else if !has!("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi", "avx512vbmi2", "gfni") {
-        Level::Vaes256
-    } else {
-        Level::Avx512
-    }
+    *DETECTED.get_or_init(crate::arch::native::detect)
 }
 
 struct Choice {
@@ -116,48 +95,6 @@ pub fn override_note() -> Option<String> {
 /// All levels up to [`level`], lowest first.
 pub fn available() -> Vec<Level> {
     Level::ALL.into_iter().filter(|&l| l <= level()).collect()
-}
-
-/// Defines `$name` and `$at`, a version with an explicit level, from one body that is compiled once per level, so
-/// that auto-vectorisation can use what the level has.
-macro_rules! levels {
-    ($($(#[$doc:meta])* pub fn $name:ident, $at:ident $(<$($g:ident),*>)? ($($a:ident: $t:ty),* $(,)?) $body:block)*) => {$(
-        $(#[$doc])*
-        #[inline]
-        pub fn $name$(<$($g: crate::ring::RingWord),*>)?($($a: $t),*) {
-            $at(crate::level::level(), $($a),*)
-        }
-
-        #[doc(hidden)]
-        pub fn $at$(<$($g: crate::ring::RingWord),*>)?(level: crate::level::Level, $($a: $t),*) {
-            #[inline(always)]
-            fn body$(<$($g: crate::ring::RingWord),*>)?($($a: $t),*) $body
-
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-            fn avx2$(<$($g: crate::ring::RingWord),*>)?($($a: $t),*) {
-                body($($a),*)
-            }
-
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi,avx512vbmi2")]
-            fn avx512$(<$($g: crate::ring::RingWord),*>)?($($a: $t),*) {
-                body($($a),*)
-            }
-
-            match level.checked() {
-                crate::level::Level::Portable => body($($a),*),
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: `checked` has made sure that the CPU has these features.
-                crate::level::Level::Aesni | crate::level::Level::Vaes256 => unsafe { avx2($($a),*) },
-                #[cfg(target_arch = "x86_64")]
-                // SAFETY: as above.
-                crate::level::Level::Avx512 => unsafe { avx512($($a),*) },
-                #[cfg(not(target_arch = "x86_64"))]
-                _ => unreachable!(),
-            }
-        }
-    )*};
 }
 
 #[cfg(test)]

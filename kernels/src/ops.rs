@@ -38,13 +38,6 @@ levels! {
         acc.iter_mut().zip(x).for_each(|(a, x)| *a = a.wsub(*x) & m);
     }
 
-    /// `out = -x`.
-    pub fn neg, neg_at<W>(width: u32, x: &[W], out: &mut [W]) {
-        let m = W::mask(width);
-        assert_eq!(x.len(), out.len());
-        out.iter_mut().zip(x).for_each(|(o, x)| *o = W::zero().wsub(*x) & m);
-    }
-
     /// `out = x + s`.
     pub fn add_scalar, add_scalar_at<W>(width: u32, x: &[W], s: W, out: &mut [W]) {
         let m = W::mask(width);
@@ -63,27 +56,6 @@ levels! {
     pub fn mask, mask_at<W>(width: u32, xs: &mut [W]) {
         let m = W::mask(width);
         xs.iter_mut().for_each(|x| *x &= m);
-    }
-
-    /// `out = x >> by`; zero for `by >= W::BITS`.
-    pub fn shr, shr_at<W>(x: &[W], by: u32, out: &mut [W]) {
-        assert_eq!(x.len(), out.len());
-        if by >= <W as RingWord>::BITS {
-            out.fill(W::zero());
-        } else {
-            out.iter_mut().zip(x).for_each(|(o, x)| *o = *x >> by);
-        }
-    }
-
-    /// `out = x << by`; zero for `by >= W::BITS`.
-    pub fn shl, shl_at<W>(width: u32, x: &[W], by: u32, out: &mut [W]) {
-        let m = W::mask(width);
-        assert_eq!(x.len(), out.len());
-        if by >= <W as RingWord>::BITS {
-            out.fill(W::zero());
-        } else {
-            out.iter_mut().zip(x).for_each(|(o, x)| *o = *x << by & m);
-        }
     }
 
     /// `out` = the `bits` bits of `x` from bit `lo` on.
@@ -139,8 +111,6 @@ mod tests {
                     out.copy_from_slice(x);
                     sub_into_at(l, width, &mut out, &y);
                     is(&out, &u64::wrapping_sub, "sub_into");
-                    neg_at(l, width, x, &mut out);
-                    is(&out, &|x, _| x.wrapping_neg(), "neg");
                     add_scalar_at(l, width, x, W::from_u64(77), &mut out);
                     is(&out, &|x, _| x.wrapping_add(77), "add_scalar");
                     mul_scalar_at(l, width, x, W::from_u64(77), &mut out);
@@ -148,12 +118,6 @@ mod tests {
                     out.copy_from_slice(x);
                     mask_at(l, 1, &mut out);
                     is(&out, &|x, _| x & 1, "mask");
-                    for by in [0, 1, <W as RingWord>::BITS - 1, <W as RingWord>::BITS, 64] {
-                        shr_at(l, x, by, &mut out);
-                        is(&out, &|x, _| x.checked_shr(by).unwrap_or(0), "shr");
-                        shl_at(l, width, x, by, &mut out);
-                        is(&out, &|x, _| x.checked_shl(by).unwrap_or(0), "shl");
-                    }
                     converts::<W, u8>(l, x);
                     converts::<W, u16>(l, x);
                     converts::<W, u32>(l, x);

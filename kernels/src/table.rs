@@ -2,127 +2,58 @@
 //!
 //! Rotations and choices are secret: entries are moved by masks and in-register permutations, never by address.
 
-#[cfg(target_arch = "x86_64")]
-use crate::x86::table as x86;
 use crate::{
+    arch::native,
     level::{Level, level},
     ring::RingWord,
 };
 
-/// The sender's masked tables. Instance `i` uses unit `u = i % units` of `table`; with
-/// `N = 2^(index_bits + xor_bits)`, slot `k` (low part `k_lo` of `index_bits` bits, high part `k_hi`) stands for entry
-/// `e = ((k_lo + rot[i]) mod 2^index_bits) + 2^index_bits * (k_hi ^ xorv[i])`, and
-/// `out[i * N + k] = table[u * N + e] - masks[i] + (pads[i * N + k] >> pad_shift) mod 2^width`,
-/// with XOR in place of `-` and `+` if `xor`. An empty `rot` or `xorv` stands for zeros.
-pub fn lut_send<W: RingWord>(
-    table: &[W],
-    units: usize,
-    index_bits: u32,
-    xor_bits: u32,
-    rot: &[u16],
-    xorv: &[u16],
-    pads: &[u128],
-    pad_shift: u32,
-    masks: &[W],
-    width: u32,
-    xor: bool,
-    out: &mut [W],
-) {
-    lut_send_at(level(), table, units, index_bits, xor_bits, rot, xorv, pads, pad_shift, masks, width, xor, out);
+/// What the sender of look-ups masks, for `n` instances of `N = 2^(index_bits + xor_bits)` slots each.
+#[derive(Copy, Clone, Debug)]
+pub struct LookupTables<'a, W> {
+    /// `units` tables of `N` reduced entries; instance `i` uses unit `i % units`.
+    pub tables: &'a [W],
+    /// How many tables there are.
+    pub units: usize,
+    /// Low bits of an index, which a rotation moves.
+    pub index_bits: u32,
+    /// High bits of an index, which an XOR moves.
+    pub xor_bits: u32,
+    /// A secret rotation per instance; empty: none.
+    pub rotations: &'a [u16],
+    /// A secret XOR per instance; empty: none.
+    pub xors: &'a [u16],
+    /// `N` pads per instance.
+    pub pads: &'a [u128],
+    /// The bit of a pad from which on it is used.
+    pub pad_shift: u32,
+    /// The sender's share per instance, which is taken off all its entries.
+    pub masks: &'a [W],
+    /// Bits of an entry.
+    pub width: u32,
+    /// Whether shares add up by XOR, not mod `2^width`.
+    pub xor: bool,
+}
+
+/// The sender's masked tables. Slot `k` (low part `k_lo` of `index_bits` bits, high part `k_hi`) of instance `i` stands for
+/// entry `e = ((k_lo + rotations[i]) mod 2^index_bits) + 2^index_bits * (k_hi ^ xors[i])` of its unit `u`, and
+/// `out[i * N + k] = tables[u * N + e] - masks[i] + (pads[i * N + k] >> pad_shift) mod 2^width`, with XOR in place of `-`
+/// and `+` if `xor`.
+pub fn lut_send<W: RingWord>(lookups: &LookupTables<'_, W>, out: &mut [W]) {
+    lut_send_at(level(), lookups, out);
 }
 
 #[doc(hidden)]
-pub fn lut_send_at<W: RingWord>(
-    level: Level,
-    table: &[W],
-    units: usize,
-    index_bits: u32,
-    xor_bits: u32,
-    rot: &[u16],
-    xorv: &[u16],
-    pads: &[u128],
-    pad_shift: u32,
-    masks: &[W],
-    width: u32,
-    xor: bool,
-    out: &mut [W],
-) {
-    let (n, bits) = (masks.len(), index_bits + xor_bits);
-    assert!(bits <= 16 && width >= 1 && width <= <W as RingWord>::BITS && pad_shift + width <= 128);
-    assert_eq!(table.len(), units << bits);
+pub fn lut_send_at<W: RingWord>(level: Level, lookups: &LookupTables<'_, W>, out: &mut [W]) {
+    let (n, bits) = (lookups.masks.len(), lookups.index_bits + lookups.xor_bits);
+    let (width, shift) = (lookups.width, lookups.pad_shift);
+    assert!(bits <= 16 && width >= 1 && width <= <W as RingWord>::BITS && shift + width <= 128);
+    assert_eq!(lookups.tables.len(), lookups.units << bits);
     assert_eq!(out.len(), n << bits);
-    assert_eq!(pads.len(), n << bits);
-    assert!(rot.is_empty() || rot.len() == n);
-    assert!(xorv.is_empty() || xorv.len() == n);
-    let level = level.checked();
-    #[cfg(target_arch = "x86_64")]
-    if level == Level::Avx512 {
-        // SAFETY: `checked` has made sure that the CPU has the level's features.
-        return unsafe {
-            x86::lut_send(table, units, index_bits, xor_bits, rot, xorv, pads, pad_shift, masks, width, xor, out)
-        };
-    }
-    lut_send_generic_at(level, table, units, index_bits, xor_bits, rot, xorv, pads, pad_shift, masks, width, xor, out);
-}
-
-levels! {
-    #[doc(hidden)]
-    pub fn lut_send_generic, lut_send_generic_at<W>(
-    table: &[W],
-    units: usize,
-    index_bits: u32,
-    xor_bits: u32,
-    rot: &[u16],
-    xorv: &[u16],
-    pads: &[u128],
-    pad_shift: u32,
-    masks: &[W],
-    width: u32,
-    xor: bool,
-    out: &mut [W],
-) {
-    let bits = index_bits + xor_bits;
-    let m = W::mask(width);
-    let low = 1usize << index_bits;
-    let mut t = vec![W::zero(); 1 << bits];
-    let mut spare = vec![W::zero(); low];
-    for (i, &mask) in masks.iter().enumerate() {
-        t.copy_from_slice(&table[(i % units) << bits..][..1 << bits]);
-        if let Some(&v) = xorv.get(i) {
-            for b in 0..xor_bits {
-                let take = W::splat(v >> b & 1 == 1);
-                for pair in t.chunks_exact_mut(low << (b + 1)) {
-                    let (x, y) = pair.split_at_mut(low << b);
-                    for (x, y) in x.iter_mut().zip(y) {
-                        let d = (*x ^ *y) & take;
-                        *x ^= d;
-                        *y ^= d;
-                    }
-                }
-            }
-        }
-        if let Some(&r) = rot.get(i) {
-            for b in 0..index_bits {
-                let take = W::splat(r >> b & 1 == 1);
-                for t in t.chunks_exact_mut(low) {
-                    spare.copy_from_slice(t);
-                    let (head, tail) = t.split_at_mut(low - (1 << b));
-                    for (o, x) in head.iter_mut().zip(&spare[1 << b..]) {
-                        *o ^= (*o ^ *x) & take;
-                    }
-                    for (o, x) in tail.iter_mut().zip(&spare[..1 << b]) {
-                        *o ^= (*o ^ *x) & take;
-                    }
-                }
-            }
-        }
-        let pads = &pads[i << bits..][..1 << bits];
-        for ((o, t), p) in out[i << bits..][..1 << bits].iter_mut().zip(&t).zip(pads) {
-            let p = W::from_u128(p >> pad_shift);
-            *o = if xor { *t ^ mask ^ p } else { t.wsub(mask).wadd(p) } & m;
-        }
-    }
-}
+    assert_eq!(lookups.pads.len(), n << bits);
+    assert!(lookups.rotations.is_empty() || lookups.rotations.len() == n);
+    assert!(lookups.xors.is_empty() || lookups.xors.len() == n);
+    native::table::lut_send(level, lookups, out);
 }
 
 levels! {
@@ -156,22 +87,10 @@ levels! {
 }
 
 /// `out[i] = (pads[i] >> shift) mod 2^width`.
-pub fn low_words<W: RingWord>(pads: &[u128], shift: u32, width: u32, out: &mut [W]) {
-    low_words_at(level(), pads, shift, width, out);
-}
-
 #[doc(hidden)]
 pub fn low_words_at<W: RingWord>(level: Level, pads: &[u128], shift: u32, width: u32, out: &mut [W]) {
     assert!(pads.len() == out.len() && width <= <W as RingWord>::BITS && shift + width <= 128);
-    match level.checked() {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: `checked` has made sure that the CPU has the level's features.
-        Level::Avx512 => unsafe { x86::low_words(pads, shift, width, out) },
-        _ => {
-            let m = W::mask(width);
-            out.iter_mut().zip(pads).for_each(|(o, p)| *o = W::from_u128(p >> shift) & m);
-        }
-    }
+    native::table::low_words(level, pads, shift, width, out);
 }
 
 /// A statement about the low `bits` bits of the sum of two digits: `(carry, bits, view)`. `carry`: the sum reaches
@@ -210,42 +129,7 @@ pub fn leaf_send_at(
     assert!(flags.iter().all(|&(_, t, v)| 1 <= t && u32::from(t) <= digit_bits && usize::from(v) < views.len()));
     assert!(views.iter().all(|v| v.len() == n) && delta.len() == n && pads.len() == n << digit_bits);
     assert_eq!(out.len(), flags.len() * (n << digit_bits).div_ceil(64));
-    #[cfg(target_arch = "x86_64")]
-    if level.checked() == Level::Avx512 {
-        // SAFETY: `checked` has made sure that the CPU has the level's features.
-        return unsafe { x86::leaf_send(digit_bits, flags, views, delta, pads, masks, out) };
-    }
-    leaf_send_generic_at(level, digit_bits, flags, views, delta, pads, masks, out);
-}
-
-levels! {
-    #[doc(hidden)]
-    pub fn leaf_send_generic, leaf_send_generic_at(
-    digit_bits: u32,
-    flags: &[LeafFlag],
-    views: &[&[u8]],
-    delta: &[u8],
-    pads: &[u128],
-    masks: &[u8],
-    out: &mut [u64],
-) {
-    let n = masks.len();
-    let slots = n << digit_bits;
-    let plane = slots.div_ceil(64);
-    out.fill(0);
-    for (f, &(carry, t, view)) in flags.iter().enumerate() {
-        let (out, views) = (&mut out[f * plane..][..plane], views[usize::from(view)]);
-        let m = (1u32 << t) - 1;
-        for s in 0..slots {
-            let i = s >> digit_bits;
-            // The mod N of the slot's digit vanishes in the mod 2^t.
-            let sum = (u32::from(views[i]) & m) + ((s as u32).wrapping_add(u32::from(delta[i])) & m);
-            let flag = if carry { sum >> t } else { (sum.wrapping_add(1) >> t) & (sum >> t ^ 1) };
-            let bit = flag ^ u32::from(masks[i] >> f) ^ (pads[s] >> f) as u32;
-            out[s / 64] |= u64::from(bit & 1) << (s % 64);
-        }
-    }
-}
+    native::table::leaf_send(level, digit_bits, flags, views, delta, pads, masks, out);
 }
 
 /// The receiver's flags: bit `i` of plane `f` (at word `f * ceil(n / 64)`) is bit `i * N + choice[i]` of flag `f`'s
@@ -268,45 +152,7 @@ pub fn leaf_recv_at(
     assert!((1..=8).contains(&digit_bits) && n_flags <= 8 && pads.len() == n);
     assert_eq!(section.len(), n_flags * (n << digit_bits).div_ceil(64));
     assert_eq!(out.len(), n_flags * n.div_ceil(64));
-    #[cfg(target_arch = "x86_64")]
-    if level.checked() == Level::Avx512 && digit_bits <= 6 {
-        // SAFETY: `checked` has made sure that the CPU has the level's features.
-        return unsafe { x86::leaf_recv(digit_bits, n_flags, section, choice, pads, out) };
-    }
-    leaf_recv_generic_at(level, digit_bits, n_flags, section, choice, pads, out);
-}
-
-levels! {
-    #[doc(hidden)]
-    pub fn leaf_recv_generic, leaf_recv_generic_at(
-        digit_bits: u32,
-        n_flags: usize,
-        section: &[u64],
-        choice: &[u8],
-        pads: &[u128],
-        out: &mut [u64],
-    ) {
-        let n = choice.len();
-        let plane = (n << digit_bits).div_ceil(64);
-        out.fill(0);
-        for f in 0..n_flags {
-            let section = &section[f * plane..][..plane];
-            let out = &mut out[f * n.div_ceil(64)..][..n.div_ceil(64)];
-            for i in 0..n {
-                let c = u64::from(choice[i]);
-                let bit = if digit_bits <= 6 {
-                    section[(i << digit_bits) / 64] >> (((i << digit_bits) as u64 + c) & 63)
-                } else {
-                    let words = 1 << (digit_bits - 6);
-                    let w = (0..words).fold(0, |w, k| {
-                        w | (section[i * words + k] & u64::splat(c >> 6 == k as u64))
-                    });
-                    w >> (c & 63)
-                };
-                out[i / 64] |= ((bit ^ (pads[i] >> f) as u64) & 1) << (i % 64);
-            }
-        }
-    }
+    native::table::leaf_recv(level, digit_bits, n_flags, section, choice, pads, out);
 }
 
 #[cfg(test)]
@@ -363,10 +209,20 @@ mod tests {
                     let pads = pads(n << bits);
                     for xor in [false, true] {
                         let mut got = vec![W::max_value(); n << bits];
-                        lut_send_at(
-                            l, &table, units, index_bits, xor_bits, &rot, &xorv, &pads, shift, &masks, width, xor,
-                            &mut got,
-                        );
+                        let lookups = LookupTables {
+                            tables: &table,
+                            units,
+                            index_bits,
+                            xor_bits,
+                            rotations: &rot,
+                            xors: &xorv,
+                            pads: &pads,
+                            pad_shift: shift,
+                            masks: &masks,
+                            width,
+                            xor,
+                        };
+                        lut_send_at(l, &lookups, &mut got);
                         for i in 0..n {
                             let (r, v) = (rot.get(i).copied().unwrap_or(0), xorv.get(i).copied().unwrap_or(0));
                             for k in 0..1 << bits {

@@ -1,8 +1,9 @@
 //! Bit-matrix transpose: from the 128 columns that OT extension generates to one 128-bit row per OT.
 
-use crate::level::{Level, level};
-#[cfg(target_arch = "x86_64")]
-use crate::x86::transpose as x86;
+use crate::{
+    arch::native,
+    level::{Level, level},
+};
 
 /// `cols` holds 128 columns of `m` blocks, column `c` at `c * m`; bit `r` of a column is bit `r % 128` of its block
 /// `r / 128`. `out` gets the `128 m` rows: bit `c` of row `r` is bit `r` of column `c`.
@@ -14,38 +15,7 @@ pub fn transpose128(cols: &[u128], m: usize, out: &mut [u128]) {
 pub fn transpose128_at(level: Level, cols: &[u128], m: usize, out: &mut [u128]) {
     assert_eq!(cols.len(), 128 * m);
     assert_eq!(out.len(), 128 * m);
-    match level.checked() {
-        Level::Portable => portable(cols, m, out),
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: `checked` has made sure that the CPU has the level's features.
-        Level::Aesni | Level::Vaes256 => unsafe { x86::avx2::transpose(cols, m, out) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        Level::Avx512 => unsafe { x86::avx512::transpose(cols, m, out) },
-        #[cfg(not(target_arch = "x86_64"))]
-        _ => unreachable!(),
-    }
-}
-
-/// Recursive halving: swap the off-diagonal quadrants of ever smaller squares.
-fn portable(cols: &[u128], m: usize, out: &mut [u128]) {
-    for (b, rows) in out.chunks_exact_mut(128).enumerate() {
-        for (c, row) in rows.iter_mut().enumerate() {
-            *row = cols[c * m + b];
-        }
-        let (mut j, mut mask) = (64, u128::from(u64::MAX));
-        while j != 0 {
-            let mut k = 0;
-            while k < 128 {
-                let t = (rows[k] >> j ^ rows[k + j]) & mask;
-                rows[k] ^= t << j;
-                rows[k + j] ^= t;
-                k = (k + j + 1) & !j;
-            }
-            j >>= 1;
-            mask ^= mask << j;
-        }
-    }
+    native::transpose::transpose128(level, cols, m, out);
 }
 
 #[cfg(test)]

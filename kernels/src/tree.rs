@@ -1,8 +1,6 @@
 //! Correlated GGM trees and the sparse linear map that silent OT applies to their leaves.
 
 use crate::aes::AesKey;
-#[cfg(target_arch = "x86_64")]
-use crate::{level::Level, x86::aes as x86};
 
 /// Grows a tree by one level. The first half of `nodes` holds the parents `p_i`; afterwards the two halves hold
 /// `H(p_i)` and `p_i ^ H(p_i)`, so that the sum over a level never changes (Guo, Yang, Wang, Zhang, Xie, Zhang, Liu,
@@ -12,25 +10,7 @@ pub fn grow(pi: &AesKey, nodes: &mut [u128]) {
     let half = nodes.len() / 2;
     assert_eq!(nodes.len(), 2 * half);
     let (parents, others) = nodes.split_at_mut(half);
-    #[cfg(target_arch = "x86_64")]
-    if let Some(keys) = pi.rounds() {
-        // SAFETY: the key was made for its level, so the CPU has its features.
-        return unsafe {
-            match pi.level() {
-                Level::Avx512 => x86::avx512::grow(keys, parents, others),
-                Level::Vaes256 => x86::vaes256::grow(keys, parents, others),
-                _ => x86::aesni::grow(keys, parents, others),
-            }
-        };
-    }
-    for (p, o) in parents.iter_mut().zip(others) {
-        let s = (*p << 64) ^ ((*p >> 64) << 64) ^ (*p >> 64);
-        let mut y = [s];
-        pi.encrypt_blocks(&mut y);
-        let child = y[0] ^ s;
-        *o = *p ^ child;
-        *p = child;
-    }
+    pi.key.grow(parents, others);
 }
 
 levels! {

@@ -1,7 +1,13 @@
 //! Every level computes what the portable code does, for shapes that nobody thought of.
 
 use proptest::prelude::*;
-use sirnn_kernels::{Level, RingWord, aes::Prg, available, bits, cross, hash, ops, pack, ring, table, transpose};
+use sirnn_kernels::{
+    Level, RingWord,
+    aes::Prg,
+    available, bits, cross, hash, ops, pack, ring,
+    table::{self, LookupTables},
+    transpose,
+};
 
 fn words<W: RingWord>(seed: u64, width: u32, n: usize) -> Vec<W> {
     let mut v = vec![W::zero(); n];
@@ -81,9 +87,20 @@ proptest! {
             let pads = blocks(seed + 4, n << bits);
             agree(|l| {
                 let mut out = vec![W::MAX; n << bits];
-                table::lut_send_at(
-                    l, &table, units, index, xor, &rot, &xorv, &pads, shift, &masks, width, xors, &mut out,
-                );
+                let lookups = LookupTables {
+                    tables: &table,
+                    units,
+                    index_bits: index,
+                    xor_bits: xor,
+                    rotations: &rot,
+                    xors: &xorv,
+                    pads: &pads,
+                    pad_shift: shift,
+                    masks: &masks,
+                    width,
+                    xor: xors,
+                };
+                table::lut_send_at(l, &lookups, &mut out);
                 out
             });
         });
@@ -114,11 +131,12 @@ proptest! {
         let position = position >> 1;
         let (r, o) = (blocks(1, rows), blocks(2, n));
         agree(|l| {
-            let mut out = vec![0; 2 * rows * n];
-            let (a, b) = out.split_at_mut(rows * n);
+            let mut out = [rows * n, rows, rows, n].map(|len| vec![0; len]);
+            let [all, zero, one, long] = &mut out;
             let hasher = hash::Hasher::new_at(l, session, domain);
-            hasher.hash_offsets(position, block, &r, &o, a);
-            hasher.hash_keyed(position, &r, &o, b);
+            hasher.pads(position, block, &r, &o, all);
+            hasher.pad_pairs(position, block, &r, o[0], zero, one);
+            hasher.long_pad(position, session, block >> 1, long);
             out
         });
     }

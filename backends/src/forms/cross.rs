@@ -15,7 +15,11 @@
 //! Correct: `r_c + c e` is `r_0` for `c = 0` and `r_0 + v` for `c = 1`, and `u_j = c ^ d`. Secure: `d` is one-time
 //! padded by `c`, `e` by the pad that the chooser does not have.
 
-use super::{Instance, Operand, bit_range, each, expect_len, operand, read_planes, words, write_words};
+use super::{
+    Instance, Operand,
+    chooser::{Chooser, Product},
+    each, expect_len, operand, read_planes, words,
+};
 use crate::{
     Error,
     correlation::{Correlations, CotReceiver, CotSender},
@@ -25,6 +29,7 @@ use crate::{
 };
 use sirnn_kernels::{
     cross::{cot_recv_finish, cot_send, cot_send_finish},
+    memory::SecretVec,
     pack::{pack, packed_len, unpack},
 };
 use std::borrow::Cow;
@@ -50,10 +55,6 @@ impl Shape {
     fn ots(self) -> usize {
         self.n * usize::from(self.bits)
     }
-
-    fn message_len(self) -> usize {
-        self.widths().map(|w| section(self.n, w)).sum()
-    }
 }
 
 pub(super) fn start(
@@ -62,78 +63,42 @@ pub(super) fn start(
     correlations: &mut dyn Correlations,
 ) -> Result<Box<dyn Instance>, Error> {
     with_word_type!(shape.width, W => Ok(if chooser {
-        let ticket = correlations.cot_recv(shape.ots())?;
-        Box::new(Chooser { shape, ticket, early: None, result: Vec::<W>::new() })
+        Box::new(Chooser::<_, W>::new(shape, correlations.cot_recv(shape.ots())?))
     } else {
         let ticket = correlations.cot_send(shape.ots())?;
-        Box::new(Other { shape, ticket: Some(ticket), message: None, zero: Vec::<W>::new(), d: Bits::default() })
+        Box::new(Other { shape, ticket: Some(ticket), message: None, zero: SecretVec::<W>::default(), d: Bits::default() })
     }))
 }
 
-/// The party that owns `u`.
-struct Chooser<W> {
-    shape: Shape,
-    ticket: CotReceiver,
-    /// The other's message, if it came before `u` was there.
-    early: Option<Vec<u8>>,
-    result: Vec<W>,
-}
-
-impl<W: VectorWord> Chooser<W> {
-    /// Planes `c` and `d = u ^ c` of bit `j`.
-    fn choice(&self, u: &Bits, j: usize) -> (Vec<u64>, Vec<u64>) {
-        let c = bit_range(&self.ticket.choices.words, j * self.shape.n, self.shape.n);
-        let d = u.plane(j).iter().zip(&c).map(|(u, c)| u ^ c).collect();
-        (c, d)
+impl<W: VectorWord> Product<W> for Shape {
+    fn elements(&self) -> usize {
+        self.n
     }
 
-    fn combine(&self, u: &Bits, bytes: &[u8]) -> Vec<W> {
-        let Shape { width, n, .. } = self.shape;
+    fn message_len(&self) -> usize {
+        self.widths().map(|w| section(self.n, w)).sum()
+    }
+
+    fn share(&self, ots: &CotReceiver, choices: &[(Vec<u64>, Vec<u64>)], message: &[u8]) -> Vec<W> {
+        let Shape { width, n, .. } = *self;
         let width = u32::from(width);
-        let choices: Vec<_> = (0..u.planes).map(|j| self.choice(u, j)).collect();
         let mut result = vec![W::default(); n];
         let tile = TILE.min(n.max(1));
-        let scratch = || (vec![0; tile], vec![W::default(); tile]);
-        each(self.shape.ots(), result.chunks_mut(TILE).enumerate(), scratch, |(pads, e), (t, acc)| {
+        let scratch = || (SecretVec::from(vec![0; tile]), vec![W::default(); tile]);
+        each(self.ots(), result.chunks_mut(TILE).enumerate(), scratch, |(pads, e), (t, acc)| {
             let from = t * TILE;
             let (pads, e) = (&mut pads[..acc.len()], &mut e[..acc.len()]);
-            let mut sections = bytes;
-            for ((w, (c, d)), j) in self.shape.widths().zip(&choices).zip(0..) {
+            let mut sections = message;
+            for ((w, (c, d)), j) in self.widths().zip(choices).zip(0..) {
                 let (section, rest) = sections.split_at(packed_len(n, w));
                 sections = rest;
-                self.ticket.pads(j as usize * n + from, 0, pads);
+                ots.pads(j as usize * n + from, pads);
                 unpack(w, &section[packed_len(from, w)..][..packed_len(acc.len(), w)], e);
                 let plane = from / 64..(from + acc.len()).div_ceil(64);
                 cot_recv_finish(w, j, width, &d[plane.clone()], &c[plane], pads, e, acc);
             }
         });
         result
-    }
-}
-
-impl<W: VectorWord> Instance for Chooser<W> {
-    fn produce(&mut self, _: usize, operands: &[Operand], out: &mut [u8]) {
-        let u = operand(operands, 0).bits();
-        let sections = out.chunks_exact_mut(section(self.shape.n, 1).max(1));
-        for (j, section) in sections.enumerate() {
-            write_words(section, self.choice(u, j).1.into_iter());
-        }
-    }
-
-    fn consume(&mut self, _: usize, operands: &[Operand], bytes: &[u8]) -> Result<(), Error> {
-        expect_len(bytes, self.shape.message_len())?;
-        match &operands[0] {
-            Some(u) => self.result = self.combine(u.bits(), bytes),
-            None => self.early = Some(bytes.to_vec()),
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, operands: &[Operand]) -> Vec<Vector> {
-        if let Some(bytes) = self.early.take() {
-            self.result = self.combine(operand(operands, 0).bits(), &bytes);
-        }
-        vec![W::wrap(std::mem::take(&mut self.result))]
     }
 }
 
@@ -145,7 +110,7 @@ struct Other<W> {
     /// The message, if the result was wanted before it.
     message: Option<Vec<u8>>,
     /// `r_0`, one vector per bit.
-    zero: Vec<W>,
+    zero: SecretVec<W>,
     d: Bits,
 }
 
@@ -165,7 +130,7 @@ impl<W: VectorWord> Other<W> {
         let n = self.shape.n;
         let ticket = self.ticket.take().expect("the message is made once");
         let values = self.values(operands);
-        self.zero = vec![W::default(); self.shape.ots()];
+        self.zero = vec![W::default(); self.shape.ots()].into();
         let mut jobs = Vec::new();
         let mut out = out;
         for ((j, w), zero) in self.shape.widths().enumerate().zip(self.zero.chunks_mut(n.max(1))) {
@@ -175,11 +140,14 @@ impl<W: VectorWord> Other<W> {
             jobs.extend(tiles.enumerate().map(|(t, (section, zero))| (j, w, t * TILE, section, zero)));
         }
         let tile = TILE.min(n);
-        let scratch = || (vec![0; tile], vec![0; tile], vec![W::default(); tile]);
+        let scratch = || {
+            let pads = || SecretVec::from(vec![0; tile]);
+            (pads(), pads(), vec![W::default(); tile])
+        };
         each(self.shape.ots(), jobs.into_iter(), scratch, |(pads0, pads1, e), (j, w, from, section, zero)| {
             let len = zero.len();
             let (pads0, pads1, e) = (&mut pads0[..len], &mut pads1[..len], &mut e[..len]);
-            ticket.pads(j * n + from, 0, pads0, pads1);
+            ticket.pads(j * n + from, pads0, pads1);
             cot_send(w, pads0, pads1, &values[j][from..][..len], e, zero);
             pack(w, e, section);
         });
@@ -204,7 +172,7 @@ impl<W: VectorWord> Instance for Other<W> {
     fn finish(&mut self, operands: &[Operand]) -> Vec<Vector> {
         let Shape { width, n, .. } = self.shape;
         if self.ticket.is_some() {
-            let mut message = vec![0; self.shape.message_len()];
+            let mut message = vec![0; Product::<W>::message_len(&self.shape)];
             self.assemble(operands, &mut message);
             self.message = Some(message);
         }

@@ -2,7 +2,7 @@
 //!
 //! The paper's CrossTerm for matrices (SIRNN IV-C): as [`cross`](super::cross), with one OT per bit `u_j` of an element of the chooser's matrix for
 //! all products of that element. The element in row `i`, column `k` multiplies row `k` of the other matrix, so each OT transfers a string of `outer` values;
-//! a pad is such a string, from one row of the correlation by the block counter of the hash. What is sent, and the shares made from it, are those of
+//! a pad is such a string: see [`LongPads`]. What is sent, and the shares made from it, are those of
 //! `cross`; the sum over `k` is local.
 //!
 //! With `flip` the row that the top bit multiplies is negated where the other party's flag of the element is set.
@@ -10,17 +10,24 @@
 //! Rounds: 1, both messages independent. Bits, per element: `bits` to the other, `outer * sum (width - j)` to the chooser; a message is one section per
 //! bit, elements in order. OT `j n + e` belongs to bit `j` of element `e`.
 //!
-//! Correct: as `cross`. Secure: also, and because the tweak of the hash makes every block of a row's pad independent.
+//! Correct and secure: as `cross`.
 
-use super::{Instance, Operand, bit_range, each, expect_len, linear::pad, operand, read_planes, write_words};
+use super::{
+    Instance, Operand,
+    chooser::{Chooser, Product},
+    each, expect_len,
+    linear::pad,
+    operand, read_planes,
+};
 use crate::{
     Error,
-    correlation::{Correlations, CotReceiver, CotSender},
+    correlation::{Correlations, CotReceiver, LongPads},
     inst::section,
     vector::{Bits, Vector, VectorWord},
     with_word_type,
 };
 use sirnn_kernels::{
+    memory::SecretVec,
     ops,
     pack::{pack, packed_len, unpack},
 };
@@ -53,10 +60,6 @@ impl Shape {
         self.n * self.outer
     }
 
-    fn message_len(self) -> usize {
-        self.widths().map(|w| section(self.values(), w)).sum()
-    }
-
     /// Elements of the result.
     fn results(self) -> usize {
         self.rows * self.outer
@@ -69,25 +72,24 @@ pub(super) fn start(
     correlations: &mut dyn Correlations,
 ) -> Result<Box<dyn Instance>, Error> {
     with_word_type!(shape.width, W => Ok(if chooser {
-        let ticket = correlations.cot_recv(shape.ots())?;
-        Box::new(Chooser { shape, ticket, early: None, result: Vec::<W>::new() })
+        Box::new(Chooser::<_, W>::new(shape, correlations.cot_recv(shape.ots())?))
     } else {
-        let ticket = correlations.cot_send(shape.ots())?;
-        Box::new(Other { shape, ticket, d: Bits::default(), words: std::marker::PhantomData::<W> })
+        let pads = correlations.cot_send(shape.ots())?.long_pads();
+        Box::new(Other { shape, pads, d: Bits::default(), words: std::marker::PhantomData::<W> })
     }))
 }
 
 /// Buffers for one element.
 struct Scratch<W> {
-    pad: Vec<u128>,
-    zero: Vec<W>,
-    one: Vec<W>,
+    pad: SecretVec<u128>,
+    zero: SecretVec<W>,
+    one: SecretVec<W>,
 }
 
 impl<W: VectorWord> Scratch<W> {
     fn new(outer: usize) -> Self {
-        let row = vec![W::default(); outer];
-        Self { pad: vec![0; (outer * W::BITS as usize).div_ceil(128)], zero: row.clone(), one: row }
+        let row = SecretVec::from(vec![W::default(); outer]);
+        Self { pad: vec![0; (outer * W::BITS as usize).div_ceil(128)].into(), zero: row.clone(), one: row }
     }
 }
 
@@ -96,34 +98,26 @@ fn signed_worth<W: VectorWord>(negative: bool, j: u32) -> W {
     (W::one().wsub(W::from_u64(2 * u64::from(negative)))) << j
 }
 
-/// The party whose bits are the choices.
-struct Chooser<W> {
-    shape: Shape,
-    ticket: CotReceiver,
-    /// The other's message, if it came before the operand was there.
-    early: Option<Vec<u8>>,
-    result: Vec<W>,
-}
-
-impl<W: VectorWord> Chooser<W> {
-    /// Planes `c` and `d = u ^ c` of bit `j`.
-    fn choice(&self, u: &Bits, j: usize) -> (Vec<u64>, Vec<u64>) {
-        let c = bit_range(&self.ticket.choices.words, j * self.shape.n, self.shape.n);
-        let d = u.plane(j).iter().zip(&c).map(|(u, c)| u ^ c).collect();
-        (c, d)
+impl<W: VectorWord> Product<W> for Shape {
+    fn elements(&self) -> usize {
+        self.n
     }
 
-    fn combine(&self, u: &Bits, bytes: &[u8]) -> Vec<W> {
-        let Shape { width, inner, outer, n, .. } = self.shape;
+    fn message_len(&self) -> usize {
+        self.widths().map(|w| section(self.values(), w)).sum()
+    }
+
+    fn share(&self, ots: &CotReceiver, choices: &[(Vec<u64>, Vec<u64>)], message: &[u8]) -> Vec<W> {
+        let Shape { width, inner, outer, n, .. } = *self;
         let width = u32::from(width);
-        let mut result = vec![W::default(); self.shape.results()];
-        let mut values = vec![W::default(); self.shape.values()];
-        let mut rest = bytes;
-        for (w, j) in self.shape.widths().zip(0u32..) {
+        let pads = ots.long_pads();
+        let mut result = vec![W::default(); self.results()];
+        let mut values = vec![W::default(); self.values()];
+        let mut rest = message;
+        for ((w, (c, d)), j) in self.widths().zip(choices).zip(0u32..) {
             let (section, after) = rest.split_at(packed_len(values.len(), w));
             rest = after;
             unpack(w, section, &mut values);
-            let (c, d) = self.choice(u, j as usize);
             let bit = |plane: &[u64], e: usize| plane[e / 64] >> (e % 64) & 1 == 1;
             let rows = result.chunks_exact_mut(outer.max(1)).enumerate();
             each(
@@ -133,12 +127,11 @@ impl<W: VectorWord> Chooser<W> {
                 |scratch, (i, acc)| {
                     for e in i * inner..(i + 1) * inner {
                         let ot = j as usize * n + e;
-                        let (hasher, position, row) = (&self.ticket.hasher, self.ticket.position, self.ticket.rows[ot]);
-                        pad(hasher, position + ot as u64, row, w, 0, &mut scratch.pad, &mut scratch.zero);
-                        let chosen = W::from_u64(bit(&c, e).into());
+                        pad(&pads, ot, w, 0, &mut scratch.pad, &mut scratch.zero);
+                        let chosen = W::from_u64(bit(c, e).into());
                         ops::mul_scalar(w, &values[e * outer..][..outer], chosen, &mut scratch.one);
                         ops::add_into(w, &mut scratch.zero, &scratch.one);
-                        ops::mul_scalar(width, &scratch.zero, signed_worth(bit(&d, e), j), &mut scratch.one);
+                        ops::mul_scalar(width, &scratch.zero, signed_worth(bit(d, e), j), &mut scratch.one);
                         ops::add_into(width, acc, &scratch.one);
                     }
                 },
@@ -148,36 +141,11 @@ impl<W: VectorWord> Chooser<W> {
     }
 }
 
-impl<W: VectorWord> Instance for Chooser<W> {
-    fn produce(&mut self, _: usize, operands: &[Operand], out: &mut [u8]) {
-        let u = operand(operands, 0).bits();
-        let sections = out.chunks_exact_mut(section(self.shape.n, 1).max(1));
-        for (j, section) in sections.enumerate() {
-            write_words(section, self.choice(u, j).1.into_iter());
-        }
-    }
-
-    fn consume(&mut self, _: usize, operands: &[Operand], bytes: &[u8]) -> Result<(), Error> {
-        expect_len(bytes, self.shape.message_len())?;
-        match &operands[0] {
-            Some(u) => self.result = self.combine(u.bits(), bytes),
-            None => self.early = Some(bytes.to_vec()),
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, operands: &[Operand]) -> Vec<Vector> {
-        if let Some(bytes) = self.early.take() {
-            self.result = self.combine(operand(operands, 0).bits(), &bytes);
-        }
-        vec![W::wrap(std::mem::take(&mut self.result))]
-    }
-}
-
 /// The party whose matrix is multiplied. It makes its pads twice, for the message and for the result: strings are long, hashes cheap.
 struct Other<W> {
     shape: Shape,
-    ticket: CotSender,
+    /// For both choices.
+    pads: [LongPads; 2],
     d: Bits,
     words: std::marker::PhantomData<W>,
 }
@@ -207,10 +175,8 @@ impl<W: VectorWord> Instance for Other<W> {
                     for (k, value) in values.chunks_exact_mut(outer.max(1)).enumerate() {
                         let e = i * inner + k;
                         let ot = j as usize * n + e;
-                        let (position, row) = (this.ticket.position + ot as u64, this.ticket.rows[ot]);
-                        pad(&this.ticket.hasher, position, row, w, 0, &mut scratch.pad, &mut scratch.zero);
-                        let other = row ^ this.ticket.delta;
-                        pad(&this.ticket.hasher, position, other, w, 0, &mut scratch.pad, &mut scratch.one);
+                        pad(&this.pads[0], ot, w, 0, &mut scratch.pad, &mut scratch.zero);
+                        pad(&this.pads[1], ot, w, 0, &mut scratch.pad, &mut scratch.one);
                         ops::mul_scalar(w, &v[k * outer..][..outer], this.factor(operands, j, e), value);
                         ops::add_into(w, value, &scratch.zero);
                         ops::sub_into(w, value, &scratch.one);
@@ -245,8 +211,7 @@ impl<W: VectorWord> Instance for Other<W> {
                 for (w, j) in this.shape.widths().zip(0u32..) {
                     for e in i * inner..(i + 1) * inner {
                         let ot = j as usize * n + e;
-                        let (position, row) = (this.ticket.position + ot as u64, this.ticket.rows[ot]);
-                        pad(&this.ticket.hasher, position, row, w, 0, &mut scratch.pad, &mut scratch.zero);
+                        pad(&this.pads[0], ot, w, 0, &mut scratch.pad, &mut scratch.zero);
                         // - r0, or v + r0.
                         let d = this.d.get(j as usize, e);
                         ops::mul_scalar(width, &scratch.zero, signed_worth(!d, j), &mut scratch.one);

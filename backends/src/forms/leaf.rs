@@ -21,6 +21,7 @@ use crate::{
 };
 use sirnn_kernels::{
     aes::Prg,
+    memory::SecretVec,
     ops,
     pack::{pack, unpack},
     table::{LeafFlag, leaf_recv, leaf_send},
@@ -56,7 +57,7 @@ pub(super) struct Sender {
     flags: Vec<LeafFlag>,
     ticket: OneOfSender,
     /// Bit `f` masks flag `f`.
-    masks: Vec<u8>,
+    masks: SecretVec<u8>,
     delta: Vec<u8>,
 }
 
@@ -69,7 +70,7 @@ impl Sender {
     ) -> Result<Box<dyn Instance>, Error> {
         let ticket = correlations.one_of_send(shape.digit, shape.n)?;
         let flags = flags.iter().map(|f| (f.kind == FlagKind::Carry, f.bits, f.view)).collect();
-        let mut masks = vec![0; shape.n];
+        let mut masks = SecretVec::from(vec![0; shape.n]);
         prg.fill_words(shape.flags as u32, &mut masks);
         Ok(Box::new(Self { shape, flags, ticket, masks, delta: Vec::new() }))
     }
@@ -87,7 +88,7 @@ impl Instance for Sender {
             (from, sections.iter_mut().map(|s| s.next().expect("a tile of every flag")).collect::<Vec<_>>())
         });
         let slots = tile.min(n) << digit;
-        let scratch = || (vec![0; slots], vec![0; self.flags.len() * slots.div_ceil(64)]);
+        let scratch = || (SecretVec::from(vec![0; slots]), vec![0; self.flags.len() * slots.div_ceil(64)]);
         each(n << digit, jobs, scratch, |(pads, words), (from, sections)| {
             let at = from..n.min(from + tile);
             let pads = &mut pads[..at.len() << digit];
@@ -129,8 +130,8 @@ impl Receiver {
     }
 
     /// The choices as digits.
-    fn choices(&self) -> Vec<u8> {
-        let mut choices = vec![0; self.shape.n];
+    fn choices(&self) -> SecretVec<u8> {
+        let mut choices = SecretVec::from(vec![0; self.shape.n]);
         ops::resize(&self.ticket.choices, self.shape.digit.into(), &mut choices);
         choices
     }
@@ -159,7 +160,7 @@ impl Instance for Receiver {
             .step_by(tile)
             .map(|from| (from, planes.iter_mut().map(|p| p.next().expect("a tile of every flag")).collect::<Vec<_>>()));
         let ticket = &self.ticket;
-        let scratch = || (vec![0; tile.min(n)], vec![0; flags * slot_words], vec![0; flags * words]);
+        let scratch = || (SecretVec::from(vec![0; tile.min(n)]), vec![0; flags * slot_words], vec![0; flags * words]);
         each(n << digit, jobs, scratch, |(pads, slots, found), (from, planes)| {
             let at = from..n.min(from + tile);
             let pads = &mut pads[..at.len()];

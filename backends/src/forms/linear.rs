@@ -16,17 +16,15 @@
 //! A convolution is the product of the matrix of patches with the weights; only its mask has the shape of the images. In the patches, padding is
 //! a zero like any other value.
 //!
-//! A pad is a stream of values, as long as the column, from one row by the block counter of the hash. Rounds: 2. Bits:
-//! one per OT to P1; `sum (width - i)` per weight and row to P0. This is the paper's matrix multiplication with
+//! A pad is a stream of values, as long as the column, from one row: see [`LongPads`]. Rounds: 2. Bits: one per OT to P1; `sum (width - i)` per weight and row to P0. This is the paper's matrix multiplication with
 //! one-sided weights (SIRNN IV-C) where the set-up per weight bit is shared by all products with that weight.
 //!
-//! Correct: `k_b + b e - k_0 = b v`. Secure: `d` is one-time padded by `c`, `e` by the pad that P0 does not have; the
-//! tweak of the hash makes every block of a row's pad independent, under tweakable correlation robustness.
+//! Correct: `k_b + b e - k_0 = b v`. Secure: `d` is one-time padded by `c`, `e` by the pad that P0 does not have.
 
 use super::{Instance, Operand, bit_range, each, expect_len, operand, read_planes, words, write_words};
 use crate::{
     Error, Party,
-    correlation::Correlations,
+    correlation::{Correlations, LongPads},
     inst::{LinearOp, section},
     transport::Channel,
     vector::{Bits, Vector, VectorWord},
@@ -35,8 +33,8 @@ use crate::{
 use sirnn_kernels::{
     aes::Prg,
     bits::bit_plane,
-    hash::Hasher,
     matmul::matmul,
+    memory::SecretVec,
     ops,
     pack::{pack, packed_len, unpack},
     ring::RingWord,
@@ -311,9 +309,9 @@ impl Layout {
 struct Tile<W> {
     rows: Range<usize>,
     /// The mask, at P1.
-    mask: Vec<W>,
+    mask: SecretVec<W>,
     /// This party's share of the product.
-    share: Vec<W>,
+    share: SecretVec<W>,
 }
 
 impl<W: VectorWord> Tile<W> {
@@ -326,8 +324,9 @@ impl<W: VectorWord> Tile<W> {
             let column = |mask: &[W], c| {
                 rows.clone().map(|r| layout.source(r, c).map(|at| mask[at]).unwrap_or_default()).collect::<Vec<_>>()
             };
-            let mask = mask.map(|mask| (0..inner).flat_map(|c| column(mask, c)).collect()).unwrap_or_default();
-            Self { share: vec![W::default(); outer * rows.len()], mask, rows }
+            let mask =
+                mask.map(|mask| (0..inner).flat_map(|c| column(mask, c)).collect::<Vec<_>>()).unwrap_or_default();
+            Self { share: vec![W::default(); outer * rows.len()].into(), mask: mask.into(), rows }
         };
         rows.clone().step_by(ROWS).map(tile).collect()
     }
@@ -347,37 +346,36 @@ impl<W: VectorWord> Tile<W> {
 
 /// Buffers for one tile.
 struct Scratch<W> {
-    pad: Vec<u128>,
+    pad: SecretVec<u128>,
     /// Of one column.
-    zero: Vec<W>,
-    one: Vec<W>,
+    zero: SecretVec<W>,
+    one: SecretVec<W>,
     /// Of one section.
     values: Vec<W>,
 }
 
 impl<W: VectorWord> Scratch<W> {
     fn new() -> Self {
-        let column = vec![W::default(); ROWS];
-        Self { pad: vec![0; ROWS / 2], zero: column.clone(), one: column, values: vec![W::default(); GROUP] }
+        let column = SecretVec::from(vec![W::default(); ROWS]);
+        Self { pad: vec![0; ROWS / 2].into(), zero: column.clone(), one: column, values: vec![W::default(); GROUP] }
     }
 }
 
-/// Values `from..from + out.len()` of the pad of a row; `from` is a multiple of [`ROWS`].
+/// Values `from..from + out.len()` of the pad of row `row`; `from` is a multiple of [`ROWS`].
 pub(super) fn pad<W: VectorWord>(
-    hasher: &Hasher,
-    position: u64,
-    row: u128,
+    pads: &LongPads,
+    row: usize,
     width: u32,
     from: usize,
-    pad: &mut [u128],
+    blocks: &mut [u128],
     out: &mut [W],
 ) {
-    let pad = &mut pad[..(out.len() * width as usize).div_ceil(128)];
-    hasher.hash_blocks(position, row, (from * width as usize / 128) as u32, pad);
+    let blocks = &mut blocks[..(out.len() * width as usize).div_ceil(128)];
+    pads.fill(row, (from * width as usize / 128) as u32, blocks);
     if cfg!(target_endian = "big") {
-        pad.iter_mut().for_each(|block| *block = block.swap_bytes());
+        blocks.iter_mut().for_each(|block| *block = block.swap_bytes());
     }
-    unpack(width, &bytemuck::cast_slice(pad)[..packed_len(out.len(), width)], out);
+    unpack(width, &bytemuck::cast_slice(blocks)[..packed_len(out.len(), width)], out);
 }
 
 /// What [`linear_offline`] costs for inputs of `n` elements in total: correlated OTs with P1 as sender, bytes to P1,
@@ -438,6 +436,8 @@ fn receive<W: VectorWord>(
     }
     channel.send(&message)?;
     channel.flush()?;
+    let pads = ticket.long_pads();
+    drop(ticket);
     for rows in layout.waves() {
         let mut tiles = Tile::wave(layout, rows.clone(), None);
         for weights in layout.groups(rows.len()) {
@@ -455,8 +455,7 @@ fn receive<W: VectorWord>(
                     unpack(width, section, values);
                     for (t, values) in weights.clone().zip(values.chunks(len)) {
                         let ot = i * layout.weights + t;
-                        let position = ticket.position + ot as u64;
-                        pad(&ticket.hasher, position, ticket.rows[ot], width, tile.rows.start, &mut scratch.pad, own);
+                        pad(&pads, ot, width, tile.rows.start, &mut scratch.pad, own);
                         let bit = W::from_u64(bits.get(i, t).into());
                         ops::mul_scalar(width, values, bit, scaled);
                         ops::add_into(width, own, scaled);
@@ -487,9 +486,11 @@ fn send<W: VectorWord>(
     // From here on the row of each OT is that of b = 0.
     for i in 0..d.planes {
         for t in 0..layout.weights {
-            ticket.rows[i * layout.weights + t] ^= ticket.delta & u128::from(d.get(i, t)).wrapping_neg();
+            ticket.rows[i * layout.weights + t] ^= *ticket.delta & u128::from(d.get(i, t)).wrapping_neg();
         }
     }
+    let pads = ticket.long_pads();
+    drop(ticket);
     for rows in layout.waves() {
         let mut tiles = Tile::wave(layout, rows.clone(), Some(mask));
         for weights in layout.groups(rows.len()) {
@@ -503,10 +504,8 @@ fn send<W: VectorWord>(
                 for (i, (width, worth)) in layout.worth::<W>().enumerate() {
                     for (t, values) in weights.clone().zip(values.chunks_mut(len)) {
                         let ot = i * layout.weights + t;
-                        let (position, row) = (ticket.position + ot as u64, ticket.rows[ot]);
-                        let from = tile.rows.start;
-                        pad(&ticket.hasher, position, row, width, from, &mut scratch.pad, zero);
-                        pad(&ticket.hasher, position, row ^ ticket.delta, width, from, &mut scratch.pad, one);
+                        pad(&pads[0], ot, width, tile.rows.start, &mut scratch.pad, zero);
+                        pad(&pads[1], ot, width, tile.rows.start, &mut scratch.pad, one);
                         let (source, target) = layout.places(t);
                         ops::sub(width, zero, one, values);
                         ops::add_into(width, values, &tile.mask[source * len..][..len]);

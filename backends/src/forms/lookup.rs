@@ -25,8 +25,9 @@ use crate::{
 };
 use sirnn_kernels::{
     aes::Prg,
+    memory::SecretVec,
     pack::{pack, packed_len, unpack},
-    table::{lut_recv, lut_send},
+    table::{LookupTables, lut_recv, lut_send},
 };
 use std::borrow::Cow;
 
@@ -82,7 +83,7 @@ impl Shape {
     fn tables<'a>(&self, operands: &'a [Operand]) -> Vec<Cow<'a, Vector>> {
         let first = 2 * (usize::from(self.index > 0) + usize::from(self.xor_index > 0));
         let table = |(c, ring): (usize, &Ring)| match &self.table {
-            Table::Public(columns) => Cow::Owned(Vector::from_u64s(ring.bits(), columns[c].iter().copied())),
+            Table::Public(columns) => Cow::Owned(Vector::from_u64s(ring.bits(), columns.columns()[c].iter().copied())),
             Table::Private => match operand(operands, first + c) {
                 Vector::Bits(bits) => Cow::Owned(with_word_type!(ring.bits(), W => W::wrap(words_from_planes(bits)))),
                 words => Cow::Borrowed(words),
@@ -104,7 +105,7 @@ impl Shape {
 fn register<W: VectorWord>(ring: Ring, words: Vec<W>) -> Vector {
     match ring {
         Ring::Add(_) => W::wrap(words),
-        Ring::Xor(k) => Vector::Bits(planes_from_words(k, &words)),
+        Ring::Xor(k) => Vector::Bits(planes_from_words(k, &SecretVec::from(words))),
     }
 }
 
@@ -147,20 +148,20 @@ impl Sender {
             let len = if unit == 0 { left } else { left.min(units - unit) };
             let used = len.min(units);
             let slot = i << bits..(i + len) << bits;
-            lut_send(
-                &table[unit << bits..(unit + used) << bits],
-                used,
-                index.into(),
-                xor_index.into(),
-                part(tile.rot, i, len),
-                part(tile.xorv, i, len),
-                &tile.pads[slot.clone()],
-                shift,
-                &masks[i..i + len],
-                ring.bits(),
-                matches!(ring, Ring::Xor(_)),
-                &mut slots[slot],
-            );
+            let lookups = LookupTables {
+                tables: &table[unit << bits..(unit + used) << bits],
+                units: used,
+                index_bits: index.into(),
+                xor_bits: xor_index.into(),
+                rotations: part(tile.rot, i, len),
+                xors: part(tile.xorv, i, len),
+                pads: &tile.pads[slot.clone()],
+                pad_shift: shift,
+                masks: &masks[i..i + len],
+                width: ring.bits(),
+                xor: matches!(ring, Ring::Xor(_)),
+            };
+            lut_send(&lookups, &mut slots[slot]);
             i += len;
         }
     }
@@ -186,8 +187,9 @@ impl Instance for Sender {
         let (bits, tile) = (shape.bits(), shape.tile());
         let [s, s2] = shape.shares(operands, false);
         let m = (1 << shape.index) - 1;
-        let rot: Vec<u16> = s.iter().zip(&self.delta).map(|(s, d)| s.wrapping_add(*d) & m).collect();
-        let xorv: Vec<u16> = s2.iter().zip(&self.delta).map(|(s, d)| s ^ (d >> shape.index)).collect();
+        let secret = |words: Vec<u16>| SecretVec::from(words);
+        let rot = secret(s.iter().zip(&self.delta).map(|(s, d)| s.wrapping_add(*d) & m).collect());
+        let xorv = secret(s2.iter().zip(&self.delta).map(|(s, d)| s ^ (d >> shape.index)).collect());
         let tables = shape.tables(operands);
         let mut rest = out;
         let mut sections: Vec<_> = shape
@@ -206,7 +208,7 @@ impl Instance for Sender {
         each(
             shape.n << bits,
             jobs,
-            || (vec![0; entries], vec![0u64; entries]),
+            || (SecretVec::from(vec![0; entries]), vec![0u64; entries]),
             |(pads, room), (from, sections)| {
                 let len = tile.min(shape.n - from);
                 let pads = &mut pads[..len << bits];
@@ -287,7 +289,7 @@ impl Instance for Receiver {
 
     fn consume(&mut self, _: usize, _: &[Operand], bytes: &[u8]) -> Result<(), Error> {
         expect_len(bytes, self.shape.columns.iter().map(|ring| self.shape.section_len(*ring)).sum())?;
-        let mut pads = vec![0; self.shape.n];
+        let mut pads = SecretVec::from(vec![0; self.shape.n]);
         self.ticket.pads(0, &mut pads);
         let mut rest = bytes;
         for column in self.shape.pads() {

@@ -16,19 +16,22 @@
 //! Large vectors are worked on in tiles that stay in the L2 cache; tiles run in parallel when there are many.
 
 mod and;
+mod chooser;
 mod cross;
 mod cross_matrix;
 mod leaf;
 mod linear;
+pub mod linear_rlwe;
 mod lookup;
 mod open;
+mod opened;
 
 pub use linear::{LinearShare, linear_offline, linear_offline_cost};
 
 use crate::{
     Error, Party,
     correlation::Correlations,
-    inst::Inst,
+    inst::{Inst, LookupForm, Table},
     vector::{Bits, Vector, VectorWord},
     with_word_type, with_words,
 };
@@ -74,7 +77,16 @@ pub fn start(
             let shape = cross_matrix::Shape { bits: *bits, width: *width, flip: *flip, rows, inner, outer, n };
             cross_matrix::start(*chooser == party, shape, correlations)
         }
-        Inst::Lookup { sender, index, xor_index, units, table, columns } => {
+        Inst::Lookup { form: LookupForm::Opened { top }, index, table, columns, .. } => {
+            let Table::Public(table) = table else { unreachable!("only public tables are picked from") };
+            let vectors = LookupForm::vectors(*top, *index, columns);
+            opened::start(
+                party,
+                opened::Shape { vectors, table: table.clone(), columns: columns.clone(), n },
+                correlations,
+            )
+        }
+        Inst::Lookup { form: LookupForm::OneOf { sender }, index, xor_index, units, table, columns } => {
             let (table, columns) = (table.clone(), columns.clone());
             let shape = lookup::Shape { index: *index, xor_index: *xor_index, units: *units, table, columns, n };
             if *sender == party {
@@ -110,14 +122,14 @@ fn expect_len(bytes: &[u8], len: usize) -> Result<(), Error> {
 }
 
 /// Writes words as little-endian bytes.
-fn write_words(out: &mut [u8], words: impl Iterator<Item = u64>) {
+pub(crate) fn write_words(out: &mut [u8], words: impl Iterator<Item = u64>) {
     for (bytes, word) in out.chunks_exact_mut(8).zip(words) {
         bytes.copy_from_slice(&word.to_le_bytes());
     }
 }
 
 /// Reads bit planes of `n` bits each.
-fn read_planes(bytes: &[u8], planes: usize, n: usize) -> Bits {
+pub(crate) fn read_planes(bytes: &[u8], planes: usize, n: usize) -> Bits {
     let words = bytes.as_chunks().0.iter().map(|b| u64::from_le_bytes(*b));
     let mut bits = Bits { planes, len: n, words: words.collect() };
     bits.clear_tail();
@@ -125,7 +137,7 @@ fn read_planes(bytes: &[u8], planes: usize, n: usize) -> Bits {
 }
 
 /// Bits `from..from + len` of a bit vector, as a plane.
-fn bit_range(words: &[u64], from: usize, len: usize) -> Vec<u64> {
+pub(crate) fn bit_range(words: &[u64], from: usize, len: usize) -> Vec<u64> {
     let (first, shift) = (from / 64, from % 64);
     let word = |k: usize| words.get(first + k).copied().unwrap_or(0);
     let mut range: Vec<u64> = match shift {
@@ -177,7 +189,7 @@ fn planes_from_words<W: VectorWord>(planes: u8, words: &[W]) -> Bits {
 /// Values from which on jobs run in parallel: below, handing them out costs more than it gains. LOCAL.
 const PARALLEL: usize = 1 << 15;
 
-/// Does all jobs, `values` values (or hashes) in all, each with some worker's scratch space.
+/// Does all jobs, `values` values (or hashes) altogether, each with some worker's scratch space.
 fn each<J: Send, S>(
     values: usize,
     jobs: impl Iterator<Item = J>,

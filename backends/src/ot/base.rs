@@ -6,8 +6,8 @@
 //! into the key derivation. Secure against semi-honest parties in the random-oracle model.
 //! Two rounds (both directions share their messages); 32 bytes, and 32 per OT the other way.
 
-use super::{Session, os_random};
-use crate::{Error, Party, transport::Channel};
+use super::Session;
+use crate::{Error, Party, random, transport::Channel};
 use curve25519_dalek::{
     RistrettoPoint, Scalar,
     ristretto::{CompressedRistretto, RistrettoBasepointTable},
@@ -71,7 +71,7 @@ pub(super) fn run(
 }
 
 fn random_scalar() -> Result<Zeroizing<Scalar>, Error> {
-    let bytes = Zeroizing::new(os_random::<64>()?);
+    let bytes = Zeroizing::new(random::bytes::<64>()?);
     Ok(Zeroizing::new(Scalar::from_bytes_mod_order_wide(&bytes)))
 }
 

@@ -1,6 +1,6 @@
 //! What correlations cost, before anything runs.
 
-use crate::{Party, inst::Kind};
+use crate::{Party, inst::CorrelationKind};
 use std::collections::VecDeque;
 
 /// Bytes and rounds.
@@ -80,9 +80,9 @@ pub trait Meter {
     /// The messages of the set-up.
     fn setup(&mut self, ledger: &mut Ledger);
     /// The messages of [`super::Backend::generate`].
-    fn generate(&mut self, kind: Kind, n: usize, ledger: &mut Ledger);
+    fn generate(&mut self, kind: CorrelationKind, n: usize, ledger: &mut Ledger);
     /// The same as [`super::Backend::flow`].
-    fn flow(&self, kind: Kind) -> Option<Party>;
+    fn flow(&self, kind: CorrelationKind) -> Option<Party>;
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! | COT | itself | |
 //! | 1-of-`2^k` | `k` COTs: `Q = sum x^i q_i` in GF(2^128), pad `j` hashes `Q ^ j delta` | 190..247 bits for one row (`k` = 2..8) |
 //! | triple | two COTs, one each way; hashed, nothing is sent | half of a 1-of-16 OT with 30 bits of payload (one column) |
+//! | one-hot vector | COTs each way and a few rounds: see `onehot` | |
 //!
 //! The 1-of-`2^k` form needs the hash to be correlation robust for the public multiples `j delta`, `0 < j < 2^k`, of one
 //! secret: in the ideal-permutation model this is the usual bound with one term per pad.
@@ -12,16 +13,25 @@
 use super::{
     Backend, Batch, CotRecv, CotSend, GRANULE, Session, Source, base,
     cost::{Ledger, Meter},
-    ferret, kk13, os_block, softspoken, triples,
+    ferret, kk13,
+    lpn::Lpn,
+    onehot, softspoken, triples,
 };
 use crate::{
     Error, Party,
     correlation::{Triples, combinations},
-    inst::{Kind, section},
+    inst::{CorrelationKind, section},
+    onehot::{OneHotBatch, Shape},
+    random,
     transport::Channel,
     vector::Bits,
 };
-use sirnn_kernels::{aes::Prg, hash::Hasher, memory};
+use sirnn_kernels::{
+    aes::Prg,
+    hash::Hasher,
+    memory::{self, SecretVec},
+};
+use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 /// How a kind is made.
@@ -31,27 +41,29 @@ enum Route {
     CombinedCots { sender: Party, bits: u8 },
     TriplesFromKk13,
     TriplesFromCots { cols: u8 },
+    OneHot(Shape),
 }
 
-/// Who masks the payload when triples are made with KK13.
+/// The party that masks the payload when triples are made with KK13.
 const TRIPLE_SENDER: Party = Party::P0;
 
 impl Route {
-    fn of(source: Source, kind: Kind) -> Self {
+    fn of(source: Source, kind: CorrelationKind) -> Self {
         let kk13 = source == Source::Iknp;
         match kind {
-            Kind::Cot { sender } => Route::Cot { sender },
+            CorrelationKind::Cot { sender } => Route::Cot { sender },
             // 1-of-2 is a COT in either case; combined it has the shorter row.
-            Kind::OneOf { sender, bits: bits @ 2..=8 } if kk13 => Route::Kk13 { sender, bits },
-            Kind::OneOf { sender, bits } => {
+            CorrelationKind::OneOf { sender, bits: bits @ 2..=8 } if kk13 => Route::Kk13 { sender, bits },
+            CorrelationKind::OneOf { sender, bits } => {
                 assert!((1..=12).contains(&bits), "1-of-2^{bits} OT");
                 Route::CombinedCots { sender, bits }
             }
-            Kind::Triple { cols: 1 } if kk13 => Route::TriplesFromKk13,
-            Kind::Triple { cols } => {
+            CorrelationKind::Triple { cols: 1 } if kk13 => Route::TriplesFromKk13,
+            CorrelationKind::Triple { cols } => {
                 assert!(cols > 0, "triples without columns");
                 Route::TriplesFromCots { cols }
             }
+            CorrelationKind::OneHot(shape) => Route::OneHot(shape),
         }
     }
 
@@ -62,7 +74,7 @@ impl Route {
             Route::Cot { sender } | Route::CombinedCots { sender, .. } | Route::Kk13 { sender, .. } => {
                 Some(sender.other())
             }
-            Route::TriplesFromKk13 | Route::TriplesFromCots { .. } => None,
+            Route::TriplesFromKk13 | Route::TriplesFromCots { .. } | Route::OneHot(_) => None,
         }
     }
 }
@@ -74,10 +86,12 @@ struct Uses {
     cots: [u64; 2],
     /// Whether KK13 is needed.
     kk13: [bool; 2],
+    /// Whether bit 1 of the deltas tells the parties apart.
+    one_hot: bool,
 }
 
 impl Uses {
-    fn of(source: Source, demand: &[(Kind, u64)]) -> Self {
+    fn of(source: Source, demand: &[(CorrelationKind, u64)]) -> Self {
         let mut uses = Self::default();
         for &(kind, n) in demand.iter().filter(|(_, n)| *n > 0) {
             match Route::of(source, kind) {
@@ -86,6 +100,10 @@ impl Uses {
                 Route::Kk13 { sender, .. } => uses.kk13[sender.index()] = true,
                 Route::TriplesFromKk13 => uses.kk13[TRIPLE_SENDER.index()] = true,
                 Route::TriplesFromCots { .. } => uses.cots = uses.cots.map(|cots| cots + n),
+                Route::OneHot(shape) => {
+                    uses.cots = uses.cots.map(|cots| cots + n * shape.cots() as u64);
+                    uses.one_hot = true;
+                }
             }
         }
         uses
@@ -98,12 +116,14 @@ impl Uses {
 }
 
 /// Domain bytes of the hashes: one for each use, direction and number of pads, so that tweaks never repeat.
-pub(super) fn domain(kind: Kind) -> u8 {
+pub(super) fn domain(kind: CorrelationKind) -> u8 {
     match kind {
-        Kind::Cot { sender } => sender.index() as u8,
-        Kind::OneOf { sender, bits } => 2 * bits + sender.index() as u8 + 2,
+        CorrelationKind::Cot { sender } => sender.index() as u8,
+        CorrelationKind::OneOf { sender, bits } => 2 * bits + sender.index() as u8 + 2,
         // Triples are hashed in here: see TRIPLE_DOMAINS.
-        Kind::Triple { .. } => 0x80,
+        CorrelationKind::Triple { .. } => 0x80,
+        // So are one-hot vectors, by hashers of their own.
+        CorrelationKind::OneHot(_) => 0x84,
     }
 }
 
@@ -122,27 +142,35 @@ pub(super) struct Extension {
     triple_hashers: [Hasher; 3],
     /// Triples made from COTs, and 1-of-16 OTs used for others.
     triple_positions: [u64; 2],
+    /// One-hot vectors made, by shape.
+    one_hot_positions: BTreeMap<Shape, u64>,
     random: Prg,
     /// Rows that do not leave: as sender, as receiver.
-    scratch: [Vec<u128>; 2],
+    scratch: [SecretVec<u128>; 2],
+    /// Nodes that do not leave.
+    room: onehot::Room,
 }
 
 impl Extension {
     pub(super) fn connect(
         source: Source,
         session: Session,
-        demand: &[(Kind, u64)],
+        demand: &[(CorrelationKind, u64)],
         channel: &mut dyn Channel,
     ) -> Result<Self, Error> {
         let uses = Uses::of(source, demand);
         let (me, peer) = (session.party, session.party.other());
         let mut secrets = Zeroizing::new(vec![0u128; uses.blocks(me)]);
         for s in secrets.iter_mut() {
-            *s = os_block()?;
+            *s = *random::block()?;
         }
         if source == Source::Ferret && uses.cots[me.index()] > 0 {
             // Its rows carry the choice in the lowest bit.
             secrets[0] |= 1;
+        }
+        if uses.one_hot {
+            // SECURITY: of the COTs' deltas only, and public.
+            secrets[0] = secrets[0] & !2 | u128::from(me == Party::P0) << 1;
         }
         let seeds = base::run(&session, 128 * uses.blocks(peer), &secrets, channel)?;
         let (mut s, mut chosen, mut pairs) = (&secrets[..], &seeds.chosen[..], &seeds.pairs[..]);
@@ -153,7 +181,7 @@ impl Extension {
             let receiver = softspoken::Receiver::new(source.group(), mine, channel)?;
             cot_recv = Some(match source {
                 Source::Ferret => {
-                    let lpn = ferret::Lpn::for_demand(uses.cots[peer.index()]);
+                    let lpn = Lpn::for_demand(uses.cots[peer.index()]);
                     Box::new(ferret::Receiver::new(lpn, &session, receiver, channel)?)
                 }
                 _ => Box::new(receiver),
@@ -165,7 +193,7 @@ impl Extension {
             let sender = softspoken::Sender::new(source.group(), *delta, mine, channel)?;
             cot_send = Some(match source {
                 Source::Ferret => {
-                    let lpn = ferret::Lpn::for_demand(uses.cots[me.index()]);
+                    let lpn = Lpn::for_demand(uses.cots[me.index()]);
                     Box::new(ferret::Sender::new(lpn, &session, sender, channel)?)
                 }
                 _ => Box::new(sender),
@@ -183,24 +211,26 @@ impl Extension {
             kk13_recv,
             triple_hashers: TRIPLE_DOMAINS.map(|d| Hasher::new(id, d)),
             triple_positions: [0; 2],
-            random: Prg::new(os_block()?),
+            random: Prg::new(*random::block()?),
+            one_hot_positions: BTreeMap::new(),
             scratch: Default::default(),
+            room: onehot::Room::default(),
         })
     }
 
     /// Rows of `n` COTs as sender.
-    fn cot_send(&mut self, n: usize, rows: &mut Vec<u128>, channel: &mut dyn Channel) -> Result<(), Error> {
-        rows.resize(n.next_multiple_of(GRANULE), 0);
+    fn cot_send(&mut self, n: usize, rows: &mut SecretVec<u128>, channel: &mut dyn Channel) -> Result<(), Error> {
+        rows.resize_zeroed(n.next_multiple_of(GRANULE));
         self.cot_send.as_mut().ok_or_else(undeclared)?.extend(rows, channel)?;
         rows.truncate(n);
         Ok(())
     }
 
     /// Rows of `n` COTs as receiver; returns the choices.
-    fn cot_recv(&mut self, n: usize, rows: &mut Vec<u128>, channel: &mut dyn Channel) -> Result<Bits, Error> {
+    fn cot_recv(&mut self, n: usize, rows: &mut SecretVec<u128>, channel: &mut dyn Channel) -> Result<Bits, Error> {
         let rounded = n.next_multiple_of(GRANULE);
         let mut choices = Bits::zero(1, rounded);
-        rows.resize(rounded, 0);
+        rows.resize_zeroed(rounded);
         self.cot_recv.as_mut().ok_or_else(undeclared)?.extend(rows, &mut choices.words, channel)?;
         rows.truncate(n);
         choices.len = n;
@@ -214,9 +244,12 @@ impl Extension {
         /// Rows combined at a time.
         const TILE: usize = 1 << 11;
         let k = usize::from(bits);
-        let mut out = memory::with_capacity(n);
-        let mut choices = Vec::new();
-        let mut cots = Vec::new();
+        let mut out = SecretVec::from(memory::with_capacity(n));
+        let mut choices = SecretVec::from(Vec::new());
+        let mut cots = SecretVec::default();
+        if sender != self.session.party {
+            choices.reserve(n);
+        }
         for from in (0..n).step_by(TILE) {
             let rows = TILE.min(n - from);
             if sender == self.session.party {
@@ -232,13 +265,13 @@ impl Extension {
 
     fn kk13(&mut self, sender: Party, bits: u8, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
         let rounded = n.next_multiple_of(GRANULE);
-        let mut rows = memory::zeroed(rounded);
+        let mut rows = SecretVec::from(memory::zeroed(rounded));
         if sender == self.session.party {
             self.kk13_send.as_mut().ok_or_else(undeclared)?.extend(bits, &mut rows, channel)?;
             rows.truncate(n);
             Ok(Batch::OneOfSend(rows))
         } else {
-            let mut choices = vec![0; rounded];
+            let mut choices = SecretVec::from(vec![0; rounded]);
             let recv = self.kk13_recv.as_mut().ok_or_else(undeclared)?;
             recv.extend(bits, &mut rows, &mut choices, channel)?;
             rows.truncate(n);
@@ -259,22 +292,45 @@ impl Extension {
         }
     }
 
+    /// `n` COTs both ways into the two vectors; returns the choices.
+    fn both_ways(
+        &mut self,
+        n: usize,
+        [sent, chosen]: [&mut SecretVec<u128>; 2],
+        channel: &mut dyn Channel,
+    ) -> Result<Bits, Error> {
+        // The side that only sends comes first: then both directions are on their way at the same time.
+        if self.source == Source::Ferret {
+            self.cot_send(n, sent, channel)?;
+            self.cot_recv(n, chosen, channel)
+        } else {
+            let choices = self.cot_recv(n, chosen, channel)?;
+            self.cot_send(n, sent, channel)?;
+            Ok(choices)
+        }
+    }
+
+    fn one_hots(&mut self, shape: Shape, n: usize, channel: &mut dyn Channel) -> Result<OneHotBatch, Error> {
+        let [mut sent, mut chosen] = std::mem::take(&mut self.scratch);
+        let choices = self.both_ways(n * shape.cots(), [&mut sent, &mut chosen], channel)?;
+        let next = self.one_hot_positions.entry(shape).or_default();
+        let position = *next;
+        *next += n as u64;
+        let who = (self.session.party, u128::from_le_bytes(self.session.id));
+        let cots = onehot::Cots { sent: &sent, received: &chosen, choices: &choices, delta: *self.delta() };
+        let made = onehot::generate(who, shape, position, n, cots, &mut self.room, channel)?;
+        self.scratch = [sent, chosen];
+        Ok(made)
+    }
+
     fn triples_from_cots(&mut self, cols: u8, n: usize, channel: &mut dyn Channel) -> Result<Triples, Error> {
         let [mut sent, mut chosen] = std::mem::take(&mut self.scratch);
-        // The side that only sends comes first: then both directions are on their way at the same time.
-        let a = if self.source == Source::Ferret {
-            self.cot_send(n, &mut sent, channel)?;
-            self.cot_recv(n, &mut chosen, channel)?
-        } else {
-            let a = self.cot_recv(n, &mut chosen, channel)?;
-            self.cot_send(n, &mut sent, channel)?;
-            a
-        };
+        let a = self.both_ways(n, [&mut sent, &mut chosen], channel)?;
         let at = self.triple_positions[0];
         self.triple_positions[0] += n as u64;
         let me = self.session.party.index();
         let hashers = [&self.triple_hashers[me], &self.triple_hashers[1 - me]];
-        let made = triples::from_cots(self.delta(), [&sent, &chosen], a, hashers, at, cols);
+        let made = triples::from_cots(*self.delta(), [&sent, &chosen], a, hashers, at, cols);
         self.scratch = [sent, chosen];
         Ok(made)
     }
@@ -290,25 +346,32 @@ impl Backend for Extension {
         self.session
     }
 
-    fn delta(&self) -> u128 {
-        self.cot_send.as_ref().map_or(0, |s| s.delta())
+    fn delta(&self) -> Zeroizing<u128> {
+        self.cot_send.as_ref().map_or(Zeroizing::new(0), |s| s.delta())
     }
 
-    fn offsets(&self, bits: u8) -> Vec<u128> {
-        match Route::of(self.source, Kind::OneOf { sender: self.session.party, bits }) {
-            Route::Kk13 { .. } => self.kk13_send.as_ref().map_or(Vec::new(), |s| s.offsets(bits)),
-            _ => combinations(std::iter::successors(Some(self.delta()), |d| Some(times_x(*d))).take(bits.into())),
+    fn offsets(&self, bits: u8) -> SecretVec<u128> {
+        match Route::of(self.source, CorrelationKind::OneOf { sender: self.session.party, bits }) {
+            Route::Kk13 { .. } => self.kk13_send.as_ref().map_or(SecretVec::default(), |s| s.offsets(bits)),
+            _ => {
+                let mut next = *self.delta();
+                combinations((0..bits).map(|_| {
+                    let multiple = next;
+                    next = times_x(next);
+                    multiple
+                }))
+            }
         }
     }
 
-    fn flow(&self, kind: Kind) -> Option<Party> {
+    fn flow(&self, kind: CorrelationKind) -> Option<Party> {
         Route::of(self.source, kind).flow(self.source)
     }
 
-    fn generate(&mut self, kind: Kind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
+    fn generate(&mut self, kind: CorrelationKind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error> {
         match Route::of(self.source, kind) {
             Route::Cot { sender } => {
-                let mut rows = memory::zeroed(n.next_multiple_of(GRANULE));
+                let mut rows = SecretVec::from(memory::zeroed(n.next_multiple_of(GRANULE)));
                 if sender == self.session.party {
                     self.cot_send(n, &mut rows, channel)?;
                     Ok(Batch::CotSend(rows))
@@ -321,6 +384,7 @@ impl Backend for Extension {
             Route::CombinedCots { sender, bits } => self.combined(sender, bits, n, channel),
             Route::TriplesFromKk13 => Ok(Batch::Triples(self.triples_from_kk13(n, channel)?)),
             Route::TriplesFromCots { cols } => Ok(Batch::Triples(self.triples_from_cots(cols, n, channel)?)),
+            Route::OneHot(shape) => Ok(Batch::OneHots(shape, self.one_hots(shape, n, channel)?)),
         }
     }
 }
@@ -351,9 +415,9 @@ pub(super) struct ExtensionMeter {
 }
 
 impl ExtensionMeter {
-    pub(super) fn new(source: Source, demand: &[(Kind, u64)]) -> Self {
+    pub(super) fn new(source: Source, demand: &[(CorrelationKind, u64)]) -> Self {
         let uses = Uses::of(source, demand);
-        let progress = uses.cots.map(|n| ferret::Progress::new(ferret::Lpn::for_demand(n)));
+        let progress = uses.cots.map(|n| ferret::Progress::new(Lpn::for_demand(n)));
         Self { source, uses, progress }
     }
 
@@ -370,7 +434,7 @@ impl ExtensionMeter {
 }
 
 impl Meter for ExtensionMeter {
-    fn flow(&self, kind: Kind) -> Option<Party> {
+    fn flow(&self, kind: CorrelationKind) -> Option<Party> {
         Route::of(self.source, kind).flow(self.source)
     }
 
@@ -382,7 +446,7 @@ impl Meter for ExtensionMeter {
         let from_receiver = self.uses.cots.map(|n| match self.source {
             _ if n == 0 => 0,
             Source::Ferret => {
-                let base = ferret::Lpn::for_demand(n).base() as u64;
+                let base = Lpn::for_demand(n).base() as u64;
                 softspoken::setup_message(group) + softspoken::message(group, base)
             }
             _ => softspoken::setup_message(group),
@@ -390,7 +454,7 @@ impl Meter for ExtensionMeter {
         ledger.exchange([from_receiver[1], from_receiver[0]]);
     }
 
-    fn generate(&mut self, kind: Kind, n: usize, ledger: &mut Ledger) {
+    fn generate(&mut self, kind: CorrelationKind, n: usize, ledger: &mut Ledger) {
         let many = n as u64;
         match Route::of(self.source, kind) {
             Route::Cot { sender } => ledger.exchange(self.cots(sender, many)),
@@ -404,6 +468,11 @@ impl Meter for ExtensionMeter {
             Route::TriplesFromCots { .. } => {
                 let [a, b] = Party::BOTH.map(|sender| self.cots(sender, many));
                 ledger.exchange([a[0] + b[0], a[1] + b[1]]);
+            }
+            Route::OneHot(shape) => {
+                let [a, b] = Party::BOTH.map(|sender| self.cots(sender, many * shape.cots() as u64));
+                ledger.exchange([a[0] + b[0], a[1] + b[1]]);
+                onehot::meter(shape, n, ledger);
             }
         }
     }

@@ -6,9 +6,12 @@
 //!
 //! * `t` single-point COTs. The sender's tree has leaves `v_j` that sum to delta. `h` COTs (one block is sent for each but
 //!   the first) give the receiver all leaves but number `a`, hence `w_j = v_j` for `j != a` and
-//!   `w_a = sum of the others = v_a ^ delta`. The position `a` is the complement of the COTs' random choices.
+//!   `w_a = sum of the others = v_a ^ delta`. The position `a` is the complement of the COTs' random choices. The public
+//!   permutation of a tree has a key of its own at every level: the unknown nodes on the way to `a` differ from known
+//!   ones by delta, and a guess of delta then costs a query for every one of them.
 //! * LPN: row `i` of the output is `v_i` (or `w_i`) plus ten of the `k` other rows, taken by a public random matrix that
-//!   is fresh in every round. The receiver's choices become `A s + e`, pseudo-random by the LPN assumption.
+//!   is fresh in every round. The receiver's choices become `A s + e`, pseudo-random by the LPN assumption (see [`Lpn`]
+//!   for the parameters).
 //!
 //! Some of the output is kept for the next round. The choice travels in the lowest bit of a row: delta has it set, the
 //! sender's rows have it clear, which leaves 127 secret bits of delta.
@@ -16,68 +19,17 @@
 //! The first round starts from SoftSpoken OT. All messages go from the sender to the receiver, one per tree; nobody waits
 //! for an answer.
 
-use super::{CotRecv, CotSend, Session, softspoken};
+use super::{CotRecv, CotSend, Session, lpn::Lpn, softspoken};
 use crate::{Error, Party, transport::Channel};
 use sirnn_kernels::{
     aes::{AesKey, Prg},
+    memory::SecretVec,
     tree::{WEIGHT, add_at, add_sparse, grow, sum_into},
 };
 use zeroize::{Zeroize, Zeroizing};
 
 /// Groups of delta's bits for the COTs of the first round.
 pub(super) const BOOTSTRAP: u32 = 4;
-
-/// An instance of LPN with regular noise.
-// SECURITY: 128 bits against the published attacks on regular LPN (Gaussian elimination, information-set decoding, the
-// hybrid algebraic attack of Briaud and Oygarden, EUROCRYPT 2023, Esser and Santini, CRYPTO 2024, "AGB 2.0", eprint
-// 2025/1476) by the estimates with which emp-ot publishes these sets (2026). The hybrid attack is the best of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lpn {
-    /// Noisy positions, one per tree.
-    trees: usize,
-    /// Bits of a position.
-    height: usize,
-    /// Secret length, a power of two.
-    secret: usize,
-}
-
-const SETS: [Lpn; 3] = [
-    Lpn { trees: 850, height: 10, secret: 1 << 16 },
-    Lpn { trees: 1170, height: 11, secret: 1 << 17 },
-    Lpn { trees: 1520, height: 12, secret: 1 << 18 },
-];
-
-impl Lpn {
-    /// The set that takes the fewest bytes for `n` COTs: large sets start slowly.
-    // AGREEMENT: both parties know the demand.
-    pub(super) fn for_demand(n: u64) -> Self {
-        let [small, medium, large] = SETS;
-        match n {
-            0..4_000_000 => small,
-            4_000_000..14_000_000 => medium,
-            _ => large,
-        }
-    }
-
-    fn leaves(self) -> usize {
-        1 << self.height
-    }
-
-    /// COTs that a round starts from: rows of the secret, then those of the trees.
-    pub(super) fn base(self) -> usize {
-        self.secret + self.trees * self.height
-    }
-
-    /// Trees at the end of a round whose leaves become the base of the next one.
-    fn refill(self) -> usize {
-        self.base().div_ceil(self.leaves())
-    }
-
-    /// Blocks of a tree's message.
-    fn message(self) -> usize {
-        self.height - 1
-    }
-}
 
 /// What the meter knows of a source: how far it is in its round.
 #[derive(Clone, Copy, Debug)]
@@ -129,25 +81,22 @@ impl Progress {
 /// What both sides do alike.
 struct Expander {
     progress: Progress,
-    /// The public permutation of the trees is different in each round.
-    tree_key: u128,
-    round: u128,
-    pi: AesKey,
+    permutations: Permutations,
     matrix: Prg,
     indices: Vec<u128>,
     /// Rows that this round starts from.
-    base: Zeroizing<Vec<u128>>,
+    base: SecretVec<u128>,
     /// Rows for the next round, so far.
-    next: Zeroizing<Vec<u128>>,
+    next: SecretVec<u128>,
     /// The current tree: nodes, then rows.
-    rows: Zeroizing<Vec<u128>>,
+    rows: SecretVec<u128>,
 }
 
 /// Rows whose matrix entries are chosen at a time.
 const TILE: usize = 64;
 
 impl Expander {
-    fn new(lpn: Lpn, session: &Session, sender: Party, base: Vec<u128>) -> Self {
+    fn new(lpn: Lpn, session: &Session, sender: Party, base: SecretVec<u128>) -> Self {
         let key = |context| {
             let mut hash = blake3::Hasher::new_derive_key(context);
             hash.update(&session.id).update(&[sender.index() as u8]);
@@ -155,17 +104,15 @@ impl Expander {
             hash.finalize_xof().fill(&mut key);
             u128::from_le_bytes(key)
         };
-        let tree_key = key("sirnn Ferret tree, version 1");
+        let tree_key = key("sirnn Ferret tree, version 2");
         Self {
             progress: Progress::new(lpn),
-            tree_key,
-            round: 0,
-            pi: AesKey::new(tree_key),
+            permutations: Permutations { key: tree_key, tree: 0 },
             matrix: Prg::new(key("sirnn Ferret matrix, version 1")),
             indices: vec![0; TILE * WEIGHT / 4],
-            base: Zeroizing::new(base),
-            next: Zeroizing::new(Vec::with_capacity(lpn.refill() * lpn.leaves())),
-            rows: Zeroizing::new(vec![0; lpn.leaves()]),
+            base,
+            next: Vec::with_capacity(lpn.refill() * lpn.leaves()).into(),
+            rows: vec![0; lpn.leaves()].into(),
         }
     }
 
@@ -173,7 +120,7 @@ impl Expander {
     fn extend(
         &mut self,
         out: &mut [u128],
-        mut leaves: impl FnMut(&AesKey, &[u128], &mut [u128]) -> Result<(), Error>,
+        mut leaves: impl FnMut(&Permutations, &[u128], &mut [u128]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let lpn = self.progress.lpn;
         let mut filled = 0;
@@ -191,14 +138,13 @@ impl Expander {
                 self.next.truncate(lpn.base());
                 std::mem::swap(&mut self.base, &mut self.next);
                 self.next.clear();
-                self.round += 1;
-                self.pi = AesKey::new(self.tree_key ^ self.round);
             }
+            self.permutations.tree += 1;
             let (secret, cots) = self.base.split_at(lpn.secret);
             // Straight to where the rows are wanted, if they all are.
             let direct = matches!(next, Next::Output) && out.len() - filled >= lpn.leaves();
             let rows = if direct { &mut out[filled..filled + lpn.leaves()] } else { &mut self.rows[..] };
-            leaves(&self.pi, &cots[(self.progress.tree - 1) * lpn.height..][..lpn.height], rows)?;
+            leaves(&self.permutations, &cots[(self.progress.tree - 1) * lpn.height..][..lpn.height], rows)?;
             for rows in rows.chunks_mut(TILE) {
                 self.matrix.fill_blocks(&mut self.indices);
                 add_sparse(secret, bytemuck::cast_slice(&self.indices), rows);
@@ -209,6 +155,21 @@ impl Expander {
                 Next::Refill => self.next.extend_from_slice(&self.rows),
             }
         }
+    }
+}
+
+/// The public permutations of the trees: one for every tree and level.
+struct Permutations {
+    key: u128,
+    /// Number of the current tree, in all rounds together.
+    tree: u64,
+}
+
+impl Permutations {
+    /// The one that makes the children of the nodes at depth `level`.
+    // SECURITY: no key serves two levels.
+    fn at(&self, level: usize) -> AesKey {
+        AesKey::new(self.key ^ u128::from(self.tree) ^ (level as u128) << 64)
     }
 }
 
@@ -232,31 +193,31 @@ impl Sender {
         mut source: softspoken::Sender,
         channel: &mut dyn Channel,
     ) -> Result<Self, Error> {
-        let mut base = vec![0; lpn.base().next_multiple_of(super::GRANULE)];
+        let mut base = SecretVec::from(vec![0; lpn.base().next_multiple_of(super::GRANULE)]);
         source.extend(&mut base, channel)?;
         base.truncate(lpn.base());
         base.iter_mut().for_each(|q| *q &= !1);
-        let delta = Zeroizing::new(source.delta());
+        let delta = source.delta();
         assert!(*delta & 1 == 1);
         Ok(Self { delta, expander: Expander::new(lpn, session, session.party, base) })
     }
 }
 
 impl CotSend for Sender {
-    fn delta(&self) -> u128 {
-        *self.delta
+    fn delta(&self) -> Zeroizing<u128> {
+        self.delta.clone()
     }
 
     fn extend(&mut self, rows: &mut [u128], channel: &mut dyn Channel) -> Result<(), Error> {
         let delta = *self.delta;
-        self.expander.extend(rows, |pi, cots, nodes| {
+        self.expander.extend(rows, |permutations, cots, nodes| {
             // With the first COT's row as left child of the root nothing has to be sent for it.
             nodes[0] = cots[0];
             nodes[1] = cots[0] ^ delta;
             let mut message = [0; 16];
             for (i, q) in cots.iter().enumerate().skip(1) {
                 let nodes = &mut nodes[..2 << i];
-                grow(pi, nodes);
+                grow(&permutations.at(i), nodes);
                 message[i - 1] = q ^ sum(&nodes[..1 << i]);
             }
             nodes.iter_mut().for_each(|v| *v &= !1);
@@ -279,7 +240,7 @@ impl Receiver {
         channel: &mut dyn Channel,
     ) -> Result<Self, Error> {
         let n = lpn.base().next_multiple_of(super::GRANULE);
-        let mut base = vec![0; n];
+        let mut base = SecretVec::from(vec![0; n]);
         let mut choices = Zeroizing::new(vec![0; n / 64]);
         source.extend(&mut base, &mut choices, channel)?;
         base.truncate(lpn.base());
@@ -292,14 +253,10 @@ impl Receiver {
 
 impl CotRecv for Receiver {
     fn extend(&mut self, rows: &mut [u128], choices: &mut [u64], channel: &mut dyn Channel) -> Result<(), Error> {
-        self.expander.extend(rows, |pi, cots, nodes| {
+        self.expander.extend(rows, |permutations, cots, nodes| {
             let mut message = [0u128; 16];
             let message = &mut message[..cots.len() - 1];
             channel.recv(bytemuck::cast_slice_mut(message))?;
-            // The two children of an unknown node, which is kept as zero.
-            let mut garbage = [0; 2];
-            grow(pi, &mut garbage);
-            let garbage = garbage[0];
             let all = |bit: u128| 0u128.wrapping_sub(bit & 1);
 
             let choice = all(cots[0]);
@@ -309,7 +266,12 @@ impl CotRecv for Receiver {
             for (i, (t, m)) in cots[1..].iter().zip(message.iter()).enumerate() {
                 let half = 2 << i;
                 let nodes = &mut nodes[..2 * half];
-                grow(pi, nodes);
+                let pi = permutations.at(i + 1);
+                grow(&pi, nodes);
+                // Both children of the unknown node, which is kept as zero, are the hash of zero.
+                let mut garbage = [0; 2];
+                grow(&pi, &mut garbage);
+                let garbage = garbage[0];
                 let (left, right) = nodes.split_at_mut(half);
                 // The COT tells the sum of all nodes on the side of its choice; the other side's child stays unknown.
                 let (known, choice) = (t ^ m, all(*t));

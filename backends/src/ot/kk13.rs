@@ -21,6 +21,7 @@ use crate::{Error, transport::Channel};
 use sirnn_kernels::{
     aes::Prg,
     bits::{sum_columns, xor_blocks},
+    memory::SecretVec,
     transpose::transpose128,
 };
 use zeroize::Zeroizing;
@@ -92,8 +93,8 @@ fn shorten(row: [u128; 2]) -> u128 {
 pub(super) struct Sender {
     s: Zeroizing<[u128; 2]>,
     columns: Vec<Prg>,
-    q: Vec<u128>,
-    short: Vec<u128>,
+    q: SecretVec<u128>,
+    short: SecretVec<u128>,
     received: Vec<u128>,
 }
 
@@ -103,14 +104,14 @@ impl Sender {
         Self {
             s: Zeroizing::new(s),
             columns: seeds.iter().map(|&s| Prg::new(s)).collect(),
-            q: vec![0; COLUMNS * TILE],
-            short: vec![0; 128 * TILE],
+            q: vec![0; COLUMNS * TILE].into(),
+            short: vec![0; 128 * TILE].into(),
             received: vec![0; COLUMNS * TILE],
         }
     }
 
     /// What to add to a row for each pad.
-    pub(super) fn offsets(&self, bits: u8) -> Vec<u128> {
+    pub(super) fn offsets(&self, bits: u8) -> SecretVec<u128> {
         combinations((0..bits).map(|b| {
             let word = code_word(1 << b);
             shorten([word[0] & self.s[0], word[1] & self.s[1]])
@@ -144,10 +145,10 @@ impl Sender {
 /// The side that knows choices.
 pub(super) struct Receiver {
     columns: Vec<[Prg; 2]>,
-    t: Vec<u128>,
-    short: Vec<u128>,
-    words: Vec<u128>,
-    u: Vec<u128>,
+    t: SecretVec<u128>,
+    short: SecretVec<u128>,
+    words: SecretVec<u128>,
+    u: SecretVec<u128>,
 }
 
 impl Receiver {
@@ -155,10 +156,10 @@ impl Receiver {
     pub(super) fn new(seeds: &[[u128; 2]]) -> Self {
         Self {
             columns: seeds.iter().map(|pair| pair.map(Prg::new)).collect(),
-            t: vec![0; COLUMNS * TILE],
-            short: vec![0; 128 * TILE],
-            words: vec![0; COLUMNS * TILE],
-            u: vec![0; COLUMNS * TILE],
+            t: vec![0; COLUMNS * TILE].into(),
+            short: vec![0; 128 * TILE].into(),
+            words: vec![0; COLUMNS * TILE].into(),
+            u: vec![0; COLUMNS * TILE].into(),
         }
     }
 

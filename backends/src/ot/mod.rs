@@ -2,24 +2,32 @@
 //! output to the online phase.
 //!
 //! Reading order: `base` (random OTs by public-key operations), `softspoken` (many correlated OTs from 128 of them, IKNP
-//! included), `ferret` (nearly without communication), `kk13` (1-of-N), `extension` (every kind of correlation from these), [`streams`] (FIFOs, prefilled, live or stored),
-//! [`store`] (what the latter read), [`cost`] (what all of it costs, exactly and without running it).
+//! included), `ferret` (nearly without communication, with the parameters in `lpn`), `kk13` (1-of-N), `extension` (every kind of correlation from
+//! these), `chunks` (in what portions and order they are made), [`streams`] (FIFOs, prefilled, live or stored), [`store`]
+//! (what stored ones read), [`cost`] (what all of it costs, exactly and without running it).
 //!
 //! All protocols are secure against semi-honest parties with 128 bits. Every session has fresh base OTs, deltas and
 //! seeds, all from the operating system's generator.
 
 mod base;
+mod batch;
+mod chunks;
 pub mod cost;
 mod extension;
 mod ferret;
 mod kk13;
+mod lpn;
+mod onehot;
 mod softspoken;
 pub mod store;
 pub mod streams;
 mod triples;
 
-use crate::{Error, Party, correlation::Triples, inst::Kind, transport::Channel, vector::Bits};
+pub use batch::Batch;
+
+use crate::{Error, Party, inst::CorrelationKind, transport::Channel};
 use cost::{Cost, Ledger, Meter};
+use sirnn_kernels::memory::SecretVec;
 use zeroize::Zeroizing;
 
 /// COT sources make multiples of this many rows; what is not asked for is thrown away.
@@ -35,34 +43,19 @@ pub struct Session {
     pub id: [u8; 16],
 }
 
-/// Freshly made correlations, this party's side.
-#[derive(Debug)]
-pub enum Batch {
-    /// Rows `q` of correlated OTs.
-    CotSend(Vec<u128>),
-    /// Rows and choices of correlated OTs.
-    CotRecv(Vec<u128>, Bits),
-    /// Rows of 1-of-N OTs.
-    OneOfSend(Vec<u128>),
-    /// Rows and choices of 1-of-N OTs.
-    OneOfRecv(Vec<u128>, Vec<u16>),
-    /// Triples.
-    Triples(Triples),
-}
-
 /// One party's end of a running generator of correlations. The peer calls the same functions in the same order.
 pub trait Backend: Send {
     /// The session it was made for.
     fn session(&self) -> Session;
     /// This party's correlation as COT sender; 0 if it never is.
-    fn delta(&self) -> u128;
+    fn delta(&self) -> Zeroizing<u128>;
     /// What to add to the row of a 1-of-`2^bits` OT for each pad, as sender.
-    fn offsets(&self, bits: u8) -> Vec<u128>;
+    fn offsets(&self, bits: u8) -> SecretVec<u128>;
     /// Makes `n` correlations.
-    fn generate(&mut self, kind: Kind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error>;
+    fn generate(&mut self, kind: CorrelationKind, n: usize, channel: &mut dyn Channel) -> Result<Batch, Error>;
     /// The only party that sends when this kind is made, `None` if both do. Making what flows from P0 and what flows from
     /// P1 are independent of each other: each party may be ahead with its own.
-    fn flow(&self, kind: Kind) -> Option<Party>;
+    fn flow(&self, kind: CorrelationKind) -> Option<Party>;
 }
 
 /// A flavour of correlation generator: builds it, and knows its cost without building it.
@@ -74,28 +67,28 @@ pub trait BackendSpec: Send + Sync {
         &self,
         party: Party,
         session_id: [u8; 16],
-        demand: &[(Kind, u64)],
+        demand: &[(CorrelationKind, u64)],
         channel: &mut dyn Channel,
     ) -> Result<Box<dyn Backend>, Error>;
     /// Predicts the messages of a backend that is connected with this demand.
-    fn meter(&self, demand: &[(Kind, u64)]) -> Box<dyn Meter>;
+    fn meter(&self, demand: &[(CorrelationKind, u64)]) -> Box<dyn Meter>;
 
     /// Exact cost of the set-up.
-    fn setup_cost(&self, demand: &[(Kind, u64)]) -> Cost {
+    fn setup_cost(&self, demand: &[(CorrelationKind, u64)]) -> Cost {
         let mut ledger = Ledger::default();
         self.meter(demand).setup(&mut ledger);
         ledger.cost()
     }
 
     /// Exact cost of `n` correlations made at once, right after the set-up.
-    fn cost(&self, kind: Kind, n: usize) -> Cost {
+    fn cost(&self, kind: CorrelationKind, n: usize) -> Cost {
         let mut ledger = Ledger::default();
         self.meter(&[(kind, n as u64)]).generate(kind, n, &mut ledger);
         ledger.cost()
     }
 
     /// Bytes, both ways, that one correlation costs when many are made: for the choice between forms.
-    fn bytes_per(&self, kind: Kind) -> f64 {
+    fn bytes_per(&self, kind: CorrelationKind) -> f64 {
         const MANY: usize = 1 << 24;
         let [a, b] = self.cost(kind, MANY).bytes_from;
         (a + b) as f64 / MANY as f64
@@ -104,7 +97,7 @@ pub trait BackendSpec: Send + Sync {
 
 /// A COT source at the side that knows delta.
 trait CotSend: Send {
-    fn delta(&self) -> u128;
+    fn delta(&self) -> Zeroizing<u128>;
     /// Makes rows `q`; their number is a multiple of [`GRANULE`].
     fn extend(&mut self, rows: &mut [u128], channel: &mut dyn Channel) -> Result<(), Error>;
 }
@@ -173,36 +166,20 @@ impl BackendSpec for Flavour {
         &self,
         party: Party,
         session_id: [u8; 16],
-        demand: &[(Kind, u64)],
+        demand: &[(CorrelationKind, u64)],
         channel: &mut dyn Channel,
     ) -> Result<Box<dyn Backend>, Error> {
         let session = Session { party, id: session_id };
         Ok(Box::new(extension::Extension::connect(self.source, session, demand, channel)?))
     }
 
-    fn meter(&self, demand: &[(Kind, u64)]) -> Box<dyn Meter> {
+    fn meter(&self, demand: &[(CorrelationKind, u64)]) -> Box<dyn Meter> {
         Box::new(extension::ExtensionMeter::new(self.source, demand))
     }
 }
 
-/// Random bytes from the operating system.
-fn os_random<const N: usize>() -> Result<[u8; N], Error> {
-    let mut bytes = [0; N];
-    #[cfg(test)]
-    if tests::fixed(&mut bytes) {
-        return Ok(bytes);
-    }
-    getrandom::fill(&mut bytes).map_err(|e| std::io::Error::other(e.to_string()))?;
-    Ok(bytes)
-}
-
-/// A secret random block from the operating system.
-fn os_block() -> Result<u128, Error> {
-    Ok(u128::from_le_bytes(*Zeroizing::new(os_random()?)))
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 #[cfg(test)]
 fn test_session(party: Party) -> Session {

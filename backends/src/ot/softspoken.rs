@@ -17,6 +17,7 @@ use crate::{Error, transport::Channel};
 use sirnn_kernels::{
     aes::{Fold, Prg},
     bits::xor_blocks,
+    memory::SecretVec,
     transpose::transpose128,
 };
 use subtle::ConditionallySelectable;
@@ -44,7 +45,7 @@ pub(super) struct Sender {
     leaves: Vec<Prg>,
     sums: Sums,
     received: Vec<u128>,
-    q: Vec<u128>,
+    q: SecretVec<u128>,
 }
 
 impl Sender {
@@ -81,14 +82,14 @@ impl Sender {
             leaves,
             sums: Sums::new(k),
             received: vec![0; (128 / k - 1) * TILE],
-            q: vec![0; 128 * TILE],
+            q: vec![0; 128 * TILE].into(),
         })
     }
 }
 
 impl CotSend for Sender {
-    fn delta(&self) -> u128 {
-        *self.delta
+    fn delta(&self) -> Zeroizing<u128> {
+        self.delta.clone()
     }
 
     fn extend(&mut self, rows: &mut [u128], channel: &mut dyn Channel) -> Result<(), Error> {
@@ -121,8 +122,8 @@ pub(super) struct Receiver {
     /// For each group `2^k` seeds.
     leaves: Vec<Prg>,
     sums: Sums,
-    t: Vec<u128>,
-    u: Vec<u128>,
+    t: SecretVec<u128>,
+    u: SecretVec<u128>,
 }
 
 impl Receiver {
@@ -143,7 +144,7 @@ impl Receiver {
             leaves.extend(nodes.iter().map(|&s| Prg::new(s)));
         }
         channel.send(bytemuck::cast_slice(&corrections))?;
-        let (t, u) = (vec![0; 128 * TILE], vec![0; 128 / k * TILE]);
+        let (t, u) = (vec![0; 128 * TILE].into(), vec![0; 128 / k * TILE].into());
         Ok(Self { k, leaves, sums: Sums::new(k), t, u })
     }
 }
@@ -188,12 +189,12 @@ fn expand(nodes: &mut Vec<u128>, swap: subtle::Choice) {
 struct Sums {
     k: usize,
     /// Sums of 1, 2, 4 ... seeds, [`TILE`] blocks each.
-    partial: Vec<u128>,
+    partial: SecretVec<u128>,
 }
 
 impl Sums {
     fn new(k: usize) -> Self {
-        Self { k, partial: vec![0; (k + 1) * TILE] }
+        Self { k, partial: vec![0; (k + 1) * TILE].into() }
     }
 
     /// The next `m` blocks of `sum x_b r_x` for every bit `b`, one after the other in `v`, and of `sum r_x` (returned).

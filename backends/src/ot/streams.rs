@@ -1,7 +1,7 @@
 //! FIFOs of correlations, one for each kind and direction, filled in chunks.
 //!
 //! Both parties make the same chunks in the same order: that in which the online phase will first need them. Either all
-//! of them are made before the online phase starts, or a thread makes them beside it, on a channel of its own and
+//! of them are made before the online phase starts, or a thread makes them while it runs, on a channel of its own and
 //! within a memory budget. The latter cannot dead-lock: when the online phase waits for a chunk, it has begun to use all
 //! chunks made before (but for a few that were made early), hence holds at most one of each kind, and the budget has room
 //! for these and two more.
@@ -10,146 +10,37 @@
 //! so both directions of the link are busy, and alternating directions cost no round trips.
 //!
 //! Chunks can also be made ahead of time: [`Streams::store`] writes what is left of streams, [`Streams::stored`] reads
-//! it again beside the online phase, with the same budget.
+//! it again while the online phase runs, with the same budget.
+
+pub use super::chunks::{Mode, totals};
 
 use super::{
     Backend, BackendSpec, Batch, Session,
+    batch::nothing,
+    chunks::{AHEAD, chunk_bytes, chunk_len, order, rest, schedule},
     cost::{Cost, Ledger, cost_of},
     extension::domain,
-    store::{self, Record},
+    store,
 };
 use crate::{
     Error, Party,
     correlation::{Correlations, CotReceiver, CotSender, OneOfReceiver, OneOfSender, Triples},
-    inst::Kind,
+    inst::CorrelationKind,
+    onehot::{OneHots, Shape},
     transport::{Channel, Traffic},
-    vector::Bits,
 };
-use sirnn_kernels::{hash::Hasher, memory};
+use sirnn_kernels::{hash::Hasher, memory::SecretVec};
 use std::{
     collections::{BTreeMap, VecDeque},
     io::{Read, Write},
     sync::{Arc, Condvar, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
-
-/// When correlations are made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// All of them, before the online phase.
-    Prefilled,
-    /// Beside the online phase.
-    Live,
-}
-
-/// Correlations made at a time: a megabyte of rows. Triples are small, and their messages wait for each other, so that
-/// their chunks are larger.
-// AGREEMENT: the order of messages.
-fn chunk_len(kind: Kind) -> u64 {
-    match kind {
-        Kind::Cot { .. } => 1 << 16,
-        Kind::OneOf { .. } => 1 << 15,
-        Kind::Triple { .. } => 1 << 18,
-    }
-}
-
-/// Memory that a chunk takes, at most.
-fn chunk_bytes(kind: Kind, n: usize) -> usize {
-    match kind {
-        Kind::Cot { .. } => 16 * n + n / 8,
-        Kind::OneOf { .. } => 18 * n,
-        Kind::Triple { cols } => (1 + 2 * usize::from(cols)) * n.div_ceil(64) * 8,
-    }
-}
-
-/// Sums of a list of needs, by kind; kinds that are not needed are left out.
-fn totals(needs: &[(Kind, u64)]) -> BTreeMap<Kind, u64> {
-    let mut totals = BTreeMap::new();
-    for &(kind, n) in needs.iter().filter(|(_, n)| *n > 0) {
-        *totals.entry(kind).or_insert(0) += n;
-    }
-    totals
-}
-
-/// How many chunks a party may be ahead with those for which it only sends.
-// AGREEMENT: the budget at the peer reckons with it.
-const AHEAD: usize = 4;
-
-/// The chunks to make, in order.
-fn schedule(needs: &[(Kind, u64)], mode: Mode, flow: impl Fn(Kind) -> Option<Party>) -> Vec<(Kind, usize)> {
-    let totals = totals(needs);
-    let mut made: BTreeMap<Kind, u64> = BTreeMap::new();
-    let mut used: BTreeMap<Kind, u64> = BTreeMap::new();
-    let mut chunks = Vec::new();
-    for &(kind, n) in needs.iter().filter(|(_, n)| *n > 0) {
-        let (used, made) = (used.entry(kind).or_default(), made.entry(kind).or_default());
-        *used += n;
-        while *made < *used {
-            let chunk = chunk_len(kind).min(totals[&kind] - *made);
-            *made += chunk;
-            chunks.push((kind, chunk as usize));
-        }
-    }
-    if mode == Mode::Prefilled {
-        // Nothing is used before all is there: both directions evenly, then what needs both.
-        let mut one_way = [Vec::new(), Vec::new()];
-        let mut two_way = Vec::new();
-        for chunk in chunks {
-            match flow(chunk.0) {
-                Some(from) => one_way[from.index()].push(chunk),
-                None => two_way.push(chunk),
-            }
-        }
-        let [a, b] = one_way.map(|list| {
-            let n = list.len() as u64;
-            list.into_iter().enumerate().map(move |(i, chunk)| (((2 * i as u64 + 1) << 32) / n, chunk))
-        });
-        let mut even: Vec<_> = a.chain(b).collect();
-        even.sort_by_key(|(place, _)| *place);
-        chunks = even.into_iter().map(|(_, chunk)| chunk).chain(two_way).collect();
-    }
-    chunks
-}
-
-/// The order in which a party makes the chunks: those for which it only sends come earlier, but never before one in which
-/// both send.
-fn order(party: Party, chunks: &[(Kind, usize)], flow: impl Fn(Kind) -> Option<Party>) -> Vec<usize> {
-    let mut first = 0;
-    let mut places: Vec<(usize, bool, usize)> = Vec::with_capacity(chunks.len());
-    for (i, &(kind, _)) in chunks.iter().enumerate() {
-        // Places are counted double, so that there is one right behind a chunk in which both send.
-        places.push(match flow(kind) {
-            Some(from) if from == party => ((2 * i).saturating_sub(2 * AHEAD).max(first), false, i),
-            Some(_) => (2 * i, true, i),
-            None => {
-                first = 2 * i + 1;
-                (2 * i, true, i)
-            }
-        });
-    }
-    places.sort_unstable();
-    places.into_iter().map(|(.., i)| i).collect()
-}
-
-/// What is left of chunks in the live order when those in `drawn` were drawn, in that order.
-pub(super) fn rest(needs: &[(Kind, u64)], drawn: &[(Kind, u64)]) -> Vec<Record> {
-    let drawn = totals(drawn);
-    let mut made: BTreeMap<Kind, u64> = BTreeMap::new();
-    let mut records = Vec::new();
-    for (kind, n) in schedule(needs, Mode::Live, |_| None) {
-        let made = made.entry(kind).or_default();
-        let position = drawn.get(&kind).map_or(*made, |&drawn| drawn.max(*made));
-        *made += n as u64;
-        if position < *made {
-            records.push(Record { kind, position, n: (*made - position) as usize });
-        }
-    }
-    records
-}
+use zeroize::Zeroizing;
 
 /// Exact cost of set-up and generation for a list of needs in the order in which they arise.
-pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(Kind, u64)], mode: Mode) -> Cost {
-    let mut meter = spec.meter(&totals(needs).into_iter().collect::<Vec<_>>());
+pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(CorrelationKind, u64)], mode: Mode) -> Cost {
+    let mut meter = spec.meter(&totals(needs));
     let chunks = schedule(needs, mode, |kind| meter.flow(kind));
     let orders = Party::BOTH.map(|party| {
         // The set-up is step 0.
@@ -167,12 +58,12 @@ pub fn plan_cost(spec: &dyn BackendSpec, needs: &[(Kind, u64)], mode: Mode) -> C
 /// What the streams of a session did so far.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Time the generator, or who reads, was busy.
+    /// Time that the generator, or the reader of stored correlations, was busy.
     pub generating: Duration,
     /// Time the online phase waited for correlations.
     pub stalled: Duration,
     /// Correlations made or read, by kind.
-    pub generated: Vec<(Kind, u64)>,
+    pub generated: Vec<(CorrelationKind, u64)>,
     /// What went through the generator's channel, set-up not included.
     pub traffic: Traffic,
 }
@@ -181,8 +72,8 @@ pub struct Report {
 pub struct Streams {
     party: Party,
     session: u128,
-    delta: u128,
-    fifos: BTreeMap<Kind, Fifo>,
+    delta: Zeroizing<u128>,
+    fifos: BTreeMap<CorrelationKind, Fifo>,
     shared: Arc<Shared>,
     stalled: Duration,
 }
@@ -190,7 +81,7 @@ pub struct Streams {
 /// The consumer's end of a stream.
 struct Fifo {
     hasher: Arc<Hasher>,
-    offsets: Arc<Vec<u128>>,
+    offsets: Arc<SecretVec<u128>>,
     /// Correlations drawn so far.
     position: u64,
     /// Correlations in the plan that were not drawn yet.
@@ -209,7 +100,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    ready: BTreeMap<Kind, VecDeque<Batch>>,
+    ready: BTreeMap<CorrelationKind, VecDeque<Batch>>,
     /// Bytes of chunks made or being made that are not used up.
     held: usize,
     /// Why there will be no more.
@@ -218,7 +109,7 @@ struct State {
     finished: bool,
     /// No more chunks are wanted.
     abandoned: bool,
-    generated: BTreeMap<Kind, u64>,
+    generated: BTreeMap<CorrelationKind, u64>,
     report: Report,
 }
 
@@ -235,7 +126,7 @@ impl Shared {
     fn generate(
         &self,
         backend: &mut dyn Backend,
-        chunks: &[(Kind, usize)],
+        chunks: &[(CorrelationKind, usize)],
         budget: usize,
         channel: &mut dyn Channel,
     ) -> Result<(), Error> {
@@ -264,9 +155,9 @@ impl Shared {
     /// sent and received so far.
     fn fill(
         &self,
-        chunks: impl Iterator<Item = (usize, (Kind, usize))>,
+        chunks: impl Iterator<Item = (usize, (CorrelationKind, usize))>,
         budget: usize,
-        mut next: impl FnMut(usize, (Kind, usize)) -> Result<(Batch, Traffic), Error>,
+        mut next: impl FnMut(usize, (CorrelationKind, usize)) -> Result<(Batch, Traffic), Error>,
     ) -> Result<(), Error> {
         for (i, (kind, n)) in chunks {
             let bytes = chunk_bytes(kind, n);
@@ -307,7 +198,7 @@ impl Streams {
     /// Makes everything in `needs` now. Use the same list, with the same order, at both parties.
     pub fn prefilled(
         mut backend: Box<dyn Backend>,
-        needs: &[(Kind, u64)],
+        needs: &[(CorrelationKind, u64)],
         channel: &mut dyn Channel,
     ) -> Result<Self, Error> {
         let streams = Self::new(backend.as_ref(), needs);
@@ -322,13 +213,13 @@ impl Streams {
     /// do not fit). The deadline of `channel` has to cover the longest pause of the online phase.
     pub fn live(
         mut backend: Box<dyn Backend>,
-        needs: &[(Kind, u64)],
+        needs: &[(CorrelationKind, u64)],
         mut channel: Box<dyn Channel>,
         budget: usize,
     ) -> Result<Self, Error> {
         let streams = Self::new(backend.as_ref(), needs);
         let chunks = schedule(needs, Mode::Live, |kind| backend.flow(kind));
-        streams.beside(budget, move |shared, budget| {
+        streams.spawn(budget, move |shared, budget| {
             shared.generate(backend.as_mut(), &chunks, budget, channel.as_mut())
         })?;
         Ok(streams)
@@ -341,8 +232,8 @@ impl Streams {
     /// A head that cannot be read. What is wrong with a record is the error of the draw that needs it.
     pub fn stored(
         session: Session,
-        needs: &[(Kind, u64)],
-        drawn: &[(Kind, u64)],
+        needs: &[(CorrelationKind, u64)],
+        drawn: &[(CorrelationKind, u64)],
         mut from: impl Read + Send + 'static,
         budget: usize,
     ) -> Result<Self, Error> {
@@ -356,7 +247,7 @@ impl Streams {
             }
         }
         let records = rest(needs, drawn);
-        streams.beside(budget, move |shared, budget| {
+        streams.spawn(budget, move |shared, budget| {
             let chunks = records.iter().map(|r| (r.kind, r.n)).enumerate();
             shared.fill(chunks, budget, |i, _| Ok((records[i].read(party, &mut from)?, Traffic::default())))
         })?;
@@ -367,9 +258,9 @@ impl Streams {
     ///
     /// # Errors
     /// Of the generator, or of what is written to.
-    pub fn store(&mut self, needs: &[(Kind, u64)], to: &mut dyn Write) -> Result<(), Error> {
-        let offsets = |(&kind, fifo): (&Kind, &Fifo)| (kind, fifo.offsets.clone());
-        let head = store::Head { delta: self.delta, offsets: self.fifos.iter().map(offsets).collect() };
+    pub fn store(&mut self, needs: &[(CorrelationKind, u64)], to: &mut dyn Write) -> Result<(), Error> {
+        let offsets = |(&kind, fifo): (&CorrelationKind, &Fifo)| (kind, fifo.offsets.clone());
+        let head = store::Head { delta: self.delta.clone(), offsets: self.fifos.iter().map(offsets).collect() };
         head.write(self.party, needs, to)?;
         let drawn: Vec<_> = self.fifos.iter().map(|(&kind, fifo)| (kind, fifo.position)).collect();
         for record in rest(needs, &drawn) {
@@ -379,19 +270,19 @@ impl Streams {
         Ok(())
     }
 
-    fn new(backend: &dyn Backend, needs: &[(Kind, u64)]) -> Self {
+    fn new(backend: &dyn Backend, needs: &[(CorrelationKind, u64)]) -> Self {
         let party = backend.session().party;
         Self::with(backend.session(), backend.delta(), needs, |kind| match kind {
-            Kind::OneOf { sender, bits } if sender == party => Some(Arc::new(backend.offsets(bits))),
+            CorrelationKind::OneOf { sender, bits } if sender == party => Some(Arc::new(backend.offsets(bits))),
             _ => None,
         })
     }
 
     fn with(
         session: Session,
-        delta: u128,
-        needs: &[(Kind, u64)],
-        offsets: impl Fn(Kind) -> Option<Arc<Vec<u128>>>,
+        delta: Zeroizing<u128>,
+        needs: &[(CorrelationKind, u64)],
+        offsets: impl Fn(CorrelationKind) -> Option<Arc<SecretVec<u128>>>,
     ) -> Self {
         let id = u128::from_le_bytes(session.id);
         let fifo = |(kind, left)| {
@@ -411,12 +302,13 @@ impl Streams {
     }
 
     /// Starts the thread that gets chunks, with a budget that has room for one of each kind and a few more.
-    fn beside(
+    fn spawn(
         &self,
         budget: usize,
         mut work: impl FnMut(&Shared, usize) -> Result<(), Error> + Send + 'static,
     ) -> Result<(), Error> {
-        let chunk = |(&kind, fifo): (&Kind, &Fifo)| chunk_bytes(kind, fifo.left.min(chunk_len(kind)) as usize);
+        let chunk =
+            |(&kind, fifo): (&CorrelationKind, &Fifo)| chunk_bytes(kind, fifo.left.min(chunk_len(kind)) as usize);
         let largest = self.fifos.iter().map(chunk).max().unwrap_or(0);
         let budget = budget.max((self.fifos.len() + AHEAD + 2) * largest);
         let shared = self.shared.clone();
@@ -442,7 +334,7 @@ impl Streams {
     }
 
     /// `n` correlations of a kind, and what goes with them.
-    fn draw(&mut self, kind: Kind, n: usize) -> Result<(Batch, u64, &Fifo), Error> {
+    fn draw(&mut self, kind: CorrelationKind, n: usize) -> Result<(Batch, u64, &Fifo), Error> {
         let fifo = self.fifos.entry(kind).or_insert_with(|| Fifo::empty(self.session, kind));
         if fifo.left < n as u64 {
             return Err(Error::Exhausted(format!("{kind:?}")));
@@ -487,7 +379,7 @@ impl Drop for Streams {
 }
 
 /// The next chunk of a kind, waiting for it.
-fn next_chunk(shared: &Shared, kind: Kind, stalled: &mut Duration) -> Result<Batch, Error> {
+fn next_chunk(shared: &Shared, kind: CorrelationKind, stalled: &mut Duration) -> Result<Batch, Error> {
     let mut state = shared.lock();
     let mut since = None;
     loop {
@@ -504,7 +396,7 @@ fn next_chunk(shared: &Shared, kind: Kind, stalled: &mut Duration) -> Result<Bat
 }
 
 impl Fifo {
-    fn empty(session: u128, kind: Kind) -> Self {
+    fn empty(session: u128, kind: CorrelationKind) -> Self {
         Self {
             hasher: Arc::new(Hasher::new(session, domain(kind))),
             offsets: Arc::default(),
@@ -516,92 +408,14 @@ impl Fifo {
     }
 }
 
-/// No correlations.
-fn nothing(party: Party, kind: Kind) -> Batch {
-    match kind {
-        Kind::Cot { sender } if sender == party => Batch::CotSend(Vec::new()),
-        Kind::Cot { .. } => Batch::CotRecv(Vec::new(), Bits::zero(1, 0)),
-        Kind::OneOf { sender, .. } if sender == party => Batch::OneOfSend(Vec::new()),
-        Kind::OneOf { .. } => Batch::OneOfRecv(Vec::new(), Vec::new()),
-        Kind::Triple { cols } => {
-            let planes = |p| Bits::zero(p, 0);
-            Batch::Triples(Triples { a: planes(1), b: planes(cols.into()), c: planes(cols.into()) })
-        }
-    }
-}
-
-impl Batch {
-    /// Correlations in it.
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Batch::CotSend(rows) | Batch::CotRecv(rows, _) => rows.len(),
-            Batch::OneOfSend(rows) | Batch::OneOfRecv(rows, _) => rows.len(),
-            Batch::Triples(t) => t.a.len,
-        }
-    }
-
-    /// The same kind of batch with room for `n`; bits are there already, all zero.
-    fn empty(&self, n: usize) -> Self {
-        match self {
-            Batch::CotSend(_) => Batch::CotSend(memory::with_capacity(n)),
-            Batch::CotRecv(..) => Batch::CotRecv(memory::with_capacity(n), Bits::zero(1, n)),
-            Batch::OneOfSend(_) => Batch::OneOfSend(memory::with_capacity(n)),
-            Batch::OneOfRecv(..) => Batch::OneOfRecv(memory::with_capacity(n), memory::with_capacity(n)),
-            Batch::Triples(t) => {
-                let planes = |bits: &Bits| Bits::zero(bits.planes, n);
-                Batch::Triples(Triples { a: planes(&t.a), b: planes(&t.b), c: planes(&t.c) })
-            }
-        }
-    }
-
-    /// Copies `n` correlations from `from` on to the end of `out`, which has `at` of them.
-    fn copy_to(&self, from: usize, n: usize, out: &mut Batch, at: usize) {
-        let copy_planes = |bits: &Bits, out: &mut Bits| {
-            for p in 0..bits.planes {
-                copy_bits(bits.plane(p), from, n, out.plane_mut(p), at);
-            }
-        };
-        match (self, out) {
-            (Batch::CotSend(rows), Batch::CotSend(out)) => out.extend_from_slice(&rows[from..from + n]),
-            (Batch::CotRecv(rows, c), Batch::CotRecv(out, out_c)) => {
-                out.extend_from_slice(&rows[from..from + n]);
-                copy_planes(c, out_c);
-            }
-            (Batch::OneOfSend(rows), Batch::OneOfSend(out)) => out.extend_from_slice(&rows[from..from + n]),
-            (Batch::OneOfRecv(rows, c), Batch::OneOfRecv(out, out_c)) => {
-                out.extend_from_slice(&rows[from..from + n]);
-                out_c.extend_from_slice(&c[from..from + n]);
-            }
-            (Batch::Triples(t), Batch::Triples(out)) => {
-                copy_planes(&t.a, &mut out.a);
-                copy_planes(&t.b, &mut out.b);
-                copy_planes(&t.c, &mut out.c);
-            }
-            _ => unreachable!("a stream has one form of batches"),
-        }
-    }
-}
-
-/// Copies `n` bits between planes; those of `out` are zero before.
-fn copy_bits(bits: &[u64], from: usize, n: usize, out: &mut [u64], at: usize) {
-    let mut done = 0;
-    while done < n {
-        let (source, target) = (from + done, at + done);
-        let count = (64 - source % 64).min(64 - target % 64).min(n - done);
-        let field = bits[source / 64] >> (source % 64) & (u64::MAX >> (64 - count));
-        out[target / 64] |= field << (target % 64);
-        done += count;
-    }
-}
-
 impl Correlations for Streams {
     fn party(&self) -> Party {
         self.party
     }
 
     fn cot_send(&mut self, n: usize) -> Result<CotSender, Error> {
-        let delta = self.delta;
-        match self.draw(Kind::Cot { sender: self.party }, n)? {
+        let delta = self.delta.clone();
+        match self.draw(CorrelationKind::Cot { sender: self.party }, n)? {
             (Batch::CotSend(rows), position, fifo) => {
                 Ok(CotSender { rows, delta, position, hasher: fifo.hasher.clone() })
             }
@@ -610,7 +424,7 @@ impl Correlations for Streams {
     }
 
     fn cot_recv(&mut self, n: usize) -> Result<CotReceiver, Error> {
-        match self.draw(Kind::Cot { sender: self.party.other() }, n)? {
+        match self.draw(CorrelationKind::Cot { sender: self.party.other() }, n)? {
             (Batch::CotRecv(rows, choices), position, fifo) => {
                 Ok(CotReceiver { rows, choices, position, hasher: fifo.hasher.clone() })
             }
@@ -619,7 +433,7 @@ impl Correlations for Streams {
     }
 
     fn one_of_send(&mut self, bits: u8, n: usize) -> Result<OneOfSender, Error> {
-        match self.draw(Kind::OneOf { sender: self.party, bits }, n)? {
+        match self.draw(CorrelationKind::OneOf { sender: self.party, bits }, n)? {
             (Batch::OneOfSend(rows), position, fifo) => {
                 let (offsets, hasher) = (fifo.offsets.clone(), fifo.hasher.clone());
                 Ok(OneOfSender { bits, rows, offsets, position, hasher })
@@ -629,7 +443,7 @@ impl Correlations for Streams {
     }
 
     fn one_of_recv(&mut self, bits: u8, n: usize) -> Result<OneOfReceiver, Error> {
-        match self.draw(Kind::OneOf { sender: self.party.other(), bits }, n)? {
+        match self.draw(CorrelationKind::OneOf { sender: self.party.other(), bits }, n)? {
             (Batch::OneOfRecv(rows, choices), position, fifo) => {
                 Ok(OneOfReceiver { bits, rows, choices, position, hasher: fifo.hasher.clone() })
             }
@@ -638,8 +452,16 @@ impl Correlations for Streams {
     }
 
     fn triples(&mut self, cols: u8, n: usize) -> Result<Triples, Error> {
-        match self.draw(Kind::Triple { cols }, n)? {
+        match self.draw(CorrelationKind::Triple { cols }, n)? {
             (Batch::Triples(triples), ..) => Ok(triples),
+            _ => unreachable!("the stream's kind"),
+        }
+    }
+
+    fn one_hots(&mut self, shape: Shape, n: usize) -> Result<OneHots, Error> {
+        let (party, session, delta) = (self.party, self.session, self.delta.clone());
+        match self.draw(CorrelationKind::OneHot(shape), n)? {
+            (Batch::OneHots(_, batch), position, _) => Ok(OneHots::new(party, session, shape, position, batch, delta)),
             _ => unreachable!("the stream's kind"),
         }
     }

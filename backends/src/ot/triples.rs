@@ -13,6 +13,7 @@ use sirnn_kernels::{
     aes::Prg,
     bits::bit_plane,
     hash::Hasher,
+    memory::SecretVec,
     pack::{pack, unpack},
 };
 
@@ -31,8 +32,8 @@ pub(super) fn from_cots(
     const WORD: usize = 64;
     let (n, cols) = (sent.len(), usize::from(cols));
     let (mut b, mut c) = (Bits::zero(cols, n), Bits::zero(cols, n));
-    let [mut zero, mut one, mut mine] = [(); 3].map(|()| vec![0u128; TILE]);
-    let [mut b_words, mut c_words] = [(); 2].map(|()| vec![0u64; TILE]);
+    let [mut zero, mut one, mut mine] = [(); 3].map(|()| SecretVec::from(vec![0u128; TILE]));
+    let [mut b_words, mut c_words] = [(); 2].map(|()| SecretVec::from(vec![0u64; TILE]));
     for (tile, (sent, chosen)) in sent.chunks(TILE).zip(chosen.chunks(TILE)).enumerate() {
         let rows = sent.len();
         let position = at + (tile * TILE) as u64;
@@ -40,9 +41,8 @@ pub(super) fn from_cots(
         for first in (0..cols).step_by(WORD) {
             let (block, half) = ((first / 128) as u32, first % 128);
             if half == 0 {
-                hashers[0].hash_offsets(position, block, sent, &[0], &mut zero[..rows]);
-                hashers[0].hash_offsets(position, block, sent, &[delta], &mut one[..rows]);
-                hashers[1].hash_offsets(position, block, chosen, &[0], &mut mine[..rows]);
+                hashers[0].pad_pairs(position, block, sent, delta, &mut zero[..rows], &mut one[..rows]);
+                hashers[1].pads(position, block, chosen, &[0], &mut mine[..rows]);
             }
             for i in 0..rows {
                 b_words[i] = ((zero[i] ^ one[i]) >> half) as u64;
@@ -84,8 +84,8 @@ pub(super) fn send(
     random.fill_words(64, &mut t.a.words);
     random.fill_words(64, &mut t.b.words);
     let mut words = vec![0u32; pairs];
-    let mut rows = vec![0; kk13::ROWS];
-    let mut pads = vec![0; 16 * HASHED];
+    let mut rows = SecretVec::from(vec![0; kk13::ROWS]);
+    let mut pads = SecretVec::from(vec![0; 16 * HASHED]);
     for from in (0..pairs).step_by(kk13::ROWS) {
         let rows = &mut rows[..(pairs - from).next_multiple_of(super::GRANULE).min(kk13::ROWS)];
         ots.extend(OT_BITS, rows, channel)?;
@@ -93,7 +93,7 @@ pub(super) fn send(
         for (tile, rows) in rows.chunks(HASHED).enumerate() {
             let from = from + tile * HASHED;
             let pads = &mut pads[..16 * rows.len()];
-            hasher.hash_keyed(at + from as u64, rows, &offsets, pads);
+            hasher.pads(at + from as u64, 0, rows, &offsets, pads);
             for (p, pads) in (from..).zip(pads.chunks_exact(16)) {
                 let mask = pads.iter().rev().fold(0u32, |w, &pad| w << 2 | pad as u32 & 3);
                 let word = mask ^ products(pair(&t.a, p), pair(&t.b, p));
@@ -119,15 +119,14 @@ pub(super) fn receive(
 ) -> Result<Triples, Error> {
     let pairs = n.div_ceil(2);
     let mut t = triples(n);
-    let mut choices = vec![0u16; pairs.next_multiple_of(super::GRANULE)];
-    let mut rows = vec![0; kk13::ROWS];
-    let mut pads = vec![0; kk13::ROWS];
+    let mut choices = SecretVec::from(vec![0u16; pairs.next_multiple_of(super::GRANULE)]);
+    let [mut rows, mut pads] = [(); 2].map(|()| SecretVec::from(vec![0; kk13::ROWS]));
     for (tile, choices) in choices.chunks_mut(kk13::ROWS).enumerate() {
         let from = tile * kk13::ROWS;
         let rows = &mut rows[..choices.len()];
         ots.extend(OT_BITS, rows, choices, channel)?;
         let used = rows.len().min(pairs - from);
-        hasher.hash_keyed(at + from as u64, &rows[..used], &[0], &mut pads[..used]);
+        hasher.pads(at + from as u64, 0, &rows[..used], &[0], &mut pads[..used]);
         for (p, (&j, pad)) in (from..).zip(choices.iter().zip(&pads[..used])) {
             let j = u32::from(j);
             xor_pair(&mut t.a, p, j & 1 | j >> 1 & 2);

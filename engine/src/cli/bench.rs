@@ -3,13 +3,14 @@
 use super::{Failure, Optimize, output};
 use clap::Args;
 use serde_json::json;
+use sirnn::plan::correlations::offline_cost;
 use sirnn::plan::operations::{self, OPERATIONS, Operation, Params};
-use sirnn::program::{Goal, Profile, Rates};
-use sirnn::run::session::{self, Session};
+use sirnn::program::{Goal, Profile};
+use sirnn::run::session::Session;
 use sirnn::service::{Summary, local};
-use sirnn_backends::Party;
 use sirnn_backends::ot::{self, BackendSpec};
 use sirnn_backends::transport::{Channel, TcpChannel, connect_with_retry};
+use sirnn_backends::{Party, random};
 use std::net::{SocketAddr, TcpListener};
 use std::process::Command;
 use std::time::Duration;
@@ -25,6 +26,10 @@ pub(super) struct Bench {
     /// List the operations and the parameters they use
     #[arg(long)]
     list: bool,
+    /// Round the function to the nearest, with one look-up: sigmoid, tanh, exp, log, gelu, silu, softplus, elu, erf, sin, cos,
+    /// reciprocal, rsqrt, sqrt, square of numbers of up to 16 bits
+    #[arg(long)]
+    nearest: bool,
     /// Print the cost of every operation as a Markdown table (planned, which is exact)
     #[arg(long)]
     table: bool,
@@ -82,8 +87,14 @@ impl Bench {
             return Ok(());
         }
         let name = self.op.as_deref().unwrap_or_default();
-        let op =
-            operations::find(name).ok_or_else(|| format!("no operation '{name}'; sirnn bench --list shows all"))?;
+        let missing = || format!("no operation '{name}'; sirnn bench --list shows all");
+        let rounded;
+        let op = if self.nearest {
+            rounded = operations::nearest(name).ok_or_else(missing)?;
+            &rounded
+        } else {
+            operations::find(name).ok_or_else(missing)?
+        };
         let backend = ot::lookup(self.ot)?;
         match &self.host {
             Some(id) => self.serve(op, backend, u128::from_str_radix(id, 16)?),
@@ -95,9 +106,10 @@ impl Bench {
         let goal = match self.optimize {
             Optimize::Rounds => Goal::Rounds,
             Optimize::Bytes => Goal::Bytes,
+            Optimize::Online => Goal::Online,
             Optimize::Time => Goal::Time { bits_per_second: 3e9, latency: 4e-4 },
         };
-        Profile { goal, rates: Rates::of(backend) }
+        Profile::of(goal, backend)
     }
 
     /// Sizes of the runs.
@@ -125,7 +137,7 @@ impl Bench {
             let [mut online, offline] = connect()?;
             let id = (id ^ i as u128).to_le_bytes();
             let offline: Box<dyn Channel> = Box::new(offline);
-            let session = Session { plan: &plan, party, backend, id, online: &mut online, offline };
+            let session = Session { plan: &plan, party, backend, id, nonce: [0; 16], online: &mut online, offline };
             let (_, report) = session.run(&inputs, &mut |_| {})?;
             summary.add(n as usize, party, &report);
         }
@@ -142,9 +154,7 @@ impl Bench {
     }
 
     fn measure(&self, op: &Operation, backend: &dyn BackendSpec) -> Result<(), Failure> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|e| format!("random numbers: {e}"))?;
-        let id = u128::from_le_bytes(id);
+        let id = u128::from_le_bytes(random::bytes()?);
         let mut command = Command::new(std::env::current_exe()?);
         command.args(std::env::args_os().skip(1)).args(["--host", &format!("{id:x}")]);
         let server = local::Process::start(&mut command)?;
@@ -178,8 +188,8 @@ impl Bench {
 /// Offline and online bytes per instance, and rounds, of a planned operation with IKNP and KK13.
 pub(super) fn planned(op: &Operation, params: &Params) -> Result<(f64, f64, usize), Failure> {
     let backend = ot::lookup("iknp")?;
-    let plan = op.plan(params, Profile { goal: Goal::Bytes, rates: Rates::of(backend) })?;
+    let plan = op.plan(params, Profile::of(Goal::Bytes, backend))?;
     let n = params.n as f64;
     let sum = |[a, b]: [u64; 2]| (a + b) as f64 / n;
-    Ok((sum(session::offline_cost(&plan, backend).bytes_from), sum(plan.online_bytes()), plan.rounds()))
+    Ok((sum(offline_cost(&plan, backend).bytes_from), sum(plan.online_bytes()), plan.rounds()))
 }

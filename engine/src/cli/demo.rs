@@ -1,13 +1,14 @@
 //! `sirnn demo`: the whole way, with the model that comes with the source.
 
-use super::ask::Question;
+use super::ask::{Question, load};
 use super::output::cost;
 use super::run::both;
 use super::{Failure, Net, Patience, Planning};
 use clap::Args;
 use serde_json::json;
-use sirnn::model::{self, Items, Model, Results, Reveal};
-use sirnn::program::{Profile, clear};
+use sirnn::graph::Reveal;
+use sirnn::model::input::Sources;
+use sirnn::model::{Model, Results};
 use sirnn::service::local::say;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ const SHOWN: usize = 10;
 ///
 /// Starts server and client as two processes that talk over loopback TCP. The client's 8x8 images are classified by the
 /// server's recurrent network (a FastGRNN that reads them row by row); the result is compared with the labels and with the
-/// same integer program in the clear, which it equals bit for bit.
+/// same integer network in the clear, which it equals bit for bit.
 #[derive(Args)]
 pub(super) struct Demo {
     /// Model directory with inputs.npy and labels.csv
@@ -48,27 +49,26 @@ impl Demo {
     pub(super) fn run(self) -> Result<(), Failure> {
         let input = self.model.join("inputs.npy");
         let Model { description, weights } = Model::load(&self.model)?;
-        let items = Items::load(&input, &description)?;
-        let n = items.len().min(self.items as usize);
-        let labels = labels(&self.model.join("labels.csv"), n, description.labels.len())?;
+        let sources = Sources::one(&input);
+        let items = load(&sources, &description, Some(self.items as usize))?;
+        let n = items.len();
+        // The definition of correct: the same network on integers, in the clear.
+        let expected = Results::evaluate(&description, &weights, &items)?;
+        let first = &expected.outputs[0];
+        let labels = labels(&self.model.join("labels.csv"), n, first.class_count())?;
         if !self.json {
-            let l = &description.layer[0];
+            let private: usize = weights.values().map(|t| t.data.len()).sum();
             say(format_args!(
-                "server: {}, a FastGRNN with {} units, its weights private\nclient: {n} items of {} steps x {} values, private",
-                description.name, l.hidden, description.steps, description.features
+                "server: the network '{}', its {private} weights private\nclient: {n} items of {} time steps, private",
+                description.name,
+                items.steps()
             ));
         }
-        let question = Question { input: &input, first: Some(n), batch: self.batch, store: None };
+        let question = Question { sources: &sources, first: Some(n), batch: self.batch, store: None };
         let answer = both(&self.model, &question, &self.planning, &self.patience, self.net, None)?;
 
-        // The definition of correct: the same program on integers, in the clear.
-        let program = model::build(&description, n, Profile::default())?;
-        let mut inputs = weights.inputs(&description);
-        inputs.extend(items.inputs(0..n));
-        let mut expected = Results::default();
-        expected.add(&description, &clear::evaluate(&program, &inputs)?)?;
         let exact = expected == answer.results;
-        let classes = &answer.results.classes;
+        let classes = answer.results.classes().ok_or("the model has no output with one class per item")?;
         let right = classes.iter().zip(&labels).filter(|(c, l)| c == l).count();
         let accuracy = right as f64 / n as f64;
         if self.json {
@@ -78,7 +78,7 @@ impl Demo {
             report["exact"] = json!(exact);
             say(report);
         } else {
-            let name = |class: usize| &description.labels[class];
+            let name = |class: usize| first.label(class);
             for (i, (&class, &label)) in classes.iter().zip(&labels).enumerate().take(SHOWN) {
                 let verdict = if class == label { "right" } else { "wrong" };
                 say(format_args!("  item {i}: it is a {}, predicted {} ({verdict})", name(label), name(class)));
@@ -86,15 +86,15 @@ impl Demo {
             if n > SHOWN {
                 say(format_args!("  ... and {} more", n - SHOWN));
             }
-            let what = if description.reveal == Reveal::Scores { "scores and classes" } else { "classes" };
+            let what = if first.reveal == Reveal::Scores { "scores and classes" } else { "classes" };
             say(format_args!("accuracy: {right} of {n} ({:.1} %)", 100.0 * accuracy));
             say(format_args!(
-                "{what} {} those of the program in the clear",
+                "{what} {} those of the network in the clear",
                 if exact { "equal, bit for bit," } else { "DIFFER from" }
             ));
             say(cost(&answer.report));
         }
-        if exact { Ok(()) } else { Err("the result differs from the program in the clear".into()) }
+        if exact { Ok(()) } else { Err("the result differs from the network in the clear".into()) }
     }
 }
 

@@ -1,10 +1,9 @@
 //! `sirnn doctor`: which kernels this machine uses, and whether they work.
 
 use super::output::write_file;
-use super::{Failure, speeds_file};
+use super::{Failure, calibrate, speeds_file};
 use clap::Args;
 use serde_json::json;
-use sirnn::plan::speeds;
 use sirnn::service::local::say;
 use sirnn_kernels::aes::Prg;
 use sirnn_kernels::{
@@ -72,7 +71,7 @@ impl Doctor {
     fn calibrate(&self) -> Result<(), Failure> {
         let file = speeds_file().ok_or("there is no folder for settings: name a file in SIRNN_SPEEDS")?;
         let terminal = std::io::stderr().is_terminal();
-        let speeds = speeds::measure(&mut |what| {
+        let speeds = calibrate::measure(&mut |what| {
             if terminal {
                 eprintln!("measuring {what}");
             }
@@ -119,7 +118,7 @@ fn fingerprint(level: Level) -> blake3::Hash {
     Prg::new_at(level, 1).fill_blocks(&mut rows);
     put(&mut hasher, &rows);
     let mut out = vec![0; 2 * rows.len()];
-    Hasher::new_at(level, 2, 3).hash_offsets(5, 0, &rows, &[0, 7], &mut out);
+    Hasher::new_at(level, 2, 3).pads(5, 0, &rows, &[0, 7], &mut out);
     put(&mut hasher, &out);
     transpose::transpose128_at(level, &rows, rows.len() / 128, &mut out[..rows.len()]);
     put(&mut hasher, &out);

@@ -1,8 +1,8 @@
 //! `sirnn infer`: the party that owns the inputs.
 
-use super::ask::{Question, ask};
+use super::ask::{ItemFiles, Question, ask, write_results};
 use super::output::{check_writable, cost};
-use super::{Failure, Net, Patience, resolve};
+use super::{Failure, LinearArg, Net, Patience, resolve};
 use clap::Args;
 use sirnn::model::Description;
 use sirnn::service::client::Options;
@@ -18,10 +18,10 @@ pub(super) struct Infer {
     /// Address and port of the server
     #[arg(long, value_name = "ADDR")]
     connect: String,
-    /// Items: .npy of shape [N, steps, features], or .csv with one item per line, step after step
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
-    /// Where the predictions go: .csv, one line per item
+    #[command(flatten)]
+    items: ItemFiles,
+    /// Where the predictions go: .csv, one line per item (per number, where an item has more than one row of scores); or .npy,
+    /// real numbers, further outputs in FILE.NAME.npy
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// Accept only the model described in this directory
@@ -33,6 +33,9 @@ pub(super) struct Infer {
     /// Do the online phase alone, with this store of `sirnn offline --connect`; it is used up
     #[arg(long, value_name = "FILE")]
     store: Option<PathBuf>,
+    /// Where products with the weights may come from: cot, rlwe, or auto for what the server wants
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    linear: LinearArg,
     #[command(flatten)]
     patience: Patience,
     /// Simulate a link for what this side sends: none, lan, wan, or MBIT,MS
@@ -54,11 +57,13 @@ impl Infer {
             bounds: self.patience.bounds(),
             connection: self.patience.connection(self.net),
             pinned: self.model.as_deref().map(Description::load).transpose()?,
-            hidden: false,
+            watch: Vec::new(),
+            linear: self.linear.into(),
         };
-        let question = Question { input: &self.input, first: None, batch: self.batch, store: self.store.as_deref() };
+        let sources = self.items.sources();
+        let question = Question { sources: &sources, first: None, batch: self.batch, store: self.store.as_deref() };
         let answer = ask(&addresses, options, &question)?;
-        answer.results.write(&self.output, &answer.description)?;
+        write_results(&answer.results, &self.output)?;
         if self.json {
             say(answer.report);
         } else {

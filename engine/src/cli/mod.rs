@@ -2,6 +2,7 @@
 
 mod ask;
 mod bench;
+mod calibrate;
 #[cfg(feature = "import")]
 mod check;
 mod cost_table;
@@ -14,12 +15,15 @@ mod plan;
 mod profile;
 mod run;
 mod serve;
+mod show;
 mod table;
 
 use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use sirnn::plan::planner::{MAX_LANES, Policy};
 use sirnn::plan::speeds::Speeds;
+use sirnn::program::LinearForms;
+use sirnn::service::ledger::Ledger;
 use sirnn::service::server::{self, Limits, Stores};
 use sirnn::service::wire::Objective;
 use sirnn::service::{Bounds, Connection};
@@ -47,6 +51,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
     after_help = "\
 Start here:
   sirnn demo                                   server and client on this machine, handwritten digits
+  sirnn show --model models/digits             the network, node by node
   sirnn plan --model models/digits             rounds, bytes, memory, and what the client learns, before anything runs
   sirnn serve --model models/digits --listen 127.0.0.1:7700
   sirnn infer --connect 127.0.0.1:7700 --input models/digits/inputs.npy --output result.csv"
@@ -59,6 +64,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::Demo),
+    Show(show::Show),
     #[cfg(feature = "import")]
     Check(check::Check),
     Plan(plan::PlanCommand),
@@ -75,6 +81,7 @@ enum Command {
 pub(crate) fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(c) => c.run(),
+        Command::Show(c) => c.run(),
         #[cfg(feature = "import")]
         Command::Check(c) => c.run(),
         Command::Plan(c) => c.run(),
@@ -104,6 +111,8 @@ enum Optimize {
     Rounds,
     /// Fewest bytes, then rounds.
     Bytes,
+    /// Fewest bytes in the online phase, then rounds.
+    Online,
 }
 
 /// The choices that the plan depends on, besides the model.
@@ -119,13 +128,39 @@ struct Planning {
     /// simulated one, or lan
     #[arg(long, value_name = "LINK", value_parser = Link::from_str)]
     link: Option<Link>,
-    /// Compute a cell's activations as one look-up where the pre-activation is narrow enough: the same bits, in fewer
-    /// rounds and bytes
+    /// Compute what depends on one narrow value alone, as a cell's activations often do, as one look-up: the same bits, in
+    /// fewer rounds and bytes
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     fuse: Fuse,
     /// Batches that are computed at the same time, each on connections of its own: auto, or 1 to 8
     #[arg(long, value_name = "N", default_value = "auto", value_parser = lanes)]
     lanes: Lanes,
+    /// Where products with the weights come from: cot (bytes for every weight and row; no client can read weights by sending
+    /// what the protocol does not allow), rlwe (bytes for every element, far fewer for all but narrow matrices; needs clients that follow the
+    /// protocol), or auto, whichever is fewer bytes for a matrix
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    linear: LinearArg,
+}
+
+/// Where products with the weights come from.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum LinearArg {
+    /// For each matrix what is fewer bytes.
+    Auto,
+    /// Correlated OTs.
+    Cot,
+    /// Ring-LWE.
+    Rlwe,
+}
+
+impl From<LinearArg> for LinearForms {
+    fn from(how: LinearArg) -> Self {
+        match how {
+            LinearArg::Auto => Self::Auto,
+            LinearArg::Cot => Self::Cot,
+            LinearArg::Rlwe => Self::Rlwe,
+        }
+    }
 }
 
 /// Whether cells are fused.
@@ -163,6 +198,7 @@ impl Planning {
         match self.optimize {
             Optimize::Rounds => Objective::Rounds,
             Optimize::Bytes => Objective::Bytes,
+            Optimize::Online => Objective::Online,
             Optimize::Time => Objective::Time {
                 bits_per_second: self.link().bits_per_second as u64,
                 latency_ns: self.link().latency.as_nanos() as u64,
@@ -192,7 +228,14 @@ impl Planning {
 
     fn policy(&self) -> Result<Policy, Failure> {
         let (goal, link) = (self.objective().into(), self.link());
-        Ok(Policy { goal, link, backend: self.backend()?, fuse: self.fuse(), lanes: self.lanes.0 })
+        Ok(Policy {
+            goal,
+            link,
+            backend: self.backend()?,
+            fuse: self.fuse(),
+            lanes: self.lanes.0,
+            linear: self.linear.into(),
+        })
     }
 
     /// How a server with these options serves.
@@ -202,18 +245,21 @@ impl Planning {
         net: Net,
         limits: Limits,
         stores: Stores,
+        ledger: Ledger,
     ) -> Result<server::Options, Failure> {
         let planning = self.over(net);
         Ok(server::Options {
             backend: planning.backend()?,
             fuse: planning.fuse(),
             lanes: planning.lanes.0,
+            linear: planning.linear.into(),
+            ledger: Some(ledger),
             objective: planning.objective(),
             link: planning.link(),
             speeds: speeds()?,
             limits,
             connection: patience.connection(net),
-            hidden: false,
+            watch: Vec::new(),
             stores,
         })
     }
@@ -226,6 +272,7 @@ impl Planning {
             ("--optimize", name(self.optimize.to_possible_value())),
             ("--link", link_name(self.link())),
             ("--fuse", name(self.fuse.to_possible_value())),
+            ("--linear", name(self.linear.to_possible_value())),
             ("--lanes", self.lanes.0.map_or("auto".into(), |n| n.to_string())),
         ];
         values.into_iter().flat_map(|(option, value)| [option.to_string(), value]).collect()

@@ -4,8 +4,10 @@ use super::output::cost;
 use super::{Failure, Net, Patience, Planning, resolve, serve};
 use clap::Args;
 use serde_json::{Value, json};
+use sirnn::compile::Request;
 use sirnn::model::{Description, Model};
 use sirnn::service::client::{self, Client};
+use sirnn::service::ledger::{self, Ledger};
 use sirnn::service::local::{Process, complete, cpu_seconds, peak_memory, say};
 use sirnn::service::server::{Limits, Stores};
 use sirnn::service::wire::{Choice, shown};
@@ -49,6 +51,9 @@ pub(super) struct Offline {
     /// Items that will be computed at the same time (default: all, up to 64 or what the server grants). At the server: the most that are granted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
+    /// Time steps of the items to come, which have one length (default: the most that the model is for)
+    #[arg(long, value_name = "N", conflicts_with = "listen")]
+    steps: Option<usize>,
     /// How it is planned is for the server to say; with --connect, --ot, --fuse and --lanes only tell what is accepted
     #[command(flatten)]
     planning: Planning,
@@ -89,7 +94,8 @@ impl Offline {
         let items = most(self.items, usize::MAX);
         let limits = Limits { items, batch: most(self.batch, items), sessions: 1, bounds: self.patience.bounds() };
         let stores = Stores::Make(self.store.clone());
-        let options = self.planning.server(&self.patience, self.net, limits, stores)?;
+        let ledger = Ledger::beside(self.model.as_deref().expect("required"), ledger::LIMIT);
+        let options = self.planning.server(&self.patience, self.net, limits, stores, ledger)?;
         let server = serve::bind(address, &addresses, &model, options)?;
         let greeting = format!("making a store for {}", model.description.name);
         serve::host(server, &greeting, true, self.json, |line| {
@@ -106,10 +112,13 @@ impl Offline {
             bounds: self.patience.bounds(),
             connection: self.patience.connection(self.net),
             pinned,
-            hidden: false,
+            watch: Vec::new(),
+            linear: self.planning.linear.into(),
         };
         let of_server = |e| super::ask::of_server(addresses, e);
         let client = Client::connect(addresses, options).map_err(of_server)?;
+        let steps = self.steps.unwrap_or(client.description().graph.steps);
+        let request = Request { items, steps, lengths: None };
         let accept = |choice: &Choice| {
             let fuse = |on: bool| if on { "on" } else { "off" }.to_string();
             let wanted = [
@@ -125,7 +134,7 @@ impl Offline {
                 None => Ok(()),
             }
         };
-        let summary = client.make_store(path, items, self.batch.map(|n| n as usize), &accept).map_err(of_server)?;
+        let summary = client.make_store(path, &request, self.batch.map(|n| n as usize), &accept).map_err(of_server)?;
         let mut report = serde_json::to_value(&summary)?;
         report["cpu_seconds"] = json!([null, cpu_seconds()]);
         report["peak_memory"] = json!([null, peak_memory()]);

@@ -3,33 +3,14 @@
 use super::Failure;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
+use sirnn::run::files;
 use sirnn::service::client::Progress;
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal;
+use std::path::Path;
 
 /// Writes a file completely or not at all.
 pub(super) fn write_file(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let name = path.file_name().ok_or_else(|| format!("{}: not a file name", path.display()))?;
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(format!(".{}", std::process::id()));
-    let temporary = Temporary(path.with_file_name(hidden));
-    let write = || {
-        let mut file = std::fs::File::create(&temporary.0)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary.0, path)
-    };
-    write().map_err(|e| format!("{}: {e}", path.display()).into())
-}
-
-/// Removes what was not renamed.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+    files::replace(path, content).map_err(|e| format!("{}: {e}", path.display()).into())
 }
 
 /// Fails early if a result could not be written later.

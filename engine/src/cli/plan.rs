@@ -4,14 +4,18 @@ use super::output::{bytes, write_file};
 use super::{Failure, Planning, link_name, speeds};
 use clap::Args;
 use serde_json::json;
-use sirnn::model::{self, Description, Model, Reveal, weights};
-use sirnn::plan::planner::{self, Candidate};
-use sirnn::run::session::{offline_cost, totals};
+use sirnn::compile::Request;
+use sirnn::graph::{Dim, Reveal};
+use sirnn::model::{Description, Model, weights};
+use sirnn::plan::correlations::offline_cost;
+use sirnn::plan::planner::{self, Candidate, Task};
+use sirnn::plan::{LinearTask, Plan};
 use sirnn::run::store::SectionHeader;
 use sirnn::service::local::say;
 use sirnn::service::memory;
 use sirnn::service::summary::kind_name;
 use sirnn_backends::Party;
+use sirnn_backends::ot::streams::totals;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -23,12 +27,15 @@ const SHOWN_DEPTH: usize = 4;
 /// Exact, not estimated: the parties refuse to end a run that took other rounds or bytes than planned here.
 #[derive(Args)]
 pub(super) struct PlanCommand {
-    /// Model directory; the weights are not needed if the description states all shapes
+    /// Model directory; with the weights, what they prove saves rounds
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
     /// Items that are computed together
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     batch: u32,
+    /// Time steps of the items (default: the most that the model is for)
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
     #[command(flatten)]
     planning: Planning,
     /// Also show the critical path, round by round
@@ -42,8 +49,8 @@ pub(super) struct PlanCommand {
     json: bool,
 }
 
-/// The public part of a model, completed from the weights if they are there.
-fn describe(directory: &Path) -> Result<Description, Failure> {
+/// The public part of a model, with what the weights prove if they are there.
+pub(super) fn describe(directory: &Path) -> Result<Description, Failure> {
     if directory.join(weights::FILE).exists() {
         Ok(Model::load(directory)?.description)
     } else {
@@ -55,8 +62,11 @@ impl PlanCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         let description = describe(&self.model)?;
         let (policy, speeds, items) = (self.planning.policy()?, speeds()?, self.batch as usize);
-        let all = planner::candidates(&description, (items, items), false, &policy, &speeds)?;
-        let more = planner::in_more_lanes(&description, (items, items), false, &policy, &speeds, &all[0], |_| true)?;
+        let request = Request { items, steps: self.steps.unwrap_or(description.graph.steps), lengths: None };
+        description.typed(request.steps)?;
+        let task = Task { graph: &description.graph, request: &request, batch: items, watch: &[] };
+        let all = planner::candidates(&task, &policy, &speeds)?;
+        let more = planner::in_more_lanes(&task, &policy, &speeds, &all[0], |_| true)?;
         let &Candidate { backend, fuse, lanes, batch, ref plan, estimate } = more.as_ref().unwrap_or(&all[0]);
         if let Some(file) = &self.dot {
             write_file(file, plan.dot().as_bytes())?;
@@ -66,7 +76,7 @@ impl PlanCommand {
         let memory = memory(plan);
         let stores = Party::BOTH.map(|party| SectionHeader::new(plan, party).bytes);
         let scopes = plan.scope_costs();
-        let revealed = revealed(&description);
+        let revealed = revealed(&description, request.steps)?;
         let correlations: BTreeMap<String, u64> =
             totals(&plan.needs).into_iter().map(|(kind, n)| (kind_name(kind), n)).collect();
         if self.json {
@@ -85,10 +95,12 @@ impl PlanCommand {
                 "bytes_per_instance": (online + offline_bytes) as f64 / batch as f64,
                 "digest": blake3::Hash::from(plan.digest).to_hex().to_string(),
                 "scopes": scopes, "revealed": revealed,
+                "linear": plan.linear.iter().map(|task| product(plan, task)).collect::<Vec<_>>(),
+                "linear_key_bytes": plan.key_bytes(), "linear_values": plan.values(),
             }));
             return Ok(());
         }
-        let kind = if fuse { "fused cells" } else { "op by op" };
+        let kind = if fuse { "with tables" } else { "op by op" };
         let lanes_of = if lanes > 1 { format!(", in {lanes} lanes of {batch}") } else { String::new() };
         say(format_args!("{}, batch {items}{lanes_of}, OT {}, {kind}", description.name, backend.name()));
         if all.len() > 1 || lanes > 1 {
@@ -120,6 +132,7 @@ impl PlanCommand {
             bytes(stores[0]),
             bytes(stores[1])
         ));
+        products(plan);
         say("\ncorrelations");
         for (kind, n) in &correlations {
             say(format_args!("  {kind:<20} {n:>12}"));
@@ -128,11 +141,50 @@ impl PlanCommand {
         for line in &revealed {
             say(format_args!("  {line}"));
         }
-        say("the server learns the number of items and batches, and nothing about them");
+        say("the server learns the number of items and batches and their time steps, and nothing about their content");
         if self.explain {
             say(format_args!("\n{}", plan.explain()));
         }
         Ok(())
+    }
+}
+
+/// Where the products with a matrix come from, for programs.
+fn product(plan: &Plan, task: &LinearTask) -> serde_json::Value {
+    let ((_, to_p1, to_p0), (cots, cot_p1, cot_p0)) = (task.offline_cost(), task.cot_cost());
+    let node = &plan.program.blocks[task.node.0].nodes[task.node.1];
+    json!({
+        "scope": plan.program.path(node.scope), "bits": task.width, "weight_bits": task.weight_bits,
+        "form": if task.form.is_some() { "rlwe" } else { "cot" },
+        "set": task.form.map(|f| f.set.name()), "spread": task.form.map(|f| f.spread), "error_bits": task.form.map(|f| f.bits),
+        "bytes": to_p1 + to_p0, "bytes_by_cots": cot_p1 + cot_p0, "cots": cots,
+    })
+}
+
+/// The same for people.
+fn products(plan: &Plan) {
+    if plan.linear.is_empty() {
+        return;
+    }
+    say("\nproducts with the weights, offline (--linear)");
+    for task in &plan.linear {
+        let node = &plan.program.blocks[task.node.0].nodes[task.node.1];
+        let (_, to_p1, to_p0) = task.offline_cost();
+        let (_, cot_p1, cot_p0) = task.cot_cost();
+        let how = match task.form {
+            None => "COTs".into(),
+            Some(f) => {
+                format!("ring-LWE, {}, spread {}; by COTs {}", f.set.name(), f.spread, bytes(cot_p1 + cot_p0))
+            }
+        };
+        say(format_args!("  {:<46} {:>12}  {how}", plan.program.path(node.scope), bytes(to_p1 + to_p0)));
+    }
+    if plan.values() > 0 {
+        say(format_args!("  {:<46} {:>12}  for all of them", "the client's keys", bytes(plan.key_bytes())));
+        say(format_args!(
+            "  ring-LWE makes {} values: a client that does not follow the protocol could read up to 2 bits about the weights in each",
+            plan.values()
+        ));
     }
 }
 
@@ -149,7 +201,7 @@ fn comparison(all: &[Candidate], link: String) {
     ));
     for Candidate { backend, fuse, estimate: e, .. } in all {
         let (bytes, online) = (bytes(e.bytes), bytes(e.bytes - e.bytes_offline));
-        let cells = if *fuse { "fused" } else { "op by op" };
+        let cells = if *fuse { "tables" } else { "op by op" };
         say(format_args!(
             "{:<14} {cells:<9} {bytes:>12} {online:>12} {:>7} {:>8.2} {:>9.2}",
             backend.name(),
@@ -162,59 +214,41 @@ fn comparison(all: &[Candidate], link: String) {
 }
 
 /// All that a client learns about a model.
-fn revealed(d: &Description) -> Vec<String> {
-    let mut lines = vec![match d.reveal {
-        Reveal::Scores => format!("per item: {} scores of {} bits, and the class", d.classes(), d.output.out),
-        Reveal::Class => "per item: the class".into(),
-    }];
-    lines.push(format!(
-        "shape: {} steps of {} features, {} classes and their names, rounding {}",
-        d.steps,
-        d.features,
-        d.classes(),
-        match d.rounding {
-            sirnn::protocols::truncation::Rounding::Floor => "down",
-            sirnn::protocols::truncation::Rounding::TowardZero => "toward zero",
-            sirnn::protocols::truncation::Rounding::Nearest => "to nearest",
-        }
-    ));
-    lines.push(format!("input: {} bits, scale {}", d.input.bits, d.input.scale));
-    for (i, l) in d.layer.iter().enumerate() {
-        let chain = |factors: &[model::description::Factor]| {
-            let one = |f: &model::description::Factor| {
-                format!("{} bits, shifts {}+{}, left {}, result {} bits", f.bits, f.floor, f.shift, f.left, f.out)
-            };
-            factors.iter().map(one).collect::<Vec<_>>().join("; ")
+fn revealed(d: &Description, steps: usize) -> Result<Vec<String>, Failure> {
+    let typed = d.typed(steps)?;
+    let mut lines = Vec::new();
+    for (output, &value) in d.graph.outputs.iter().zip(&typed.outputs) {
+        let ty = typed.ty(value);
+        let per = if ty.timed { "per item and time step" } else { "per item" };
+        let what = match output.reveal {
+            Reveal::Values => format!("{:?} values of {} bits", ty.shape, ty.number.bits),
+            Reveal::Scores => format!("{:?} scores of {} bits, and the class", ty.shape, ty.number.bits),
+            Reveal::Class => "the class alone".into(),
         };
-        lines.push(format!("layer {i}: FastGRNN, {} units", l.hidden));
-        lines.push(format!("  input product:  {}", chain(&l.w)));
-        lines.push(format!("  state product:  {}", chain(&l.u)));
-        let pre = &l.pre;
-        lines.push(format!(
-            "  pre-activation: {} bits, scale {}, shifts {} and {}, left {}, biases {} bits",
-            pre.bits, pre.scale, pre.shift_w, pre.shift_u, pre.left, pre.bias_bits
-        ));
-        lines.push(format!(
-            "  gate scale {}, candidate scale {}, zeta {} bits >> {}, nu {} bits >> {}",
-            l.gate.scale, l.candidate.scale, l.zeta.bits, l.zeta.shift, l.nu.bits, l.nu.shift
-        ));
-        let s = &l.state;
-        lines.push(format!(
-            "  state: {} bits, scale {}, shifts {}, {}, {}",
-            s.bits, s.scale, s.gate_shift, s.candidate_shift, s.out_shift
-        ));
-        if let Some(fits) = s.fits {
-            lines.push(format!(
-                "  whether the weights keep every state within its width: {}",
-                if fits { "yes" } else { "not proven" }
-            ));
-        }
+        lines.push(format!("output '{}', {per}: {what}", output.name));
     }
-    let o = &d.output;
+    for input in &d.graph.inputs {
+        let dims = input.shape.iter().map(|dim| match dim {
+            Dim::Size(n) => n.to_string(),
+            Dim::Steps => format!("1 to {} steps", d.graph.steps),
+        });
+        let shape = dims.collect::<Vec<_>>().join(", ");
+        lines.push(format!(
+            "input '{}': [{shape}], {} bits, scale {}",
+            input.name, input.number.bits, input.number.scale
+        ));
+    }
     lines.push(format!(
-        "output: weights {} bits, shifts {}+{}, {} bits, scale {}, bias {} bits >> {}",
-        o.bits, o.floor, o.shift, o.out, o.scale, o.bias.bits, o.bias.shift
+        "the network: {} operations with their shapes, widths, scales and shifts (sirnn show), names of {} tensors",
+        typed.nodes.iter().map(|n| 1 + n.body.as_ref().map_or(0, |b| b.nodes.len())).sum::<usize>(),
+        typed.parameters.len()
     ));
+    if !d.graph.fits.is_empty() {
+        lines.push(format!(
+            "that the weights keep these within their width for every input: {}",
+            d.graph.fits.join(", ")
+        ));
+    }
     lines.push("widths and shifts were fitted to the weights: they tell their magnitude, to a power of two".into());
-    lines
+    Ok(lines)
 }

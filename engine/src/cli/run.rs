@@ -1,14 +1,16 @@
 //! `sirnn run`: both parties on this machine, as two processes.
 
-use super::ask::{Answer, Question, ask};
+use super::ask::{Answer, ItemFiles, Question, ask, load, results_to, show_results, write_results};
 use super::offline::STORES;
-use super::output::cost;
+use super::output::{check_writable, cost};
 use super::profile::{self, Profile};
 use super::{Failure, Net, Patience, Planning};
 use clap::Args;
-use sirnn::model::Description;
+use serde_json::json;
+use sirnn::model::input::Sources;
+use sirnn::model::{Description, Model, Results};
 use sirnn::service::client::Options;
-use sirnn::service::local::{Process, complete, say};
+use sirnn::service::local::{Process, complete, cpu_seconds, peak_memory, say};
 use sirnn_backends::Party;
 use std::path::{Path, PathBuf};
 
@@ -20,9 +22,14 @@ pub(super) struct Run {
     /// Model directory: model.toml and weights.safetensors
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
-    /// Items: .npy of shape [N, steps, features], or .csv with one item per line, step after step
+    #[command(flatten)]
+    items: ItemFiles,
+    /// Where the results go, as in `infer`: .csv or .npy
     #[arg(long, value_name = "FILE")]
-    input: PathBuf,
+    output: Option<PathBuf>,
+    /// Without two parties: what the model says in the clear, which is what two parties compute bit for bit
+    #[arg(long, conflicts_with_all = ["store", "profile", "batch"])]
+    cleartext: bool,
     /// Items that are computed together (default: all, up to 64)
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
@@ -48,19 +55,48 @@ impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
         let stores = self.store.as_ref().map(|folder| STORES.map(|name| folder.join(name)));
         let store = stores.as_ref().map(|[_, client]| client.as_path());
-        let question = Question { input: &self.input, first: None, batch: self.batch, store };
+        if let Some(path) = &self.output {
+            check_writable(path)?;
+        }
+        let sources = self.items.sources();
+        if self.cleartext {
+            return cleartext(&self.model, &sources, self.output.as_deref(), self.json);
+        }
+        let question = Question { sources: &sources, first: None, batch: self.batch, store };
         let answer = both(&self.model, &question, &self.planning, &self.patience, self.net, self.profile.as_deref())?;
+        if let Some(path) = &self.output {
+            write_results(&answer.results, path)?;
+        }
         if self.json {
             say(answer.report);
             return Ok(());
         }
-        let labels = &answer.description.labels;
-        for (i, &class) in answer.results.classes.iter().enumerate() {
-            say(format_args!("item {i}: {}", labels[class]));
+        if self.output.is_none() {
+            show_results(&answer.results);
         }
         say(cost(&answer.report));
         Ok(())
     }
+}
+
+/// Evaluates the model on integers.
+fn cleartext(model: &Path, sources: &Sources, output: Option<&Path>, as_json: bool) -> Result<(), Failure> {
+    let Model { description, weights } = Model::load(model)?;
+    let items = load(sources, &description, None)?;
+    let results = Results::evaluate(&description, &weights, &items)?;
+    if let Some(path) = output {
+        write_results(&results, path)?;
+    }
+    if as_json {
+        let mut report = json!({ "instances": items.len() });
+        report["cpu_seconds"] = json!([cpu_seconds(), null]);
+        report["peak_memory"] = json!([peak_memory(), null]);
+        results_to(&mut report, &results);
+        say(report);
+    } else if output.is_none() {
+        show_results(&results);
+    }
+    Ok(())
 }
 
 /// Starts the server as a process of its own and asks it.
@@ -89,7 +125,8 @@ pub(super) fn both(
     let server = Process::start(&mut command)?;
     let mut connection = patience.connection(net);
     connection.trace = profile.as_ref().map(|_| profile::EVENTS);
-    let options = Options { bounds: patience.bounds(), connection, pinned, hidden: false };
+    let options =
+        Options { bounds: patience.bounds(), connection, pinned, watch: Vec::new(), linear: planning.linear.into() };
     let mut answer = ask(&[server.address], options, question)?;
     complete(&mut answer.report, &server.finish()?);
     if let Some(profile) = profile {

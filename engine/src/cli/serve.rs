@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use sirnn::model::Model;
 use sirnn::service::Server;
+use sirnn::service::ledger::{self, Ledger};
 use sirnn::service::local::{report, say};
 use sirnn::service::server::{Event, Limits, Options, Outcome, Stores};
 use sirnn_backends::Party;
@@ -42,6 +43,10 @@ pub(super) struct Serve {
     /// one request, which is computed as it was planned then, whatever the options of planning are now
     #[arg(long, value_name = "PATH")]
     store: Option<PathBuf>,
+    /// Most values that ring-LWE makes with these weights, over all sessions (counted in the model's directory). After 2^36 of them what clients
+    /// see of the weights is within a statistical distance of 2^-40 of nothing, after 2^42 of 2^-37
+    #[arg(long, value_name = "N", default_value_t = ledger::LIMIT)]
+    max_values: u64,
     /// Exit after one session, with its result
     #[arg(long)]
     once: bool,
@@ -71,7 +76,13 @@ impl Serve {
             bounds: self.patience.bounds(),
         };
         let stores = self.store.map_or(Stores::None, Stores::Use);
-        let mut options = self.planning.server(&self.patience, self.net, limits, stores)?;
+        let mut options = self.planning.server(
+            &self.patience,
+            self.net,
+            limits,
+            stores,
+            Ledger::beside(&self.model, self.max_values),
+        )?;
         options.connection.trace = profile.as_ref().map(|_| profile::EVENTS);
         let server = bind(&self.listen, &addresses, &model, options)?;
         let greeting = format!("serving {}", model.description.name);
@@ -109,6 +120,12 @@ pub(super) fn host(
                 let mut line = report(&summary);
                 line["peer"] = json!(peer.to_string());
                 let text = finish(&mut line)?;
+                if let Some(total) = line["linear_values_total"].as_u64().filter(|&n| n >= ledger::WARNING) {
+                    eprintln!(
+                        "sirnn: {total} values were made with these weights from ring-LWE, 2^36 = {} are within a distance of 2^-40",
+                        ledger::WARNING
+                    );
+                }
                 if json {
                     say(line);
                 } else {

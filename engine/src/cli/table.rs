@@ -4,10 +4,12 @@ use super::output::{check_writable, cost, write_file};
 use super::{Failure, Planning};
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use sirnn::fixed::{Unsupported, math, wrap};
+use sirnn::fixed::nearest::Format;
+use sirnn::fixed::{math, wrap};
 use sirnn::plan::Plan;
-use sirnn::program::{Cx, Function, Own, Profile, Rates, signed};
+use sirnn::program::{Cx, Function, Own, Profile, signed};
 use sirnn::protocols::basic::{Reveal, Share, Wrap};
+use sirnn::protocols::nearest::NearestTable;
 use sirnn::protocols::{exp, roots, sigmoid};
 use sirnn::run::Inputs;
 use sirnn::service::Summary;
@@ -40,6 +42,10 @@ pub(super) struct Table {
     /// Scale of the results
     #[arg(long, value_name = "T")]
     scale_out: u32,
+    /// Round to the nearest what the function is, instead of the function of the paper's authors; results beyond the output saturate, and
+    /// inputs outside of the function's domain count as the nearest of it. Inputs of up to 16 bits
+    #[arg(long)]
+    nearest: bool,
     /// Without two parties
     #[arg(long)]
     cleartext: bool,
@@ -65,6 +71,26 @@ enum Name {
     Rsqrt,
     /// sqrt(x); the input's sign bit is cleared, 0 is taken as 1
     Sqrt,
+    /// Natural logarithm; with --nearest, as all that follow
+    Log,
+    /// x times the normal distribution's function
+    Gelu,
+    /// x / (1 + e^-x)
+    Silu,
+    /// log(1 + e^x)
+    Softplus,
+    /// x, or e^x - 1 below 0
+    Elu,
+    /// Error function
+    Erf,
+    /// Sine
+    Sin,
+    /// Cosine
+    Cos,
+    /// 1 / x
+    Reciprocal,
+    /// x^2
+    Square,
 }
 
 /// A function of one operand with its parameters, and the inputs it takes.
@@ -90,7 +116,13 @@ impl Entry {
 }
 
 impl Table {
-    fn entry(&self) -> Result<Entry, Unsupported> {
+    fn entry(&self) -> Result<Entry, Failure> {
+        if self.nearest {
+            let name = self.function.to_possible_value().expect("no function is hidden");
+            let format = |bits, scale: u32| Format { bits, scale: scale as i32, signed: true };
+            let (x, y) = (format(self.width, self.scale_in), format(self.out_width, self.scale_out));
+            return Ok(Entry::new(NearestTable::new(name.get_name(), x, y)?, signed(self.width)));
+        }
         let (w, s, t) = (self.width, self.scale_in as i32, self.scale_out);
         // The ring that the protocols need; what is asked for is cut out of it.
         let (trailing_zeros, width) = (0, self.out_width.max(t + 2));
@@ -105,6 +137,16 @@ impl Table {
                 Entry::new(sigmoid::Tanh { reference: math::Tanh::new(w, s, t)?, trailing_zeros, width }, (lo, hi))
             }
             Name::Rsqrt => Entry::new(roots::Root { reference: math::Root::rsqrt(w, s, t)?, width }, (0, hi)),
+            Name::Log
+            | Name::Gelu
+            | Name::Silu
+            | Name::Softplus
+            | Name::Elu
+            | Name::Erf
+            | Name::Sin
+            | Name::Cos
+            | Name::Reciprocal
+            | Name::Square => return Err("this function has no protocol of its own: use --nearest".into()),
             Name::Sqrt => Entry::new(roots::Root { reference: math::Root::sqrt(w, s, t)?, width }, (0, hi)),
         })
     }
@@ -118,8 +160,7 @@ impl Table {
         } else {
             // One operation for few values: where correlations come from hardly matters.
             let ot = self.planning.ot.0.unwrap_or("iknp");
-            let profile =
-                Profile { goal: self.planning.objective().into(), rates: Rates::of(sirnn_backends::ot::lookup(ot)?) };
+            let profile = Profile::of(self.planning.objective().into(), sirnn_backends::ot::lookup(ot)?);
             between_two(&entry, (self.width, self.out_width), ot, profile, xs)?
         };
         let bytes = match self.out_width {
@@ -159,7 +200,7 @@ fn between_two(
     let n = xs.len();
     let x = cx.input("x", Party::P1, width, n, entry.domain);
     let x = cx.call_int(Share, &[x.0])?;
-    let y = cx.named(entry.function.name(), |cx| entry.function.lower(cx, &[x.0]))?[0];
+    let y = cx.named(entry.function.name(), |cx| cx.best_form(&*entry.function, &[x.0]))?[0];
     let y = cx.call_int(Wrap { width: out_width }, &[y])?;
     let y = cx.call(Reveal { to: Party::P1 }, &[y.0])?[0];
     cx.output("y", Own(y));

@@ -10,7 +10,7 @@
 //! * [`math`]: exp, reciprocal, division, sigmoid, tanh, square root and its inverse, as small steps that the protocols
 //!   mirror one by one.
 //!
-//! The functions are those of SIRNN (Rathee et al., IEEE S&P 2021, section V), in the exact form of the authors' library
+//! The functions of [`math`] are those of SIRNN (Rathee et al., IEEE S&P 2021, section V), in the exact form of the authors' library
 //! (SCI, `cleartext_library_fixed` and `math-functions`).
 
 pub mod math;

@@ -179,7 +179,7 @@ impl Serialize for Node {
 }
 
 /// A name of a file or a peer, short enough for a line.
-fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     name.chars().take(MAX_NAME).filter(|c| !c.is_control()).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use super::ImportError;
 use super::tensor::{Data, MAX_ELEMENTS, MAX_RANK, Tensor};
-use crate::model::npy::{Npy, Number};
+use crate::model::npy::{Npy, Value};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
@@ -45,15 +45,15 @@ fn tensor(source: impl Read) -> Result<Tensor, String> {
         return Err(format!("an array of more than {MAX_ELEMENTS} elements"));
     }
     let array = Npy::parse(&bytes).map_err(|e| e.to_string())?;
-    if array.len() > MAX_ELEMENTS || array.shape.len() > MAX_RANK {
+    if array.values().len() > MAX_ELEMENTS || array.shape.len() > MAX_RANK {
         return Err(format!("an array of more than {MAX_ELEMENTS} elements or {MAX_RANK} axes"));
     }
     let data = if array.is_whole() {
-        let whole = |n| if let Number::Whole(v) = n { Some(v) } else { None };
-        Data::Int(array.numbers().filter_map(whole).collect())
+        let whole = |n| if let Value::Whole(v) = n { Some(v) } else { None };
+        Data::Int(array.values().filter_map(whole).collect())
     } else {
-        let real = |n| if let Number::Real(v) = n { Some(v as f32) } else { None };
-        Data::Float(array.numbers().filter_map(real).collect())
+        let real = |n| if let Value::Real(v) = n { Some(v as f32) } else { None };
+        Data::Float(array.values().filter_map(real).collect())
     };
     Tensor::new(array.shape, data)
 }

@@ -13,6 +13,11 @@
 //! | [`items`] | which part of an array is an item, for the inputs of a file |
 //! | [`check`] | what of a network cannot be imported, all at once |
 //!
+//! What it does today: reads ONNX files; says what of a network it cannot import, all at once (`sirnn check`); computes a file's
+//! operators in floats; recognises cells and loops, so that one description in floats stands for what every exporter writes.
+//! A first quantiser is library code ([`quantise`](fn@quantise::quantise)). What it does not do yet: there is no command that
+//! makes a model from an ONNX file, and the quantiser chooses scales from ranges alone, without a look at the accuracy.
+//!
 //! Files are not trusted: sizes, lengths and the work of a run are bounded, and what is wrong is said in one line.
 
 pub mod arrays;

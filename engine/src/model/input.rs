@@ -1,27 +1,26 @@
-//! The client's side: items from a file, batches in the program's layout, and the table of results.
+//! The client's items: one file for each input of the network, and their lengths.
 //!
-//! * `.npy`: an array `[items, steps, features]`, little endian, C order, of `i1 i2 i4 i8 u1 u2 u4 f2 f4 f8`.
-//! * `.csv`: an item per line, `steps * features` numbers, all features of the first step first. A file of whole
-//!   numbers alone holds integers; as soon as one number has a point or an exponent, all are reals.
+//! * `.npy`: an array `[items, shape..]` of `i1 i2 i4 i8 u1 u2 u4 f2 f4 f8`.
+//! * `.csv`: an item per line, all its numbers, last axis fastest: of a time series all features of the first step first. A file of
+//!   whole numbers alone holds integers; as soon as one number has a point or an exponent, all are reals.
 //!
 //! Integers are used as they are. A real `x` becomes the integer nearest to `x 2^scale`, ties to even. What does not fit the
 //! input's width is an error, since it must not wrap.
+//!
+//! Time series may be shorter than the description allows; all items of a file have as many steps. Where they have lengths of their own, a
+//! file of lengths says so, one per line, and what stands behind an item's own length is ignored: it counts as zeros, and is never
+//! read. In `.csv` it may be missing.
 
 use super::description::Description;
-use super::npy::{Npy, Number};
+use super::npy::{Npy, Value};
 use super::{ModelError, require};
-use crate::fixed::wrap;
-use crate::program::signed;
-use std::{
-    collections::HashMap,
-    fmt::Write as _,
-    io::{Read, Write as _},
-    ops::Range,
-    path::Path,
-};
+use crate::graph::{Dim, Input, Tensor};
+use std::{collections::HashMap, io::Read, ops::Range, path::Path, path::PathBuf};
 
 /// Bytes of a file of items.
 const MAX_FILE: u64 = 1 << 32;
+/// Bytes of a file of lengths.
+const MAX_LENGTHS: u64 = 1 << 28;
 
 /// Reads a file of at most `limit` bytes.
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ModelError> {
@@ -33,247 +32,417 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ModelErro
     Ok(bytes)
 }
 
-/// Items as integers, `[items, steps, features]`.
+/// One input's numbers.
+#[derive(Clone, PartialEq, Eq)]
+struct Column {
+    name: String,
+    /// Of one item, at the number of steps that all have.
+    shape: Vec<usize>,
+    timed: bool,
+    values: Vec<i64>,
+}
+
+/// Items as integers.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Items {
+    items: usize,
+    /// Time steps; 0 where no input has a time axis.
     steps: usize,
-    features: usize,
-    values: Vec<i32>,
+    /// Of each item, if they differ.
+    lengths: Option<Vec<usize>>,
+    columns: Vec<Column>,
 }
 
 impl std::fmt::Debug for Items {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Items [{}, {}, {}]", self.len(), self.steps, self.features)
+        let shapes = self.columns.iter().map(|c| (&c.name, &c.shape));
+        f.debug_struct("Items").field("items", &self.items).field("shapes", &shapes.collect::<Vec<_>>()).finish()
     }
 }
 
-impl Items {
-    /// Reads a `.npy` or `.csv` file.
-    ///
-    /// # Errors
-    /// Names the file, and item, step and feature where a number is wrong.
-    pub fn load(path: &Path, description: &Description) -> Result<Self, ModelError> {
-        let place = path.display().to_string();
-        let bytes = read_bounded(path, MAX_FILE)?;
-        let items = match path.extension().and_then(|e| e.to_str()) {
-            Some("npy") => Self::from_npy(&bytes, description),
-            Some("csv") => std::str::from_utf8(&bytes)
-                .map_err(|e| ModelError::new("text", e.to_string()))
-                .and_then(|text| Self::from_csv(text, description)),
-            _ => return Err(ModelError::new(place, "items are read from .npy and .csv files")),
-        };
-        items.map_err(|e| e.inside(&place))
+/// Where items are read from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// What the user named: a file, a folder with a file `NAME.npy` or `NAME.csv` for each input, or `NAME=FILE` for each input.
+    pub inputs: Vec<String>,
+    /// A file of lengths.
+    pub lengths: Option<PathBuf>,
+}
+
+impl Sources {
+    /// One file or folder.
+    pub fn one(path: &Path) -> Self {
+        Self { inputs: vec![path.display().to_string()], lengths: None }
     }
 
-    /// Reads the content of a `.npy` file.
+    /// The file of each input.
+    fn files(&self, inputs: &[Input]) -> Result<Vec<PathBuf>, ModelError> {
+        let of = |name: &str, source: &str| source.strip_prefix(name)?.strip_prefix('=').map(PathBuf::from);
+        let names = || inputs.iter().map(|i| i.name.as_str()).collect::<Vec<_>>().join(", ");
+        if let [one] = &self.inputs[..]
+            && inputs.iter().all(|i| of(&i.name, one).is_none())
+        {
+            let path = PathBuf::from(one);
+            if !path.is_dir() {
+                let what = || format!("the network has {} inputs ({}): say NAME=FILE for each", inputs.len(), names());
+                require(inputs.len() == 1, one, what)?;
+                return Ok(vec![path]);
+            }
+            let file = |input: &Input| {
+                // A name of the network's, not of a folder elsewhere.
+                let plain = !input.name.contains(['/', '\\']);
+                let candidates = ["npy", "csv"].map(|kind| path.join(format!("{}.{kind}", input.name)));
+                let found = candidates.into_iter().find(|c| plain && c.exists());
+                found.ok_or_else(|| ModelError::new(one, format!("there is no {0}.npy or {0}.csv", input.name)))
+            };
+            return inputs.iter().map(file).collect();
+        }
+        if let Some(stray) = self.inputs.iter().find(|s| inputs.iter().all(|i| of(&i.name, s).is_none())) {
+            return Err(ModelError::new(stray, format!("not NAME=FILE with one of the inputs {}", names())));
+        }
+        let file = |input: &Input| {
+            let place = || format!("input '{}'", input.name);
+            let mut files = self.inputs.iter().filter_map(|s| of(&input.name, s));
+            let first = files.next().ok_or_else(|| ModelError::new(place(), "no file was named for it"))?;
+            require(files.next().is_none(), &place(), || "two files were named for it".into())?;
+            Ok(first)
+        };
+        inputs.iter().map(file).collect()
+    }
+}
+
+/// Numbers of a file, before they are fitted to an input.
+struct Numbers {
+    items: usize,
+    /// Of one item.
+    shape: Vec<usize>,
+    values: Vec<Value>,
+}
+
+/// What is expected of an item, for people.
+fn expected(input: &Input, most: usize) -> String {
+    let dim = |d: &Dim| match d {
+        Dim::Size(n) => n.to_string(),
+        Dim::Steps => format!("steps (1 to {most})"),
+    };
+    input.shape.iter().map(dim).collect::<Vec<_>>().join(", ")
+}
+
+fn timed(input: &Input) -> bool {
+    input.shape.first() == Some(&Dim::Steps)
+}
+
+/// Sizes of the axes behind the time axis, or of all.
+fn fixed(input: &Input) -> Vec<usize> {
+    input.shape.iter().filter_map(|d| if let Dim::Size(n) = d { Some(*n) } else { None }).collect()
+}
+
+/// The numbers of a `.npy` file.
+fn from_npy(bytes: &[u8], input: &Input, most: usize) -> Result<Numbers, ModelError> {
+    let array = Npy::parse(bytes)?;
+    let fits = |shape: &[usize]| match input.shape.first() {
+        Some(Dim::Steps) => shape.split_first().is_some_and(|(t, rest)| (1..=most).contains(t) && rest == fixed(input)),
+        _ => shape == fixed(input),
+    };
+    let Some((&items, shape)) = array.shape.split_first().filter(|(_, shape)| fits(shape)) else {
+        let what = format!("shape {:?}, [items, {}] is expected", array.shape, expected(input, most));
+        return Err(ModelError::new("array", what.replace(", ]", "]")));
+    };
+    Ok(Numbers { items, shape: shape.to_vec(), values: array.values().collect() })
+}
+
+/// The numbers of a `.csv` file, items filled up with zeros to the longest.
+fn from_csv(text: &str, input: &Input, most: usize, lengths: Option<&[usize]>) -> Result<Numbers, ModelError> {
+    let step: usize = fixed(input).iter().product();
+    let mut rows: Vec<(usize, Vec<(&str, f64)>)> = Vec::new();
+    for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let mut row = Vec::new();
+        for (column, token) in line.split(',').map(str::trim).enumerate() {
+            let number = token.parse::<f64>().map_err(|_| {
+                let shown: String = token.chars().take(20).collect();
+                ModelError::new(format!("line {}, number {}", i + 1, column + 1), format!("{shown:?} is no number"))
+            })?;
+            row.push((token, number));
+        }
+        rows.push((i + 1, row));
+    }
+    let longest = rows.iter().map(|(_, row)| row.len()).max().unwrap_or(step);
+    for (item, (line, row)) in rows.iter().enumerate() {
+        let steps = row.len() / step;
+        let fits = if timed(input) {
+            let own = lengths.and_then(|l| l.get(item)).is_some_and(|&own| steps >= own);
+            row.len() == steps * step && (1..=most).contains(&steps) && (row.len() == rows[0].1.len() || own)
+        } else {
+            row.len() == step
+        };
+        require(fits, &format!("line {line}"), || {
+            let found = row.len();
+            match timed(input) {
+                true if found == steps * step && (1..=most).contains(&steps) => {
+                    format!("{found} numbers, but line {} has {}: say --lengths", rows[0].0, rows[0].1.len())
+                }
+                true => format!("{found} numbers, 1 to {most} steps of {step} are expected"),
+                false => format!("{found} numbers, {step} are expected"),
+            }
+        })?;
+    }
+    let shape = if timed(input) { [&[longest / step], &fixed(input)[..]].concat() } else { fixed(input) };
+    let whole = rows.iter().flat_map(|(_, row)| row).all(|(token, _)| token.parse::<i64>().is_ok());
+    let value = |&(token, real): &(&str, f64)| match token.parse() {
+        Ok(v) if whole => Value::Whole(v),
+        _ => Value::Real(real),
+    };
+    let zero = if whole { Value::Whole(0) } else { Value::Real(0.0) };
+    let filled = |(_, row): &(usize, Vec<(&str, f64)>)| {
+        let behind = std::iter::repeat_n(zero, longest - row.len());
+        row.iter().map(value).chain(behind).collect::<Vec<_>>()
+    };
+    Ok(Numbers { items: rows.len(), shape, values: rows.iter().flat_map(filled).collect() })
+}
+
+/// Integers of an input's format; zeros behind an item's own length.
+fn quantise(numbers: Numbers, input: &Input, lengths: Option<&[usize]>) -> Result<Column, ModelError> {
+    let Numbers { shape, values, .. } = numbers;
+    let (lo, hi) = input.number.range();
+    let (bits, scale) = (input.number.bits, input.number.scale);
+    let factor = 2f64.powi(scale);
+    let place = |i: usize| {
+        let n: usize = shape.iter().product();
+        let mut rest = i % n;
+        let mut at = vec![0; shape.len()];
+        for (at, &size) in at.iter_mut().zip(&shape).rev() {
+            *at = rest % size;
+            rest /= size;
+        }
+        match (at.as_slice(), timed(input)) {
+            ([step, feature], true) => format!("item {}, step {step}, feature {feature}", i / n),
+            _ => format!("item {}, element {at:?}", i / n),
+        }
+    };
+    let step: usize = fixed(input).iter().product();
+    let padding = |i: usize| {
+        let steps = if timed(input) { shape[0] } else { return false };
+        lengths.and_then(|l| l.get(i / step / steps)).is_some_and(|&own| i / step % steps >= own)
+    };
+    let one = |(i, number): (usize, Value)| match number {
+        _ if padding(i) => Ok(0),
+        Value::Whole(v) if (lo..=hi).contains(&v.into()) => Ok(v),
+        Value::Whole(v) => Err(ModelError::new(place(i), format!("{v} does not fit {bits} bits"))),
+        Value::Real(x) if !x.is_finite() => Err(ModelError::new(place(i), format!("{x} is not a finite number"))),
+        Value::Real(x) => {
+            let nearest = (x * factor).round_ties_even();
+            // The bounds of wide formats are rounded up by the conversion: compare integers.
+            let fits = nearest.abs() < 2f64.powi(64) && (lo..=hi).contains(&(nearest as i128));
+            let what = || format!("{x} does not fit {bits} bits at scale {scale}");
+            if fits { Ok(nearest as i64) } else { Err(ModelError::new(place(i), what())) }
+        }
+    };
+    let values = values.into_iter().enumerate().map(one).collect::<Result<_, _>>()?;
+    Ok(Column { name: input.name.clone(), timed: timed(input), shape, values })
+}
+
+/// One length per line.
+fn read_lengths(path: &Path) -> Result<Vec<usize>, ModelError> {
+    let place = path.display().to_string();
+    let bytes = read_bounded(path, MAX_LENGTHS)?;
+    let text = std::str::from_utf8(&bytes).map_err(|e| ModelError::new(&place, e.to_string()))?;
+    let lines = text.lines().map(str::trim).enumerate().filter(|(_, l)| !l.is_empty());
+    lines
+        .map(|(i, line)| {
+            line.parse().map_err(|_| {
+                let shown: String = line.chars().take(20).collect();
+                ModelError::new(format!("{place}: line {}", i + 1), format!("{shown:?} is no length"))
+            })
+        })
+        .collect()
+}
+
+impl Items {
+    /// Reads files.
+    ///
+    /// # Errors
+    /// Names the file, and the number that is wrong.
+    pub fn load(sources: &Sources, description: &Description) -> Result<Self, ModelError> {
+        let graph = &description.graph;
+        let lengths = sources.lengths.as_deref().map(read_lengths).transpose()?;
+        let files = sources.files(&graph.inputs)?;
+        let column = |(path, input): (&PathBuf, &Input)| {
+            let place = path.display().to_string();
+            let bytes = read_bounded(path, MAX_FILE)?;
+            let numbers = match path.extension().and_then(|e| e.to_str()) {
+                Some("npy") => from_npy(&bytes, input, graph.steps),
+                Some("csv") => std::str::from_utf8(&bytes)
+                    .map_err(|e| ModelError::new("text", e.to_string()))
+                    .and_then(|text| from_csv(text, input, graph.steps, lengths.as_deref())),
+                _ => return Err(ModelError::new(place, "items are read from .npy and .csv files")),
+            };
+            let inside = |e: ModelError| e.inside(&place);
+            let numbers = numbers.map_err(inside)?;
+            Ok((place.clone(), numbers.items, quantise(numbers, input, lengths.as_deref()).map_err(inside)?))
+        };
+        let columns = files.iter().zip(&graph.inputs).map(column).collect::<Result<Vec<_>, ModelError>>()?;
+        Self::join(columns, lengths)
+    }
+
+    /// Reads the content of a `.npy` file, for a network with one input.
     ///
     /// # Errors
     /// As [`Items::load`].
     pub fn from_npy(bytes: &[u8], description: &Description) -> Result<Self, ModelError> {
-        let array = Npy::parse(bytes)?;
-        let (steps, features) = (description.steps as usize, description.features as usize);
-        require(array.shape.len() == 3 && array.shape[1..] == [steps, features], "array", || {
-            format!("shape {:?}, [items, {steps}, {features}] is expected", array.shape)
-        })?;
-        Self::quantize(description, array.numbers(), array.len())
+        Self::from_one(description, |input, most| from_npy(bytes, input, most))
     }
 
-    /// Reads the content of a `.csv` file.
+    /// Reads the content of a `.csv` file, for a network with one input.
     ///
     /// # Errors
     /// As [`Items::load`].
     pub fn from_csv(text: &str, description: &Description) -> Result<Self, ModelError> {
-        let expected = description.item_len();
-        let mut numbers: Vec<(&str, f64)> = Vec::new();
-        for (i, line) in text.lines().enumerate() {
-            if line.trim().is_empty() {
-                continue;
-            }
-            let start = numbers.len();
-            for (column, token) in line.split(',').map(str::trim).enumerate() {
-                let number = token.parse::<f64>().map_err(|_| {
-                    let shown: String = token.chars().take(20).collect();
-                    ModelError::new(format!("line {}, number {}", i + 1, column + 1), format!("{shown:?} is no number"))
-                })?;
-                numbers.push((token, number));
-            }
-            let found = numbers.len() - start;
-            require(found == expected, &format!("line {}", i + 1), || {
-                let (steps, features) = (description.steps, description.features);
-                format!("{found} numbers, {steps} steps of {features} are expected")
-            })?;
-        }
-        let n = numbers.len();
-        let whole: Option<Vec<i64>> = numbers.iter().map(|(token, _)| token.parse().ok()).collect();
-        match whole {
-            Some(whole) => Self::quantize(description, whole.into_iter().map(Number::Whole), n),
-            None => Self::quantize(description, numbers.into_iter().map(|(_, v)| Number::Real(v)), n),
-        }
+        Self::from_one(description, |input, most| from_csv(text, input, most, None))
     }
 
-    /// Takes integers, `[items, steps, features]`.
+    fn from_one(
+        description: &Description,
+        read: impl FnOnce(&Input, usize) -> Result<Numbers, ModelError>,
+    ) -> Result<Self, ModelError> {
+        let [input] = &description.graph.inputs[..] else {
+            return Err(ModelError::new("items", "the network has several inputs"));
+        };
+        let numbers = read(input, description.graph.steps)?;
+        Self::join(vec![("items".into(), numbers.items, quantise(numbers, input, None)?)], None)
+    }
+
+    /// Takes integers, for each input `[items, shape..]`, of `steps` time steps each, and their lengths.
     ///
     /// # Errors
-    /// If there is no whole number of items, or one does not fit.
-    pub fn from_integers(values: &[i64], description: &Description) -> Result<Self, ModelError> {
-        require(values.len().is_multiple_of(description.item_len()), "items", || {
-            format!("{} numbers, {} per item are expected", values.len(), description.item_len())
-        })?;
-        Self::quantize(description, values.iter().map(|&v| Number::Whole(v)), values.len())
+    /// Numbers that do not fit, or that are no whole number of items.
+    pub fn from_integers(
+        description: &Description,
+        steps: usize,
+        values: &[Vec<i64>],
+        lengths: Option<Vec<usize>>,
+    ) -> Result<Self, ModelError> {
+        let inputs = &description.graph.inputs;
+        require(values.len() == inputs.len(), "items", || format!("{} inputs for {}", values.len(), inputs.len()))?;
+        let column = |(values, input): (&Vec<i64>, &Input)| {
+            let place = format!("input '{}'", input.name);
+            let shape = if timed(input) { [&[steps], &fixed(input)[..]].concat() } else { fixed(input) };
+            let n: usize = shape.iter().product();
+            require(n > 0 && values.len().is_multiple_of(n), &place, || {
+                format!("{} numbers, {n} per item are expected", values.len())
+            })?;
+            let numbers =
+                Numbers { items: values.len() / n, shape, values: values.iter().map(|&v| Value::Whole(v)).collect() };
+            Ok((
+                place.clone(),
+                numbers.items,
+                quantise(numbers, input, lengths.as_deref()).map_err(|e| e.inside(&place))?,
+            ))
+        };
+        Self::join(values.iter().zip(inputs).map(column).collect::<Result<_, ModelError>>()?, lengths)
     }
 
-    fn quantize(
-        description: &Description,
-        numbers: impl Iterator<Item = Number>,
-        n: usize,
-    ) -> Result<Self, ModelError> {
-        let (steps, features) = (description.steps as usize, description.features as usize);
-        let (lo, hi) = signed(description.input.bits);
-        let factor = 2f64.powi(description.input.scale);
-        let mut values = Vec::with_capacity(n);
-        for (i, number) in numbers.enumerate() {
-            let place = || {
-                let (item, step, feature) = (i / features / steps, i / features % steps, i % features);
-                format!("item {item}, step {step}, feature {feature}")
-            };
-            let value = match number {
-                Number::Whole(v) if (lo..=hi).contains(&v.into()) => v as i32,
-                Number::Whole(v) => {
-                    return Err(ModelError::new(place(), format!("{v} does not fit {} bits", description.input.bits)));
-                }
-                Number::Real(x) if !x.is_finite() => {
-                    return Err(ModelError::new(place(), format!("{x} is not a finite number")));
-                }
-                Number::Real(x) => {
-                    let nearest = (x * factor).round_ties_even();
-                    if nearest < lo as f64 || nearest > hi as f64 {
-                        let what = format!(
-                            "{x} does not fit {} bits at scale {}",
-                            description.input.bits, description.input.scale
-                        );
-                        return Err(ModelError::new(place(), what));
-                    }
-                    nearest as i32
-                }
-            };
-            values.push(value);
+    /// Joins the columns of all inputs. Nothing behind an item's own length is kept.
+    fn join(columns: Vec<(String, usize, Column)>, lengths: Option<Vec<usize>>) -> Result<Self, ModelError> {
+        let (first, items) = (columns[0].0.clone(), columns[0].1);
+        for (place, n, _) in &columns {
+            require(*n == items, place, || format!("{n} items, but {first} has {items}"))?;
         }
-        Ok(Self { steps, features, values })
+        let series: Vec<(&str, usize)> =
+            columns.iter().filter(|(_, _, c)| c.timed).map(|(place, _, c)| (place.as_str(), c.shape[0])).collect();
+        let most = series.iter().map(|s| s.1).max().unwrap_or(0);
+        if lengths.is_none() {
+            for (place, steps) in &series {
+                require(*steps == most, place, || format!("{steps} steps, but another input has {most}"))?;
+            }
+        }
+        if let Some(lengths) = &lengths {
+            require(most > 0, "lengths", || "no input has a time axis".into())?;
+            require(lengths.len() == items, "lengths", || format!("{} lengths for {items} items", lengths.len()))?;
+            let shortest = series.iter().map(|s| s.1).min().unwrap_or(0);
+            for (item, &length) in lengths.iter().enumerate() {
+                require((1..=shortest).contains(&length), "lengths", || {
+                    format!("item {item}: {length}, but the input has {shortest} steps")
+                })?;
+            }
+        }
+        // As many steps as the longest item needs, and no lengths where all have as many.
+        let steps = lengths.as_ref().map_or(most, |l| l.iter().copied().max().unwrap_or(most));
+        let lengths = lengths.filter(|l| l.iter().any(|&n| n != steps));
+        let cut = |mut column: Column| {
+            if column.timed {
+                let step: usize = column.shape[1..].iter().product();
+                let (old, own) = (column.shape[0] * step, |item: usize| lengths.as_ref().map_or(steps, |l| l[item]));
+                let values = column.values.chunks(old).enumerate();
+                let zeros = |item| std::iter::repeat_n(0, (steps - own(item)) * step);
+                column.values =
+                    values.flat_map(|(item, all)| all[..own(item) * step].iter().copied().chain(zeros(item))).collect();
+                column.shape[0] = steps;
+            }
+            column
+        };
+        let columns = columns.into_iter().map(|(_, _, column)| cut(column)).collect();
+        Ok(Self { items, steps, lengths, columns })
     }
 
     /// Number of items.
     pub fn len(&self) -> usize {
-        self.values.len() / (self.steps * self.features)
+        self.items
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.items == 0
     }
 
-    /// The items of a range as the program's input `x`: `[steps, batch, features]`.
+    /// Time steps of the longest; 0 where no input has a time axis.
+    pub fn steps(&self) -> usize {
+        self.steps
+    }
+
+    /// Length of each item, if they differ.
+    pub fn lengths(&self) -> Option<&[usize]> {
+        self.lengths.as_deref()
+    }
+
+    /// The first `n` items, or all if there are fewer.
+    pub fn first(&self, n: usize) -> Self {
+        let n = n.min(self.items);
+        let cut =
+            |c: &Column| Column { values: c.values[..n * c.shape.iter().product::<usize>()].to_vec(), ..c.clone() };
+        let lengths = self.lengths.as_ref().map(|l| l[..n].to_vec());
+        Self { items: n, steps: self.steps, lengths, columns: self.columns.iter().map(cut).collect() }
+    }
+
+    /// The client's inputs of a program for the items of a range: `[items, shape..]` each.
     ///
     /// # Panics
     /// If the range goes beyond the last item.
-    pub fn batch(&self, range: Range<usize>) -> Vec<i128> {
-        assert!(range.end <= self.len(), "items {range:?} of {}", self.len());
-        let mut out = Vec::with_capacity(range.len() * self.steps * self.features);
-        for step in 0..self.steps {
-            for item in range.clone() {
-                let from = (item * self.steps + step) * self.features;
-                out.extend(self.values[from..from + self.features].iter().map(|&v| i128::from(v)));
-            }
-        }
-        out
-    }
-
-    /// The client's inputs of a program for the items of a range.
-    ///
-    /// # Panics
-    /// As [`Items::batch`].
     pub fn inputs(&self, range: Range<usize>) -> HashMap<String, Vec<i128>> {
-        HashMap::from([("x".to_string(), self.batch(range))])
-    }
-}
-
-/// What the client learned, item by item.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Results {
-    /// Index of each item's class.
-    pub classes: Vec<usize>,
-    /// Scores of each item as integers, if the model reveals them.
-    pub scores: Vec<Vec<i128>>,
-}
-
-impl Results {
-    /// Adds a batch: the outputs of the program by name.
-    ///
-    /// # Errors
-    /// If an output is missing or cannot be one of this model's, which a wrong peer can bring about.
-    pub fn add(&mut self, description: &Description, outputs: &[(String, Vec<i128>)]) -> Result<(), ModelError> {
-        let classes = description.labels.len();
-        let find = |name: &str| outputs.iter().find(|(n, _)| n == name).map(|(_, v)| v);
-        let class = find("class").ok_or_else(|| ModelError::new("output 'class'", "missing"))?;
-        let all: Option<Vec<usize>> = class.iter().map(|&c| usize::try_from(c).ok().filter(|&c| c < classes)).collect();
-        let all = all.ok_or_else(|| ModelError::new("output 'class'", format!("a number outside 0..{classes}")))?;
-        if let Some(scores) = find("scores") {
-            require(scores.len() == all.len() * classes, "output 'scores'", || {
-                "of another length than expected".into()
-            })?;
-            // A ring with slack can hold more.
-            let scores =
-                scores.chunks(classes).map(|row| row.iter().map(|&v| wrap(v, description.output.out, true)).collect());
-            self.scores.extend(scores);
-        }
-        self.classes.extend(all);
-        Ok(())
-    }
-
-    /// The table: item, label, class, then each class's score as an integer and as a real number.
-    pub fn to_csv(&self, description: &Description) -> String {
-        let quoted = |s: &str| {
-            if s.contains([',', '"']) { format!("\"{}\"", s.replace('"', "\"\"")) } else { s.to_string() }
+        assert!(range.end <= self.items, "items {range:?} of {}", self.items);
+        let column = |c: &Column| {
+            let n: usize = c.shape.iter().product();
+            let values = &c.values[range.start * n..range.end * n];
+            (c.name.clone(), values.iter().map(|&v| v.into()).collect())
         };
-        let mut csv = String::from("item,label,class");
-        if !self.scores.is_empty() {
-            for kind in ["integer", "score"] {
-                for label in &description.labels {
-                    let _ = write!(csv, ",{}", quoted(&format!("{kind} {label}")));
-                }
-            }
-        }
-        csv.push('\n');
-        let unit = 2f64.powi(-description.output.scale);
-        for (item, &class) in self.classes.iter().enumerate() {
-            let _ = write!(csv, "{item},{},{class}", quoted(&description.labels[class]));
-            if let Some(scores) = self.scores.get(item) {
-                for s in scores {
-                    let _ = write!(csv, ",{s}");
-                }
-                for &s in scores {
-                    let _ = write!(csv, ",{}", s as f64 * unit);
-                }
-            }
-            csv.push('\n');
-        }
-        csv
+        self.columns.iter().map(column).collect()
     }
 
-    /// Writes the table. The file is complete or is not there: it is written beside its place and renamed.
-    ///
-    /// # Errors
-    /// Names the file.
-    pub fn write(&self, path: &Path, description: &Description) -> Result<(), ModelError> {
-        let fail = |e: std::io::Error| ModelError::new(path.display().to_string(), e.to_string());
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}.part", std::process::id()));
-        let part = path.with_file_name(name);
-        let written = std::fs::File::create(&part)
-            .and_then(|mut file| file.write_all(self.to_csv(description).as_bytes()).and_then(|()| file.sync_all()))
-            .and_then(|()| std::fs::rename(&part, path));
-        written.map_err(|e| {
-            let _ = std::fs::remove_file(&part);
-            fail(e)
-        })
+    /// Time steps of an item: its own length.
+    pub fn length(&self, item: usize) -> usize {
+        self.lengths.as_ref().map_or(self.steps, |l| l[item])
+    }
+
+    /// The inputs of one item for the cleartext evaluator, cut to its own length.
+    pub fn item(&self, item: usize) -> Vec<Tensor> {
+        let tensor = |c: &Column| {
+            let n: usize = c.shape.iter().product();
+            let mut shape = c.shape.clone();
+            if c.timed {
+                shape[0] = self.length(item);
+            }
+            let len = shape.iter().product::<usize>();
+            Tensor::new(shape, c.values[item * n..item * n + len].to_vec())
+        };
+        self.columns.iter().map(tensor).collect()
     }
 }

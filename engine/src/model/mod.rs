@@ -1,35 +1,33 @@
-//! Models: a public description, the server's weights, the client's inputs, and the program that both parties run.
+//! Models: a public description of a network, the server's weights, the client's inputs, and what is learned.
 //!
 //! | module | whose | content |
 //! |---|---|---|
-//! | [`description`] | both | `model.toml`: shapes, widths, shifts and scales |
+//! | [`description`] | both | `model.toml`: the graph of the network |
 //! | [`weights`] | server | `weights.safetensors`, checked against the description |
-//! | [`input`] | client | items from `.npy` or `.csv`, batches, the table of results |
-//! | [`npy`] | both | arrays of numbers in NumPy's format |
-//! | [`fastgrnn`] | both | a layer's step and its chains of products |
-//! | [`fused`] | both | a layer's step as one look-up |
+//! | [`input`] | client | items from `.npy` or `.csv`, and their lengths |
+//! | [`results`] | client | what was revealed, as a table or as arrays; the same from the cleartext evaluator |
+//! | [`npy`] | client | arrays in NumPy's format |
 //!
-//! [`build`] makes a program out of nothing but a [`Description`]: every bound in it is a public fact. What such a
-//! fact claims about the weights is checked when they are loaded ([`weights`]).
+//! Programs are made out of nothing but a [`Description`] and the public facts of a request: every bound in them is
+//! public. What such a fact claims about the weights is checked when they are loaded ([`weights`]).
 
 pub mod description;
-pub mod fastgrnn;
-pub mod fused;
 pub mod input;
 pub mod npy;
+pub mod results;
 pub mod weights;
 
-pub use description::{Description, Reveal};
-pub use fastgrnn::{Extra, build, build_with};
-pub use input::{Items, Results};
-
-pub use weights::{Model, Weights};
+pub use crate::graph::Reveal;
+pub use description::Description;
+pub use input::Items;
+pub use results::Results;
+pub use weights::Model;
 
 /// A model, a description or a file of inputs that cannot be used: where, and why. One line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {what}")]
 pub struct ModelError {
-    /// File, field, tensor or line.
+    /// File, field, node, tensor or line.
     pub place: String,
     /// The reason.
     pub what: String,
@@ -39,7 +37,7 @@ impl ModelError {
     pub(crate) fn new(place: impl Into<String>, what: impl Into<String>) -> Self {
         // Texts of other libraries may have several lines.
         let line = |s: String| s.split_whitespace().collect::<Vec<_>>().join(" ");
-        Self { place: place.into(), what: line(what.into()) }
+        Self { place: line(place.into()), what: line(what.into()) }
     }
 
     /// The same error inside of `place`.

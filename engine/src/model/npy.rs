@@ -1,36 +1,54 @@
-//! Arrays of numbers in NumPy's `.npy` format, versions 1 to 3: little endian, C order.
+//! Arrays of numbers in NumPy's format: versions 1 to 3, C order, little endian.
 
 use super::ModelError;
-use half::f16;
 
 /// Bytes of an array's header.
 const MAX_HEADER: usize = 1 << 16;
+/// Bytes before the data are a multiple of this.
+const ALIGN: usize = 64;
 
 /// A number of a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Number {
-    /// Of an integer type.
+pub enum Value {
+    /// An integer.
     Whole(i64),
-    /// Of a float type.
+    /// A floating-point number.
     Real(f64),
 }
 
-/// An array: its header, and its elements still as bytes.
-#[derive(Clone, Debug)]
+/// An array that is read: a view of a file's content.
 pub struct Npy<'a> {
-    /// Length of every axis.
+    /// Sizes of the axes.
     pub shape: Vec<usize>,
     /// Bytes of an element.
     size: usize,
-    read: fn(&[u8]) -> Number,
+    read: fn(&[u8]) -> Value,
     data: &'a [u8],
+}
+
+impl std::fmt::Debug for Npy<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Npy {:?}", self.shape)
+    }
+}
+
+/// A half-precision number: 1 bit sign, 5 bits exponent, 10 bits mantissa.
+fn half(bits: u16) -> f64 {
+    let (exponent, mantissa) = (i32::from(bits >> 10 & 31), f64::from(bits & 1023));
+    let magnitude = match exponent {
+        0 => mantissa * 2f64.powi(-24),
+        31 if mantissa == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        e => (1024.0 + mantissa) * 2f64.powi(e - 25),
+    };
+    if bits >> 15 == 1 { -magnitude } else { magnitude }
 }
 
 impl<'a> Npy<'a> {
     /// Reads a file's content.
     ///
     /// # Errors
-    /// If it is no array of numbers, or of another length than its shape says.
+    /// What is wrong with its header, or a length that does not fit the shape.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ModelError> {
         let fail = |what: &str| ModelError::new("npy header", what);
         let rest = bytes.strip_prefix(b"\x93NUMPY").ok_or_else(|| fail("this is no .npy file"))?;
@@ -56,11 +74,11 @@ impl<'a> Npy<'a> {
         macro_rules! reader {
             ($ty:ty, $kind:ident, $to:ty) => {
                 (size_of::<$ty>(), |b: &[u8]| {
-                    Number::$kind(<$to>::from(<$ty>::from_le_bytes(b.try_into().expect("sized"))))
+                    Value::$kind(<$to>::from(<$ty>::from_le_bytes(b.try_into().expect("sized"))))
                 })
             };
         }
-        let (size, read): (usize, fn(&[u8]) -> Number) = match descr {
+        let (size, read): (usize, fn(&[u8]) -> Value) = match descr {
             "|i1" | "<i1" => reader!(i8, Whole, i64),
             "<i2" => reader!(i16, Whole, i64),
             "<i4" => reader!(i32, Whole, i64),
@@ -68,7 +86,7 @@ impl<'a> Npy<'a> {
             "|u1" | "<u1" => reader!(u8, Whole, i64),
             "<u2" => reader!(u16, Whole, i64),
             "<u4" => reader!(u32, Whole, i64),
-            "<f2" => reader!(f16, Real, f64),
+            "<f2" => (2, |b: &[u8]| Value::Real(half(u16::from_le_bytes([b[0], b[1]])))),
             "<f4" => reader!(f32, Real, f64),
             "<f8" => reader!(f64, Real, f64),
             big if big.starts_with('>') => {
@@ -91,24 +109,36 @@ impl<'a> Npy<'a> {
         Ok(Npy { shape, size, read, data })
     }
 
-    /// Whether the elements are of an integer type.
+    /// Whether the numbers are of an integer type.
     pub fn is_whole(&self) -> bool {
-        matches!((self.read)(&[0; 8][..self.size]), Number::Whole(_))
+        matches!((self.read)(&[0; 8][..self.size]), Value::Whole(_))
     }
 
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        self.data.len() / self.size
+    /// The numbers, last axis fastest.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = Value> + '_ {
+        self.data.chunks_exact(self.size).map(|b| (self.read)(b))
     }
+}
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.data.is_empty()
-    }
+fn write(descr: &str, shape: &[usize], data: impl Iterator<Item = [u8; 8]>) -> Vec<u8> {
+    let sizes: String = shape.iter().map(|n| format!("{n},")).collect();
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({sizes}), }}");
+    let before = b"\x93NUMPY\x01\x00".len() + 2;
+    let padded = (before + header.len() + 1).next_multiple_of(ALIGN) - before - 1;
+    header = format!("{header:<padded$}\n");
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend((header.len() as u16).to_le_bytes());
+    file.extend(header.bytes());
+    file.extend(data.flatten());
+    file
+}
 
-    /// The elements in row-major order.
-    pub fn numbers(&self) -> impl Iterator<Item = Number> + use<'a> {
-        let read = self.read;
-        self.data.chunks_exact(self.size).map(read)
-    }
+/// The content of a file of double-precision numbers.
+pub fn reals(shape: &[usize], data: &[f64]) -> Vec<u8> {
+    write("<f8", shape, data.iter().map(|v| v.to_le_bytes()))
+}
+
+/// The content of a file of 64-bit integers.
+pub fn integers(shape: &[usize], data: &[i64]) -> Vec<u8> {
+    write("<i8", shape, data.iter().map(|v| v.to_le_bytes()))
 }

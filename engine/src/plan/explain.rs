@@ -3,7 +3,7 @@
 use crate::plan::Plan;
 use crate::plan::schedule::{Time, Times};
 use crate::program::{Holder, Op, Reg};
-use sirnn_backends::inst::{Inst, Party};
+use sirnn_backends::inst::{Inst, LookupForm, Party};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -41,7 +41,8 @@ pub fn instruction(inst: &Inst) -> &'static str {
         Inst::And { .. } => "and",
         Inst::Cross { .. } => "cross",
         Inst::CrossMatrix { .. } => "cross matrix",
-        Inst::Lookup { .. } => "lookup",
+        Inst::Lookup { form: LookupForm::OneOf { .. }, .. } => "lookup",
+        Inst::Lookup { form: LookupForm::Opened { .. }, .. } => "opened lookup",
         Inst::Leaf { .. } => "leaf",
         Inst::Linear { .. } => "linear",
         Inst::Open { .. } => "open",

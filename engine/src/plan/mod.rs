@@ -1,29 +1,30 @@
 //! The plan: a program with its schedule, and everything that follows from both before anything runs: frames, rounds,
 //! bytes, correlations in the order of their use, memory, and the digest that both parties compare.
 
+pub mod correlations;
+mod digest;
 pub mod explain;
 pub mod operations;
 pub mod planner;
 pub mod schedule;
 pub mod speeds;
 
-use crate::program::{Op, Profile, Program, Reg};
+use crate::program::{LinearForms, Op, Profile, Program, Reg};
 use schedule::{BlockSchedule, Time, Times};
-use sirnn_backends::forms::linear_offline_cost;
-use sirnn_backends::inst::{Inst, Kind, LinearOp, Party};
+use sirnn_backends::forms::{linear_offline_cost, linear_rlwe};
+use sirnn_backends::inst::{CorrelationKind, Inst, LinearOp, Party};
 use sirnn_backends::ot::{self, cost::Cost, streams::Mode};
 use sirnn_backends::vector::Vector;
-use std::fmt::Write;
 
 /// Bytes of a frame's header: round number and payload length, 4 bytes each.
 pub const FRAME_HEADER: usize = 8;
 
 /// Version of everything that the digest covers. Raise it when the wire changes without the plan showing it.
 // AGREEMENT.
-pub const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = 2;
 
-/// What products with the weights are made from.
-const PRODUCTS: Kind = Kind::Cot { sender: Party::P1 };
+/// What products with the weights are made from, where that is correlations.
+const PRODUCTS: CorrelationKind = CorrelationKind::Cot { sender: Party::P1 };
 
 /// A matrix that the offline phase prepares: one per [`Inst::Linear`] node, for all trips.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +43,54 @@ pub struct LinearTask {
     pub n: usize,
     /// Trips.
     pub trips: usize,
+    /// How the products come from ring-LWE; if not, from correlated OTs.
+    pub form: Option<linear_rlwe::Form>,
 }
 
 impl LinearTask {
-    /// Correlated OTs with P1 as sender, bytes to P1, bytes to P0.
-    fn offline_cost(&self) -> (u64, u64, u64) {
+    /// What ring-LWE has to make.
+    pub fn task(&self) -> linear_rlwe::Task {
+        let Self { op, weight_bits, width, n, trips, .. } = *self;
+        linear_rlwe::Task { op, weight_bits, width, n: n * trips }
+    }
+
+    /// The task and its form, if that is ring-LWE's.
+    pub fn rlwe(&self) -> Option<(linear_rlwe::Task, linear_rlwe::Form)> {
+        self.form.map(|form| (self.task(), form))
+    }
+
+    /// Correlated OTs with P1 as sender, bytes to P1, bytes to P0, without ring-LWE.
+    pub fn cot_cost(&self) -> (u64, u64, u64) {
         let (cots, to_p1, to_p0) = linear_offline_cost(self.op, self.weight_bits, self.width, self.n * self.trips);
         (cots as u64, to_p1 as u64, to_p0 as u64)
+    }
+
+    /// The same for the task's form. The client's keys, which serve all tasks, are not in it.
+    pub fn offline_cost(&self) -> (u64, u64, u64) {
+        match self.rlwe() {
+            None => self.cot_cost(),
+            Some((task, form)) => {
+                let cost = linear_rlwe::cost(&task, form);
+                (0, cost.to_p1, cost.to_p0)
+            }
+        }
+    }
+}
+
+/// Gives each task the form that the profile asks for.
+fn choose_forms(linear: &mut [LinearTask], profile: &Profile) {
+    let cot = |task: &LinearTask| {
+        let (cots, to_p1, to_p0) = task.cot_cost();
+        (to_p1 + to_p0) as f64 + cots as f64 * profile.rates.cot
+    };
+    let otherwise: Vec<f64> = match profile.linear {
+        LinearForms::Cot => return,
+        LinearForms::Rlwe => vec![f64::INFINITY; linear.len()],
+        LinearForms::Auto => linear.iter().map(cot).collect(),
+    };
+    let tasks: Vec<linear_rlwe::Task> = linear.iter().map(LinearTask::task).collect();
+    for (task, form) in linear.iter_mut().zip(linear_rlwe::choose(&tasks, &otherwise)) {
+        task.form = form;
     }
 }
 
@@ -64,10 +106,10 @@ pub struct Plan {
     /// Payload bytes of each party's frame in each round.
     pub frames: Vec<[usize; 2]>,
     /// Correlations in the order in which they are drawn.
-    pub needs: Vec<(Kind, u64)>,
+    pub needs: Vec<(CorrelationKind, u64)>,
     /// Offline products.
     pub linear: Vec<LinearTask>,
-    /// Digest of program, schedule and constants.
+    /// Digest of program, schedule and constants, over a canonical encoding.
     pub digest: [u8; 32],
 }
 
@@ -81,10 +123,20 @@ impl Plan {
                 if let Op::Inter(Inst::Linear { op, weight_bits, width }) = node.op {
                     let n = node.instances(&program.regs);
                     let weights = node.ins[0];
-                    linear.push(LinearTask { node: (b, i), weights, op, weight_bits, width, n, trips: block.trips });
+                    linear.push(LinearTask {
+                        node: (b, i),
+                        weights,
+                        op,
+                        weight_bits,
+                        width,
+                        n,
+                        trips: block.trips,
+                        form: None,
+                    });
                 }
             }
         }
+        choose_forms(&mut linear, &profile);
         let mut needs = Vec::new();
         for task in &linear {
             add_need(&mut needs, PRODUCTS, task.offline_cost().0);
@@ -93,7 +145,10 @@ impl Plan {
         for (b, s) in blocks.iter().enumerate() {
             block_traffic(&program, b, s, &mut frames, &mut needs);
         }
-        let digest = digest(&program, &blocks, &profile);
+        let digest = {
+            let forms: Vec<_> = linear.iter().map(|task| task.form).collect();
+            digest::digest(&program, &blocks, &profile, &forms)
+        };
         Plan { program, profile, blocks, frames, needs, linear, digest }
     }
 
@@ -116,7 +171,7 @@ impl Plan {
     }
 
     /// Those of `needs` that the offline products draw, before anything else does.
-    pub fn drawn_offline(&self) -> (Kind, u64) {
+    pub fn drawn_offline(&self) -> (CorrelationKind, u64) {
         (PRODUCTS, self.linear.iter().map(|task| task.offline_cost().0).sum())
     }
 
@@ -127,9 +182,22 @@ impl Plan {
             let (_, to_p1, to_p0) = task.offline_cost();
             cost.bytes_from[0] += to_p1;
             cost.bytes_from[1] += to_p0;
-            cost.rounds += 2;
+            cost.rounds += if task.form.is_none() { 2 } else { 0 };
         }
+        // Ring-LWE makes those of all its tasks together.
+        cost.bytes_from[1] += self.key_bytes();
+        cost.rounds += if self.linear.iter().any(|task| task.form.is_some()) { 2 } else { 0 };
         cost
+    }
+
+    /// Bytes of the keys that the client sends for products from ring-LWE.
+    pub fn key_bytes(&self) -> u64 {
+        linear_rlwe::session_key_bytes(self.linear.iter().filter_map(LinearTask::rlwe))
+    }
+
+    /// Values whose distance from what says nothing about the weights adds up: those that ring-LWE makes.
+    pub fn values(&self) -> u64 {
+        self.linear.iter().filter_map(LinearTask::rlwe).map(|(task, form)| linear_rlwe::cost(&task, form).values).sum()
     }
 
     /// Instances of interactive nodes, over all trips.
@@ -161,7 +229,8 @@ impl Plan {
             }
             kept += self.exports(b);
         }
-        peak.map(|p| p + prepared + 2 * frame)
+        let making = linear_rlwe::memory(self.linear.iter().filter_map(LinearTask::rlwe));
+        [0, 1].map(|p| (peak[p] + prepared + 2 * frame).max(prepared + making[p]))
     }
 
     fn size(&self, reg: Reg) -> u64 {
@@ -211,7 +280,7 @@ impl Plan {
     }
 }
 
-fn add_need(needs: &mut Vec<(Kind, u64)>, kind: Kind, n: u64) {
+fn add_need(needs: &mut Vec<(CorrelationKind, u64)>, kind: CorrelationKind, n: u64) {
     match needs.last_mut() {
         Some((last, count)) if *last == kind => *count += n,
         _ => needs.push((kind, n)),
@@ -231,11 +300,11 @@ fn block_traffic(
     b: usize,
     s: &BlockSchedule,
     frames: &mut Vec<[usize; 2]>,
-    needs: &mut Vec<(Kind, u64)>,
+    needs: &mut Vec<(CorrelationKind, u64)>,
 ) {
     let block = &program.blocks[b];
     let mut bytes = vec![[0usize; 2]; s.length + 1];
-    let mut draws: Vec<Vec<(Kind, u64)>> = vec![Vec::new(); s.length + 1];
+    let mut draws: Vec<Vec<(CorrelationKind, u64)>> = vec![Vec::new(); s.length + 1];
     for (node, times) in block.nodes.iter().zip(&s.nodes) {
         if let (Op::Inter(inst), Times::Inter { draw, messages, .. }) = (&node.op, times) {
             let n = node.instances(&program.regs);
@@ -259,33 +328,4 @@ fn block_traffic(
             frames.push(frame);
         }
     }
-}
-
-struct Hashing(blake3::Hasher);
-
-impl Write for Hashing {
-    fn write_str(&mut self, s: &str) -> std::fmt::Result {
-        self.0.update(s.as_bytes());
-        Ok(())
-    }
-}
-
-/// Digest of all that both parties must agree on.
-fn digest(program: &Program, blocks: &[BlockSchedule], profile: &Profile) -> [u8; 32] {
-    let mut h = Hashing(blake3::Hasher::new());
-    let mut put = |what: &dyn std::fmt::Debug| write!(h, "{what:?};").expect("hashing does not fail");
-    put(&("sirnn plan", WIRE_VERSION, profile));
-    put(&program.regs);
-    for (block, s) in program.blocks.iter().zip(blocks) {
-        put(&(block.trips, &block.slices, &block.carries, &block.stacks, &block.finals));
-        for node in &block.nodes {
-            put(&(&node.op, &node.ins, &node.outs));
-        }
-        put(s);
-    }
-    for input in &program.inputs {
-        put(&(&input.name, input.reg));
-    }
-    put(&program.outputs);
-    *h.0.finalize().as_bytes()
 }

@@ -3,14 +3,15 @@
 //! Operands are fresh sharings of random values; results stay shared. So a program's cost is the operation's own.
 
 use crate::fixed::math;
+use crate::fixed::nearest::{Format, NAMES};
 use crate::plan::Plan;
-use crate::program::{Bit, Build, Cx, Int, Own, Profile, Program, Reg, refuse, signed};
+use crate::program::{Bit, Build, Cx, Inputs, Int, Own, Profile, Program, Reg, refuse, signed};
+use crate::protocols::nearest::NearestTable;
 use crate::protocols::normalise::L2Normalise;
 use crate::protocols::truncation::{Rounding, Shift};
 use crate::protocols::{
     activation, carries, division, exp, linear, lookup, msnzb, pool, product, reciprocal, roots, select, sigmoid,
 };
-use crate::run::Inputs;
 use sirnn_backends::inst::{Conv, LinearOp, Party};
 use sirnn_kernels::aes::Prg;
 use std::sync::Arc;
@@ -209,10 +210,8 @@ pub const OPERATIONS: &[Operation] = &[
         lower: |cx, p| {
             let reference = supported("reciprocal", math::Div::new(0, p.scale_out, p.scale_out))?;
             let e = shared(cx, "x", p.scale_out + 2, p.n, (0, 1 << p.scale_out));
-            let (by, width) = reciprocal::ReciprocalOfOnePlus::index(&reference);
-            let index = cx.call_int(Shift::down(by, width), &[e.0])?;
-            let width = p.scale_out + 2;
-            cx.call(reciprocal::ReciprocalOfOnePlus { reference, width }, &[e.0, index.0]).map(drop)
+            let f = reciprocal::ReciprocalOfOnePlus { reference, width: p.scale_out + 2 };
+            cx.call(reciprocal::OneOverOnePlus(f), &[e.0]).map(drop)
         },
     },
     Operation {
@@ -301,6 +300,32 @@ pub const OPERATIONS: &[Operation] = &[
         },
     },
 ];
+
+/// The operation that rounds a function to the nearest.
+pub fn nearest(name: &str) -> Option<Operation> {
+    macro_rules! lowerings {
+        ($($name:literal)*) => {
+            match name {
+                $($name => |cx, p| rounded(cx, p, $name),)*
+                _ => return None,
+            }
+        };
+    }
+    let lower: fn(&mut Cx, &Params) -> Build<()> = lowerings!(
+        "sigmoid" "tanh" "exp" "log" "gelu" "silu" "softplus" "elu" "erf" "sin" "cos" "reciprocal" "rsqrt" "sqrt" "square"
+    );
+    let name = NAMES.iter().find(|n| **n == name)?;
+    let about = "rounded to the nearest (--width, --scale-in, --scale-out, --out-width)";
+    Some(Operation { name, about, lower })
+}
+
+fn rounded(cx: &mut Cx, p: &Params, name: &str) -> Build<()> {
+    let format = |bits, scale: u32| Format { bits, scale: scale as i32, signed: true };
+    let made = NearestTable::new(name, format(p.width, p.scale_in), format(p.out_width, p.scale_out));
+    let f = supported(name, made)?;
+    let x = operand(cx, "x", p, p.n);
+    cx.call(f, &[x.0]).map(drop)
+}
 
 /// The operation of that name.
 pub fn find(name: &str) -> Option<&'static Operation> {
@@ -396,10 +421,10 @@ fn root(cx: &mut Cx, p: &Params, reference: math::Root) -> Build<()> {
     cx.call(roots::Root { reference, width: p.out_width }, &[x.0]).map(drop)
 }
 
-fn relu(cx: &mut Cx, p: &Params, six: Option<i128>, shift: u32) -> Build<()> {
+fn relu(cx: &mut Cx, p: &Params, limit: Option<i128>, shift: u32) -> Build<()> {
     let x = operand(cx, "x", p, p.n);
-    let width = if six.is_some() { p.out_width } else { p.width };
-    cx.call(activation::Relu { six, shift, width }, &[x.0]).map(drop)
+    let width = if limit.is_some() { p.out_width } else { p.width };
+    cx.call(activation::Relu { limit, shift, width }, &[x.0]).map(drop)
 }
 
 /// Random inputs for a program of this module: sharings of values in the operands' ranges.
@@ -459,7 +484,7 @@ mod tests {
         let wrong = [
             ("sext", Params { width: 0, ..Params::default() }),
             ("sext", Params { out_width: 65, ..Params::default() }),
-            ("lut", Params { digit: 13, ..Params::default() }),
+            ("lut", Params { digit: 17, ..Params::default() }),
             ("exp", Params { scale_out: 63, ..Params::default() }),
             ("rsqrt", Params { scale_in: 40, ..Params::default() }),
             ("zext", Params { width: 1, slack: true, ..Params::default() }),

@@ -4,19 +4,60 @@
 //! Bytes and rounds are exact. Time is an estimate: transfers at the link's bandwidth, a one-way latency per round, and
 //! CPU at the speeds of this machine ([`crate::plan::speeds`]), each party with a core of its own.
 
-use crate::model::{self, Description, Extra};
-use crate::plan::Plan;
+use crate::compile::{self, Options, Request};
+use crate::graph::Graph;
+use crate::plan::correlations::{mode, offline_cost};
 use crate::plan::speeds::Speeds;
-use crate::program::{Build, Goal, Profile, Rates};
-use crate::run::session::{mode, offline_cost};
+use crate::plan::{LinearTask, Plan};
+use crate::program::{Build, Goal, LinearForms, Profile};
 use serde::Serialize;
+use sirnn_backends::forms::linear_rlwe;
 use sirnn_backends::ot::{self, BackendSpec, cost::Cost, streams::Mode};
 use sirnn_backends::transport::Link;
+use std::ops::Range;
 
 /// Most lanes of a request.
 pub const MAX_LANES: usize = 8;
+/// How many times the fewest rounds may be spent for half of the bytes, where rounds count.
+const FEW_MORE: f64 = 1.01;
 /// What a further lane has to save to be opened.
 const WORTH: f64 = 0.9;
+
+/// What is planned: a network, and the public facts of a request for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Task<'a> {
+    /// The network.
+    pub graph: &'a Graph,
+    /// All items of the request.
+    pub request: &'a Request,
+    /// Items at the same time.
+    pub batch: usize,
+    /// Values that are revealed beside the outputs.
+    pub watch: &'a [String],
+}
+
+impl Task<'_> {
+    /// The facts of the session that computes some of the items.
+    pub fn session(&self, items: Range<usize>) -> Request {
+        let Request { steps, lengths, .. } = self.request;
+        Request { items: items.len(), steps: *steps, lengths: lengths.as_ref().map(|l| l[items].to_vec()) }
+    }
+
+    /// The facts of a session of as many items as it may have, the longest ones.
+    fn largest(&self, batch: usize) -> Request {
+        let mut lengths = self.request.lengths.clone();
+        if let Some(lengths) = &mut lengths {
+            lengths.sort_unstable_by(|a, b| b.cmp(a));
+            lengths.truncate(batch);
+        }
+        Request { items: batch, steps: self.request.steps, lengths }
+    }
+
+    /// Options of the compiler.
+    pub fn options(&self, tables: bool) -> Options {
+        Options { tables, watch: self.watch.to_vec() }
+    }
+}
 
 /// What is given, and by what the rest is chosen.
 #[derive(Clone, Copy)]
@@ -31,6 +72,8 @@ pub struct Policy {
     pub fuse: Option<bool>,
     /// Sessions at the same time, if it is given.
     pub lanes: Option<usize>,
+    /// Where products with the weights come from.
+    pub linear: LinearForms,
 }
 
 /// What a request costs.
@@ -70,6 +113,15 @@ pub struct Candidate {
     pub estimate: Estimate,
 }
 
+/// Seconds of CPU of a party to make products from ring-LWE, the mean of both parties.
+fn products(plan: &Plan) -> f64 {
+    // LOCAL: measured with AVX2; a recent core takes a third.
+    const COEFFICIENT: f64 = 45e-9;
+    const PRODUCT: f64 = 0.06e-9;
+    let work = plan.linear.iter().filter_map(LinearTask::rlwe).map(|(task, form)| linear_rlwe::cost(&task, form).work);
+    work.map(|[coefficients, products]| coefficients as f64 * COEFFICIENT + products as f64 * PRODUCT).sum()
+}
+
 /// What one session costs on a link.
 struct Phases {
     cpu: f64,
@@ -82,7 +134,7 @@ struct Phases {
 fn phases(plan: &Plan, backend: &dyn BackendSpec, before: &Cost, link: Link, speeds: &Speeds) -> Phases {
     let speed = speeds.of(backend);
     let (latency, wire) = (link.latency.as_secs_f64(), |bytes: u64| bytes as f64 * 8.0 / link.bits_per_second);
-    let making = speed.making(&plan.needs);
+    let making = speed.making(&plan.needs) + products(plan);
     let transfer = wire(before.bytes_from[0].max(before.bytes_from[1]));
     // Chunks are sent while others are made.
     let generating = making.max(transfer) + f64::from(before.rounds) * latency;
@@ -101,14 +153,16 @@ fn phases(plan: &Plan, backend: &dyn BackendSpec, before: &Cost, link: Link, spe
 
 impl Candidate {
     fn new(
-        description: &Description,
-        (items, batch, lanes): (usize, usize, usize),
-        (backend, extra): (&'static dyn BackendSpec, Extra),
+        task: &Task<'_>,
+        lanes: usize,
+        (backend, fuse): (&'static dyn BackendSpec, bool),
         policy: &Policy,
         speeds: &Speeds,
     ) -> Build<Self> {
-        let profile = Profile { goal: policy.goal, rates: Rates::of(backend) };
-        let plan = Plan::new(model::build_with(description, batch, profile, extra)?, profile);
+        let profile = Profile { linear: policy.linear, ..Profile::of(policy.goal, backend) };
+        let (items, batch) = (task.request.items, task.batch.div_ceil(lanes));
+        let compiled = compile::compile(task.graph, &task.largest(batch), profile, &task.options(fuse))?;
+        let plan = Plan::new(compiled.program, profile);
         let before = offline_cost(&plan, backend);
         let one = phases(&plan, backend, &before, policy.link, speeds);
         // A last, smaller session counts as a full one: an estimate from above.
@@ -126,42 +180,36 @@ impl Candidate {
             online_seconds: one.online,
             seconds: in_turn.max(one.busy * sessions as f64),
         };
-        Ok(Self { backend, fuse: extra.fuse, lanes, batch, plan, estimate })
+        Ok(Self { backend, fuse, lanes, batch, plan, estimate })
     }
 
     /// What is compared, the first number first; less is better.
-    fn score(&self, goal: Goal) -> [f64; 2] {
+    fn score(&self, goal: Goal) -> [f64; 3] {
         let e = &self.estimate;
         match goal {
-            Goal::Rounds => [e.rounds as f64, e.bytes as f64],
-            Goal::Bytes => [e.bytes as f64, e.rounds as f64],
-            Goal::Time { .. } => [e.seconds, e.bytes as f64],
+            Goal::Rounds => [e.rounds as f64, e.bytes as f64, 0.0],
+            Goal::Bytes => [e.bytes as f64, e.rounds as f64, 0.0],
+            Goal::Online => [(e.bytes - e.bytes_offline) as f64, e.rounds as f64, e.bytes as f64],
+            Goal::Time { .. } => [e.seconds, e.bytes as f64, 0.0],
         }
     }
 }
 
-/// The ways to compute `items` items, up to `batch` of them at the same time, best first. All are in as many lanes as are given, or one.
+/// The ways to compute a request, best first. All are in as many lanes as are given, or one.
 ///
 /// # Errors
 /// If no program can be built.
-pub fn candidates(
-    description: &Description,
-    (items, batch): (usize, usize),
-    hidden: bool,
-    policy: &Policy,
-    speeds: &Speeds,
-) -> Build<Vec<Candidate>> {
+pub fn candidates(task: &Task<'_>, policy: &Policy, speeds: &Speeds) -> Build<Vec<Candidate>> {
     let backends: Vec<&'static dyn BackendSpec> = match policy.backend {
         Some(backend) => vec![backend],
         None => ot::names().filter_map(|name| ot::lookup(name).ok()).collect(),
     };
-    let lanes = policy.lanes.unwrap_or(1).clamp(1, MAX_LANES.min(batch));
+    let lanes = policy.lanes.unwrap_or(1).clamp(1, MAX_LANES.min(task.batch));
     let mut all: Vec<Candidate> = Vec::new();
     for backend in backends {
         let fused = policy.fuse.map_or(vec![true, false], |f| vec![f]);
         for fuse in fused {
-            let shape = (items, batch.div_ceil(lanes), lanes);
-            let candidate = Candidate::new(description, shape, (backend, Extra { hidden, fuse }), policy, speeds)?;
+            let candidate = Candidate::new(task, lanes, (backend, fuse), policy, speeds)?;
             // Where nothing can be fused both are the same program.
             if all.last().is_none_or(|last| last.plan.digest != candidate.plan.digest) {
                 all.push(candidate);
@@ -169,6 +217,15 @@ pub fn candidates(
         }
     }
     all.sort_by(|a, b| a.score(policy.goal).partial_cmp(&b.score(policy.goal)).expect("estimates are numbers"));
+    if policy.goal == Goal::Rounds {
+        // A few more rounds are worth half of the bytes.
+        let Estimate { rounds, bytes, .. } = all[0].estimate;
+        let worth =
+            |c: &Candidate| c.estimate.rounds as f64 <= FEW_MORE * rounds as f64 && 2 * c.estimate.bytes <= bytes;
+        if let Some(i) = all.iter().position(worth) {
+            all[..=i].rotate_right(1);
+        }
+    }
     Ok(all)
 }
 
@@ -177,16 +234,14 @@ pub fn candidates(
 /// # Errors
 /// If no program can be built.
 pub fn choose(
-    description: &Description,
-    (items, batch): (usize, usize),
-    hidden: bool,
+    task: &Task<'_>,
     policy: &Policy,
     speeds: &Speeds,
     allowed: impl Fn(&Candidate) -> bool,
 ) -> Build<Candidate> {
-    let mut all = candidates(description, (items, batch), hidden, policy, speeds)?;
+    let mut all = candidates(task, policy, speeds)?;
     let place = all.iter().position(&allowed).unwrap_or(0);
-    let more = in_more_lanes(description, (items, batch), hidden, policy, speeds, &all[place], allowed)?;
+    let more = in_more_lanes(task, policy, speeds, &all[place], allowed)?;
     Ok(more.unwrap_or_else(|| all.swap_remove(place)))
 }
 
@@ -195,9 +250,7 @@ pub fn choose(
 /// # Errors
 /// If no program can be built.
 pub fn in_more_lanes(
-    description: &Description,
-    (items, batch): (usize, usize),
-    hidden: bool,
+    task: &Task<'_>,
     policy: &Policy,
     speeds: &Speeds,
     one: &Candidate,
@@ -206,10 +259,8 @@ pub fn in_more_lanes(
     let mut best = None;
     if policy.lanes.is_none() && matches!(policy.goal, Goal::Time { .. }) {
         let mut seconds = one.estimate.seconds;
-        for lanes in 2..=MAX_LANES.min(batch) {
-            let shape = (items, batch.div_ceil(lanes), lanes);
-            let how = (one.backend, Extra { hidden, fuse: one.fuse });
-            let more = Candidate::new(description, shape, how, policy, speeds)?;
+        for lanes in 2..=MAX_LANES.min(task.batch) {
+            let more = Candidate::new(task, lanes, (one.backend, one.fuse), policy, speeds)?;
             if more.estimate.seconds < WORTH * seconds && allowed(&more) {
                 seconds = more.estimate.seconds;
                 best = Some(more);

@@ -3,19 +3,18 @@
 //! [`Cx`] records nodes while protocols are *called like functions* on symbolic registers. A program is a list of
 //! [`Block`]s; each runs its nodes `trips` times, carrying state from one trip to the next. From it everything else is
 //! derived: the schedule of messages in rounds ([`crate::plan::schedule`]), cost and correlation demand
-//! ([`crate::plan`]), and its execution by one of two machines: [`ideal`] (both parties, no cryptography) or
-//! [`crate::run`] (one party, over a channel).
+//! ([`crate::plan`]), and its execution in [`crate::run`]: by one party over a channel, by the ideal machine (both
+//! parties, no cryptography), or on integers in the clear.
 //!
 //! Functions ([`Function`]) have two faces: `clear` says on integers what the result *is*, `lower` says how two
 //! parties get it. Every call of one is recorded with its operands, so that the ideal machine can compare both at
-//! every boundary ([`ideal::Machine::new`]) and name the first function that is wrong.
+//! every boundary ([`crate::run::ideal::Machine::new`]) and name the first function that is wrong.
 
-pub mod clear;
 pub mod cost;
-pub mod ideal;
 pub mod local;
+pub mod lookup;
 
-pub use cost::{Goal, Profile, Rates};
+pub use cost::{Goal, LinearForms, Profile, Rates};
 pub use local::LocalOp;
 use sirnn_backends::inst::{Inst, Party, Ring};
 use std::{
@@ -139,6 +138,11 @@ pub trait Function: Send + Sync + std::fmt::Debug {
     fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>>;
     /// The protocol.
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>>;
+    /// The width of the result, if there is one and it is a function of the one operand, element by element: on few enough bits it can
+    /// be a table of all values.
+    fn pointwise(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// What a node does.
@@ -217,6 +221,9 @@ pub struct Call {
     /// Scope it opened.
     pub scope: u32,
 }
+
+/// Values of inputs, by name.
+pub type Inputs = HashMap<String, Vec<i128>>;
 
 /// A value that a party brings.
 #[derive(Clone, Debug)]
@@ -351,7 +358,7 @@ impl Cx {
         let function: Arc<dyn Function> = Arc::new(function);
         let parent = self.enter(function.name());
         self.depth += 1;
-        let outs = function.lower(self, ins);
+        let outs = self.best_form(&*function, ins);
         self.depth -= 1;
         let scope = self.scope;
         self.scope = parent;

@@ -1,4 +1,4 @@
-//! Shared bits: AND, conversion to arithmetic shares (B2A), selection (MUX), sign. Paper III-A.
+//! Shared bits: AND, conversion to arithmetic shares (B2A), selection (MUX). Paper III-A.
 //!
 //! With `b = b0 xor b1` and private `b0`, `b1`: `b = b0 + b1 - 2 b0 b1`, so B2A is one [`Inst::Cross`] of a bit and a bit, in
 //! a ring one bit narrower because of the factor 2. For a shared `x = x0 + x1`:
@@ -13,7 +13,6 @@
 //! per subset.
 
 use crate::program::{Bit, Build, Cx, Function, Holder, Int, Own, Rates, Reg, Ty, refuse};
-use crate::protocols::carries::{Want, bit_ty, carries};
 use sirnn_backends::inst::{Inst, Party, Ring};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -173,34 +172,11 @@ impl Cx {
         let chosen = self.add(y, kept);
         self.retype(chosen, lo, hi)
     }
+}
 
-    /// Whether `x` is negative, by comparison of the shares. Rounds: 2 and the depth of the carry tree.
-    pub fn negative(&mut self, x: Int) -> Build<Bit> {
-        let ty = self.ty(x).clone();
-        if !ty.exact() {
-            return refuse("sign", "the operand's range is wider than its ring");
-        }
-        let k = signed_bits(ty.lo, ty.hi);
-        if k > ty.width() {
-            return refuse("sign", format!("{}..={} is not a signed range of {} bits", ty.lo, ty.hi, ty.width()));
-        }
-        let x = self.reduce(x, k);
-        self.top_bit(x)
-    }
-
-    /// The top bit of the sum of the shares.
-    pub fn top_bit(&mut self, x: Int) -> Build<Bit> {
-        let w = self.width(x);
-        let (x0, x1) = (self.view(x, Party::P0), self.view(x, Party::P1));
-        let (t0, t1) = (self.planes(x0, w - 1, 1), self.planes(x1, w - 1, 1));
-        let (t0, t1) = (self.share_bits(t0), self.share_bits(t1));
-        let tops = self.xor(t0, t1);
-        if w == 1 {
-            return Ok(tops);
-        }
-        let carry = carries(self, x0, x1, &[Want::Carry(w - 1)])?[0];
-        Ok(self.xor(tops, carry))
-    }
+/// Type of `planes` shared bits.
+pub fn bit_ty(len: usize, planes: usize) -> Ty {
+    Ty { ring: Ring::Xor(planes as u8), len, holder: Holder::Both, lo: 0, hi: (1 << planes) - 1 }
 }
 
 /// All subsets, each in the order of `set`.
@@ -236,22 +212,6 @@ pub(crate) fn require_ring(name: &str, width: u32) -> Build<()> {
 /// Refuses what is not one shared bit per element.
 fn require_bit(cx: &Cx, name: &str, bit: Reg) -> Build<()> {
     if cx.ty(bit).ring == Ring::Xor(1) { Ok(()) } else { refuse(name, "a shared bit is expected") }
-}
-
-/// `x >= 0 ? 0 : 1`, XOR-shared. Paper: MSB.
-#[derive(Clone, Copy, Debug)]
-pub struct Sign;
-
-impl Function for Sign {
-    fn name(&self) -> &'static str {
-        "sign"
-    }
-    fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
-        vec![ins[0].iter().map(|&x| i128::from(x < 0)).collect()]
-    }
-    fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
-        Ok(vec![cx.negative(Int(ins[0]))?.0])
-    }
 }
 
 /// A shared bit as a number of `width` bits (B2A).

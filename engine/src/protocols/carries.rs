@@ -24,9 +24,9 @@
 //! random 1-of-`2^k` OT, `k + flags * 2^k` bits; per node one triple and `2 (1 + columns)` bits; per number 1 COT, 4, 10 or 22 if two, three
 //! or four subtrees are merged. Leaf sizes are chosen by cost: KK13 pays 32 bytes for any leaf, so 6-7 bits are best there.
 
-use super::bits::sum_of_products_bytes;
-use crate::program::{Bit, Build, Cx, Holder, Int, Own, Profile, Rates, Ty, refuse};
-use sirnn_backends::inst::{Flag, FlagKind, Inst, Party, Ring};
+use super::bits::{bit_ty, sum_of_products_bytes};
+use crate::program::{Bit, Build, Cx, Int, Own, Profile, Rates, refuse};
+use sirnn_backends::inst::{Flag, FlagKind, Inst, Party};
 use std::collections::HashMap;
 
 /// A bit of knowledge about `a + b`.
@@ -473,9 +473,4 @@ impl Plan {
         });
         (bits, numbers.collect())
     }
-}
-
-/// Type of `planes` shared bits.
-pub fn bit_ty(len: usize, planes: usize) -> Ty {
-    Ty { ring: Ring::Xor(planes as u8), len, holder: Holder::Both, lo: 0, hi: (1 << planes) - 1 }
 }

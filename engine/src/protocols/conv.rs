@@ -8,6 +8,7 @@
 //! With shared weights ([`SharedConv`]) the patches are gathered, which is local, and each group is a product of shared matrices
 //! ([`matmul_shared`](super::matmul_shared)); padding is a public zero.
 
+use super::linear::apply;
 use super::matmul_shared::MatMul;
 use crate::program::{Build, Cx, Function, Int, Reg, refuse};
 use sirnn_backends::inst::{Conv, LinearOp};
@@ -19,22 +20,6 @@ pub struct SharedConv {
     pub conv: Conv,
     /// Width of the result.
     pub width: u32,
-}
-
-/// The convolution on integers.
-pub(super) fn convolve(conv: &Conv, w: &[i128], x: &[i128]) -> Vec<i128> {
-    let (patch, filters) = (conv.patch(), conv.filters as usize);
-    let outer = filters / conv.groups as usize;
-    let value = |i: usize| {
-        let (row, filter) = (i / filters, i % filters);
-        let (group, j) = (filter / outer, filter % outer);
-        let term = |k: usize| {
-            let x = conv.source(row, group * patch + k).map_or(0, |at| x[at]);
-            x * w[(group * patch + k) * outer + j]
-        };
-        (0..patch).map(term).sum()
-    };
-    (0..LinearOp::Conv(*conv).output_len(x.len())).map(value).collect()
 }
 
 /// Refuses shapes that make no sense.
@@ -53,7 +38,7 @@ impl Function for SharedConv {
         "conv"
     }
     fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
-        vec![convolve(&self.conv, ins[1], ins[0])]
+        vec![apply(LinearOp::Conv(self.conv), ins[1], ins[0])]
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         let conv = &self.conv;

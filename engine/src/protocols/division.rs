@@ -144,6 +144,9 @@ impl Function for Reciprocal {
         let range = div.ranges(Interval::from(1)).result;
         Ok(vec![cx.retype(y, range.lo, range.hi).0])
     }
+    fn pointwise(&self) -> Option<u32> {
+        Some(self.width)
+    }
 }
 
 impl Function for DivideGeneral {

@@ -41,6 +41,9 @@ impl Function for Exp {
         let n = cx.neg(Int(ins[0]));
         Ok(vec![exp_of_negated(cx, n, &self.reference, self.trailing_zeros, &[(0, self.width)])?[0].0])
     }
+    fn pointwise(&self) -> Option<u32> {
+        Some(self.width)
+    }
 }
 
 /// `exp(-n 2^trailing_zeros)` for `n >= 0`, cut as asked: for each `(by, width)` its bits `by..by + width` as a sharing. `(0, w)` is the value

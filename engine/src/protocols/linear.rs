@@ -29,19 +29,9 @@ pub struct ScaledLinear {
     pub shift: Shift,
 }
 
-fn apply(op: LinearOp, w: &[i128], x: &[i128]) -> Vec<i128> {
-    match op {
-        LinearOp::MatMul { inner, outer } => {
-            let (inner, outer) = (inner as usize, outer as usize);
-            x.chunks(inner)
-                .flat_map(|row| {
-                    (0..outer).map(move |j| row.iter().enumerate().map(|(k, x)| x * w[k * outer + j]).sum())
-                })
-                .collect()
-        }
-        LinearOp::Scale { period } => x.iter().enumerate().map(|(i, x)| x * w[i % period as usize]).collect(),
-        LinearOp::Conv(conv) => super::conv::convolve(&conv, w, x),
-    }
+/// The map on integers.
+pub(super) fn apply(op: LinearOp, w: &[i128], x: &[i128]) -> Vec<i128> {
+    op.apply(w, x, 0, |sum, w, x| sum + w * x)
 }
 
 /// Range of the result: from the declared range of the weights, not from their values.

@@ -6,8 +6,8 @@
 
 use super::bits::require_ring;
 use super::truncation::truncate_and_reduce;
-use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse};
-use sirnn_backends::inst::{Inst, Party, Ring, Table};
+use crate::program::{Build, Cx, Function, Holder, Int, Reg, Ty, refuse};
+use sirnn_backends::inst::{Inst, LookupForm, Party, Ring, Table};
 use std::sync::Arc;
 
 /// A column of a public table: entries as integers, and the ring their sharing lives in.
@@ -26,8 +26,7 @@ pub struct Lookup {
     pub columns: Vec<Column>,
 }
 
-/// Look-ups up to this many index bits.
-pub const MAX_INDEX: u32 = 12;
+pub use crate::program::lookup::{MAX_INDEX, MAX_OT_INDEX};
 
 impl Function for Lookup {
     fn name(&self) -> &'static str {
@@ -45,7 +44,7 @@ impl Function for Lookup {
         if self.columns.iter().any(|c| c.entries.len() != 1 << d) {
             return refuse("lut", format!("every column needs {} entries", 1u32 << d));
         }
-        if self.columns.is_empty() || self.columns.iter().map(|c| c.width).sum::<u32>() > 128 {
+        if self.columns.is_empty() || self.columns.iter().any(|c| c.width > 128) {
             return refuse("lut", "an entry has between 1 and 128 bits");
         }
         if ty.lo < 0 || ty.hi >= 1 << d {
@@ -55,6 +54,10 @@ impl Function for Lookup {
             require_ring("lut", column.width)?;
         }
         let columns: Vec<_> = self.columns.iter().map(|c| (Ring::Add(c.width as u8), c.entries.as_slice())).collect();
+        let rings: Vec<Ring> = columns.iter().map(|c| c.0).collect();
+        if cx.lookup_form((d, 0), cx.len(ins[0]), &rings).is_none() {
+            return refuse("lut", "an entry has between 1 and 128 bits");
+        }
         let index = Party::BOTH.map(|p| cx.view(Int(ins[0]), p));
         Ok(cx.table(Some(index), None, &columns))
     }
@@ -80,8 +83,8 @@ impl Function for PrivateLookup {
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         let (d, len) = (cx.width(ins[0]), cx.len(ins[0]));
-        if d > MAX_INDEX {
-            return refuse(self.name(), format!("an index of {d} bits; {MAX_INDEX} is the limit"));
+        if d > MAX_OT_INDEX {
+            return refuse(self.name(), format!("an index of {d} bits; {MAX_OT_INDEX} is the limit"));
         }
         let ty = cx.ty(ins[0]);
         if ty.lo < 0 || ty.hi >= 1 << d {
@@ -98,7 +101,7 @@ impl Function for PrivateLookup {
         }
         let index = Party::BOTH.map(|p| cx.view(Int(ins[0]), p).0);
         let inst = Inst::Lookup {
-            sender: Party::P0,
+            form: LookupForm::OneOf { sender: Party::P0 },
             index: d as u8,
             xor_index: 0,
             units: self.units as u32,
@@ -108,42 +111,6 @@ impl Function for PrivateLookup {
         let operands: Vec<Reg> = index.into_iter().chain(ins[1..].iter().copied()).collect();
         let tys = columns.into_iter().map(|c| Ty { len, holder: Holder::Both, ..c }).collect();
         Ok(cx.inter(inst, &operands, tys))
-    }
-}
-
-impl Cx {
-    /// Columns of a public table at `(d0 + d1 mod 2^a) + 2^a (x0 xor x1)`: the parties' additive shares `d` of the low part of an index and
-    /// their XOR-shares `x` of its high part, either of which may be absent. Two rounds.
-    pub(crate) fn table(
-        &mut self,
-        low: Option<[Own; 2]>,
-        high: Option<[Own; 2]>,
-        columns: &[(Ring, &[i128])],
-    ) -> Vec<Reg> {
-        let bits = |part: Option<[Own; 2]>| part.map_or(0, |p| self.width(p[0]));
-        let (index, xor_index) = (bits(low), bits(high));
-        let len = self.len(low.or(high).expect("an index")[0]);
-        let ins: Vec<Reg> = (0..2).flat_map(|p| low.iter().chain(&high).map(move |part| part[p].0)).collect();
-        let mask = |w: u32| if w == 64 { u64::MAX } else { (1 << w) - 1 };
-        let data = columns.iter().map(|(ring, t)| t.iter().map(|&e| e as u64 & mask(ring.bits())).collect()).collect();
-        let ty = |&(ring, entries): &(Ring, &[i128])| {
-            assert_eq!(entries.len(), 1 << (index + xor_index), "one entry per index");
-            let (lo, hi) = match ring {
-                Ring::Add(_) => (*entries.iter().min().expect("entries"), *entries.iter().max().expect("entries")),
-                Ring::Xor(k) => (0, (1 << k) - 1),
-            };
-            Ty { ring, len, holder: Holder::Both, lo, hi }
-        };
-        let tys = columns.iter().map(ty).collect();
-        let inst = Inst::Lookup {
-            sender: Party::P0,
-            index: index as u8,
-            xor_index: xor_index as u8,
-            units: 1,
-            table: Table::Public(Arc::new(data)),
-            columns: columns.iter().map(|c| c.0).collect(),
-        };
-        self.inter(inst, &ins, tys)
     }
 }
 

@@ -13,9 +13,10 @@
 //! Rounds: 1 if both have slack (or fill the ring), 2 to extend the other one; without slack a comparison more. Bytes: per OT and direction one COT and
 //! `1 + outer (l - i)` bits.
 
+use super::linear::apply;
 use super::product::corners;
 use crate::program::{Build, Cx, Function, Holder, Int, Own, Reg, Ty, refuse};
-use sirnn_backends::inst::{Inst, Party, Ring};
+use sirnn_backends::inst::{Inst, LinearOp, Party, Ring};
 
 /// Rows of `inner` shared numbers times a shared matrix `[inner, outer]`, in a ring of `width` bits. Operands: rows, matrix.
 #[derive(Clone, Copy, Debug)]
@@ -83,10 +84,8 @@ impl Function for MatMul {
         "matmul"
     }
     fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
-        let (inner, outer) = (self.inner, self.outer);
-        let entry = |row: &[i128], j: usize| row.iter().enumerate().map(|(k, x)| x * ins[1][k * outer + j]).sum();
-        let rows = ins[0].chunks(inner);
-        vec![rows.flat_map(|row| (0..outer).map(|j| entry(row, j)).collect::<Vec<_>>()).collect()]
+        let op = LinearOp::MatMul { inner: self.inner as u32, outer: self.outer as u32 };
+        vec![apply(op, ins[1], ins[0])]
     }
     fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
         let (inner, outer, l, name) = (self.inner, self.outer, self.width, self.name());

@@ -145,8 +145,8 @@ pub(super) fn leading(cx: &mut Cx, x: Int, bits: u32, columns: &Columns) -> Buil
     let least = shapes.iter().map(|s| s.0.1).min_by(f64::total_cmp).expect("some cut exists");
     let score = |&(rounds, bytes): &(u32, f64)| match profile.goal {
         // Cuts of nearly the same size differ by several rounds.
-        Goal::Bytes if bytes < NEARLY * least => (f64::from(rounds), bytes),
-        Goal::Bytes => (f64::INFINITY, bytes),
+        Goal::Bytes | Goal::Online if bytes < NEARLY * least => (f64::from(rounds), bytes),
+        Goal::Bytes | Goal::Online => (f64::INFINITY, bytes),
         _ => profile.score(rounds, bytes, n),
     };
     let best = shapes.iter().min_by(|a, b| score(&a.0).partial_cmp(&score(&b.0)).expect("costs are numbers"));

@@ -159,3 +159,24 @@ impl Function for ReciprocalOfOnePlus {
         Ok(vec![cx.retype(y, lo, hi).0])
     }
 }
+
+/// `1 / (1 + e)` at scale `s` from `e` in `[0, 2^s]`.
+#[derive(Clone, Debug)]
+pub struct OneOverOnePlus(pub ReciprocalOfOnePlus);
+
+impl Function for OneOverOnePlus {
+    fn name(&self) -> &'static str {
+        "reciprocal"
+    }
+    fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
+        self.0.clear(ins)
+    }
+    fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        let (by, width) = ReciprocalOfOnePlus::index(&self.0.reference);
+        let index = cx.call_int(Shift::down(by, width), &[ins[0]])?;
+        self.0.lower(cx, &[ins[0], index.0])
+    }
+    fn pointwise(&self) -> Option<u32> {
+        Some(self.0.width)
+    }
+}

@@ -15,12 +15,12 @@
 //!
 //! Rounds for 16 bits, scale 12: 33; about 2,290 bytes with IKNP.
 
-use super::lookup::MAX_INDEX;
+use super::lookup::MAX_OT_INDEX;
 use super::msnzb::{Columns, leading};
 use super::product::{Product, ScaledProduct};
 use super::truncation::{Shift, truncate_and_reduce};
 use crate::fixed::{Interval, Number, math};
-use crate::program::{Build, Cx, Function, Int, Reg, bits_for, refuse};
+use crate::program::{Bit, Build, Cx, Function, Int, Reg, bits_for, refuse};
 use sirnn_backends::inst::{Party, Ring};
 
 /// `1 / sqrt(x)` or `sqrt(x)` of `x` in `[0, 2^(w-1))`, in a ring of `width` bits.
@@ -55,6 +55,93 @@ impl Root {
         let most = powers.iter().max().expect("a number has bits");
         Interval::new((x.lo * least) >> r.restore(), (x.hi * most) >> r.restore())
     }
+
+    /// The even-exponent input of `x`, a number of `bits` bits, with a slack bit; `levels` bits tell its exponent.
+    fn normalise(&self, cx: &mut Cx, x: Int, bits: u32, levels: u32) -> Build<Normalised> {
+        let (r, w) = (&self.reference, self.reference.width);
+        let odd = (r.normaliser(0) + u32::from(r.parity(0))) % 2;
+        let has_zero = cx.ty(x).lo == 0;
+        let f = |k: u32| u64::from(self.half(k)) | u64::from(r.parity(k)) << levels;
+        let at_zero = if has_zero { f(0) } else { 0 };
+        let columns = Columns { count: levels + 1, f: &f, at_zero, zero_flag: has_zero };
+        let lead = leading(cx, x, bits, &columns)?;
+        let parity = cx.pick(lead.planes, levels as usize, 1);
+        let half = (levels > 0).then(|| cx.pick(lead.planes, 0, levels as usize));
+        let mut even = cx.extend(x, w + 1 - odd)?;
+        even = cx.shl(even, odd, w + 1);
+        if let Some(half) = half {
+            even = cx.shift_left_by(even, half, 2);
+        }
+        if let Some(zero) = lead.zero {
+            let place = r.normaliser(0) + u32::from(r.parity(0));
+            let one = cx.b2a(zero, w + 1 - place);
+            let one = cx.shl(one, place, w + 1);
+            even = cx.add(even, one);
+        }
+        let range = r.ranges().even;
+        Ok(Normalised { even: cx.retype(even, range.lo, range.hi), parity, half })
+    }
+
+    /// The table's entry at the top bits of the normalised input.
+    fn guess(&self, cx: &mut Cx, input: &Normalised) -> Build<Int> {
+        let (r, w, m) = (&self.reference, self.reference.width, self.reference.m);
+        let guess = r.ranges().guess;
+        let low = cx.reduce(input.even, w - 1);
+        let twice = cx.shl(low, 1, w - 1);
+        let once = cx.mux(input.parity, low);
+        let normalised = cx.sub(twice, once);
+        let index = truncate_and_reduce(cx, normalised, &[(w - 1 - m, m)])?[0];
+        let (index, parity) = (Party::BOTH.map(|p| cx.view(index, p)), Party::BOTH.map(|p| cx.view(input.parity, p)));
+        let entries: Vec<i128> = r.table.iter().map(|&e| e.into()).collect();
+        let guess_bits = bits_for(guess.hi - guess.lo) + 1;
+        Ok(Int(cx.table(Some(index), Some(parity), &[(Ring::Add(guess_bits as u8), &entries)])[0]))
+    }
+
+    /// Goldschmidt's iterations from a guess; the last product is in a ring of `last_ring` bits.
+    fn iterate(&self, cx: &mut Cx, input: &Normalised, guess: Int, last_ring: u32) -> Build<Int> {
+        let r = &self.reference;
+        let (w, s, m) = (r.width, r.s_out, r.m);
+        let (ranges, even) = (r.ranges(), input.even);
+
+        // The first residual, with the guess as choices twice.
+        let first = &ranges.iterations[0];
+        let residual_bits = bits_for(first.residual.hi - first.residual.lo).max(1) + 1;
+        let ring = 2 * m + 4 + residual_bits;
+        let residual = cx.call_int(Shift::down(w - 2 - s, ring), &[even.0])?;
+        let residual = cx.retype(residual, ranges.residual.lo, ranges.residual.hi);
+        let mut x = guess;
+        if !r.inverse {
+            x = narrow_product(cx, even, guess, w + m - s, ranges.start)?;
+        }
+        let part = cx.call_int(Product { width: ring }, &[guess.0, residual.0])?;
+        let product = cx.call_int(Product { width: ring }, &[guess.0, part.0])?;
+        let residual = cx.call_int(Shift::down(2 * m + 4, residual_bits), &[product.0])?;
+        let mut residual = cx.retype(residual, first.residual.lo, first.residual.hi);
+
+        for (i, range) in ranges.iterations.iter().enumerate() {
+            let minus = cx.neg(residual);
+            let factor = cx.offset(minus, 3 << s);
+            let shift = if i == 0 && r.inverse { m + 3 } else { s + 1 };
+            if i + 1 == ranges.iterations.len() {
+                x = cx.call_int(ScaledProduct(Shift::down(shift, last_ring)), &[x.0, factor.0])?;
+            } else {
+                x = narrow_product(cx, x, factor, shift, range.x)?;
+                let next = &ranges.iterations[i + 1];
+                let square = narrow_product(cx, factor, factor, s + 2, next.square_kept)?;
+                residual = narrow_product(cx, square, residual, s, next.residual)?;
+            }
+        }
+        Ok(x)
+    }
+}
+
+/// An input in `[1, 4)` with an exponent of constant parity.
+struct Normalised {
+    even: Int,
+    /// Whether the exponent was made even by one more shift.
+    parity: Bit,
+    /// Bits of half the exponent, if it is not the same for all inputs.
+    half: Option<Bit>,
 }
 
 impl Function for Root {
@@ -73,61 +160,12 @@ impl Function for Root {
             let what = format!("an operand in 0..2^{} is expected, not {}..={}", w - 1, ty.lo, ty.hi);
             return refuse(name, what);
         }
-        if w > 63 || self.width == 0 || self.width > 64 || m + 1 > MAX_INDEX {
+        if w > 63 || self.width == 0 || self.width > 64 || m + 1 > MAX_OT_INDEX {
             return refuse(name, format!("{w} bits to {} with scale {s}", self.width));
         }
-        let ranges = r.ranges();
         let bits = bits_for(ty.hi).max(1);
         let ks = ty.lo.max(1).ilog2()..=bits - 1;
         let levels = bits_for(ks.clone().map(|k| self.half(k)).max().expect("bits").into());
-        let odd = (r.normaliser(0) + u32::from(r.parity(0))) % 2;
-
-        // The even-exponent input, with a slack bit.
-        let has_zero = ty.lo == 0;
-        let f = |k: u32| u64::from(self.half(k)) | u64::from(r.parity(k)) << levels;
-        let at_zero = if has_zero { f(0) } else { 0 };
-        let columns = Columns { count: levels + 1, f: &f, at_zero, zero_flag: has_zero };
-        let lead = leading(cx, x, bits, &columns)?;
-        let parity = cx.pick(lead.planes, levels as usize, 1);
-        let half = (levels > 0).then(|| cx.pick(lead.planes, 0, levels as usize));
-        let mut even = cx.extend(x, w + 1 - odd)?;
-        even = cx.shl(even, odd, w + 1);
-        if let Some(half) = half {
-            even = cx.shift_left_by(even, half, 2);
-        }
-        if let Some(zero) = lead.zero {
-            let place = r.normaliser(0) + u32::from(r.parity(0));
-            let one = cx.b2a(zero, w + 1 - place);
-            let one = cx.shl(one, place, w + 1);
-            even = cx.add(even, one);
-        }
-        let even = cx.retype(even, ranges.even.lo, ranges.even.hi);
-
-        // The guess.
-        let low = cx.reduce(even, w - 1);
-        let twice = cx.shl(low, 1, w - 1);
-        let once = cx.mux(parity, low);
-        let normalised = cx.sub(twice, once);
-        let index = truncate_and_reduce(cx, normalised, &[(w - 1 - m, m)])?[0];
-        let (index, parity) = (Party::BOTH.map(|p| cx.view(index, p)), Party::BOTH.map(|p| cx.view(parity, p)));
-        let entries: Vec<i128> = r.table.iter().map(|&e| e.into()).collect();
-        let guess_bits = bits_for(ranges.guess.hi - ranges.guess.lo) + 1;
-        let guess = Int(cx.table(Some(index), Some(parity), &[(Ring::Add(guess_bits as u8), &entries)])[0]);
-
-        // The first iteration.
-        let first = &ranges.iterations[0];
-        let residual_bits = bits_for(first.residual.hi - first.residual.lo).max(1) + 1;
-        let ring = 2 * m + 4 + residual_bits;
-        let residual = cx.call_int(Shift::down(w - 2 - s, ring), &[even.0])?;
-        let residual = cx.retype(residual, ranges.residual.lo, ranges.residual.hi);
-        let mut start = guess;
-        if !r.inverse {
-            start = narrow_product(cx, even, guess, w + m - s, ranges.start)?;
-        }
-        let part = cx.call_int(Product { width: ring }, &[guess.0, residual.0])?;
-        let product = cx.call_int(Product { width: ring }, &[guess.0, part.0])?;
-        let residual = cx.call_int(Shift::down(2 * m + 4, residual_bits), &[product.0])?;
-        let mut residual = cx.retype(residual, first.residual.lo, first.residual.hi);
 
         // The power of two of the result: 2^(amount + power), amount from its bits.
         let top = (1i64 << levels) - 1;
@@ -140,30 +178,16 @@ impl Function for Root {
         let net = power - i64::from(r.restore());
         let down = (-net).max(0) as u32;
         let last_ring = self.width + down;
-
-        let mut x = start;
-        for (i, range) in ranges.iterations.iter().enumerate() {
-            let minus = cx.neg(residual);
-            let factor = cx.offset(minus, 3 << s);
-            let shift = if i == 0 && r.inverse { m + 3 } else { s + 1 };
-            if i + 1 == ranges.iterations.len() {
-                if last_ring > 64 {
-                    return refuse(
-                        name,
-                        format!("a result of {} bits needs a ring of {last_ring}, 64 are supported", self.width),
-                    );
-                }
-                x = cx.call_int(ScaledProduct(Shift::down(shift, last_ring)), &[x.0, factor.0])?;
-            } else {
-                x = narrow_product(cx, x, factor, shift, range.x)?;
-                let next = &ranges.iterations[i + 1];
-                let square = narrow_product(cx, factor, factor, s + 2, next.square_kept)?;
-                residual = narrow_product(cx, square, residual, s, next.residual)?;
-            }
+        if last_ring > 64 {
+            let what = format!("a result of {} bits needs a ring of {last_ring}, 64 are supported", self.width);
+            return refuse(name, what);
         }
 
+        let input = self.normalise(cx, x, bits, levels)?;
+        let guess = self.guess(cx, &input)?;
+        let x = self.iterate(cx, &input, guess, last_ring)?;
         // Undo the normalisation.
-        let value = match half {
+        let value = match input.half {
             None => x,
             Some(half) => {
                 let amount = if r.inverse { half } else { cx.not(half) };
@@ -172,9 +196,12 @@ impl Function for Root {
         };
         let value = if net >= 0 { cx.shl(value, net as u32, self.width) } else { value };
         let result = cx.call_int(Shift::down(down, self.width), &[value.0])?;
-        let x = ranges.iterations.last().expect("one or two").x;
+        let x = r.ranges().iterations.last().expect("one or two").x;
         let Interval { lo, hi } = self.range(x, ks);
         debug_assert!(x.fits(s + 1), "x is below 2");
         Ok(vec![cx.retype(result, lo, hi).0])
+    }
+    fn pointwise(&self) -> Option<u32> {
+        Some(self.width)
     }
 }

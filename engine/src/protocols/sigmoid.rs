@@ -92,6 +92,9 @@ impl Function for Sigmoid {
         let range = self.reference.ranges().result;
         Ok(vec![cx.retype(y, range.lo, range.hi).0])
     }
+    fn pointwise(&self) -> Option<u32> {
+        Some(self.width)
+    }
 }
 
 impl Function for Tanh {
@@ -119,5 +122,8 @@ impl Function for Tanh {
         let y = cx.sub(t, twice);
         let range = self.reference.ranges().result;
         Ok(vec![cx.retype(y, range.lo, range.hi).0])
+    }
+    fn pointwise(&self) -> Option<u32> {
+        Some(self.width)
     }
 }

@@ -2,8 +2,9 @@
 
 use super::basic::Reveal;
 use crate::plan::Plan;
-use crate::program::{Build, Cx, Function, Goal, Holder, Own, Profile, Program, Reg, clear, ideal::Machine};
+use crate::program::{Build, Cx, Function, Goal, Holder, Own, Profile, Program, Reg};
 use crate::run::pair;
+use crate::run::{clear, ideal::Machine};
 use sirnn_backends::inst::Party;
 use std::collections::HashMap;
 
@@ -82,8 +83,24 @@ pub(super) fn check_real(program: Program, inputs: &Inputs, backend: &str) {
     assert_eq!(got, want.into_iter().collect());
 }
 
+/// A function that is never a table.
+#[derive(Clone, Debug)]
+struct ByProtocol<F>(F);
+
+impl<F: Function> Function for ByProtocol<F> {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+    fn clear(&self, ins: &[&[i128]]) -> Vec<Vec<i128>> {
+        self.0.clear(ins)
+    }
+    fn lower(&self, cx: &mut Cx, ins: &[Reg]) -> Build<Vec<Reg>> {
+        self.0.lower(cx, ins)
+    }
+}
+
 /// One function on operands with the given types, in the forms of fewest bytes and of fewest rounds; values are spread over
-/// the range, ends included.
+/// the range, ends included. What can be a table is also computed by its protocol.
 pub(super) fn one(
     function: impl Function + Clone + 'static,
     types: &[(u32, (i128, i128))],
@@ -96,6 +113,10 @@ pub(super) fn one(
         let p = program_for(goal, &operands, |cx, ins| cx.call(function.clone(), ins))
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         check(&p, &inputs(&values), seed).unwrap_or_else(|e| panic!("{name} on {types:?} for {goal:?}: {e}"));
+        if function.pointwise().is_some() {
+            let p = program_for(goal, &operands, |cx, ins| cx.call(ByProtocol(function.clone()), ins)).unwrap();
+            check(&p, &inputs(&values), seed).unwrap_or_else(|e| panic!("{name} by its protocol, {goal:?}: {e}"));
+        }
     }
 }
 

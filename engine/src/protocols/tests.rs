@@ -3,11 +3,12 @@
 use super::test_support::{Inputs, all, check, check_real, inputs, one, program, program_for};
 use super::{
     basic::*, bits::*, exp::Exp, linear::*, lookup::*, matmul_shared, product::*, select::ArgMax, sigmoid::*,
-    truncation::*,
+    sign::Sign, truncation::*,
 };
 use crate::fixed::math;
 use crate::plan::Plan;
-use crate::program::{Bit, Build, Cx, Goal, Int, Own, Profile, Reg, ideal::Machine, signed};
+use crate::program::{Bit, Build, Cx, Goal, Int, Own, Profile, Reg, signed};
+use crate::run::ideal::Machine;
 use proptest::prelude::*;
 use sirnn_backends::inst::{LinearOp, Party};
 
@@ -54,7 +55,9 @@ proptest! {
         let (floor, shift) = (a % w, b % (w - a % w));
         prop_assume!(floor + shift < w);
         let rounding = Rounding::ALL[which];
-        let width = (w - floor - shift + extra).min(64);
+        // To nearest the largest results are one more than a ring of the bits that are left holds.
+        let more = u32::from(rounding == Rounding::Nearest && shift > 0);
+        let width = (w - floor - shift + more + extra).min(64);
         let x = values.iter().map(|v| i128::from(*v) >> (64 - w)).collect();
         one(Shift { floor, shift, rounding, width }, &[(w, signed(w))], vec![x], seed.into());
     }
@@ -216,6 +219,25 @@ fn sigmoid_and_tanh_on_every_input() {
     }
     let reference = math::Tanh::new(16, 9, 9).unwrap();
     one(Tanh { reference, trailing_zeros: 6, width: 16 }, &[(10, signed(10))], vec![all(-512, 511)], 10);
+}
+
+/// Any function is one look-up, the same on the ideal machine and with real oblivious transfer.
+#[test]
+fn functions_rounded_to_the_nearest_are_tables() {
+    use super::nearest::NearestTable;
+    use crate::fixed::nearest::{Format, NAMES};
+    let format = |bits, scale| Format { bits, scale, signed: true };
+    for name in NAMES {
+        let f = NearestTable::new(name, format(9, 6), format(12, 8)).unwrap();
+        one(f, &[(9, signed(9))], vec![all(-256, 255)], 21);
+    }
+    let gelu = NearestTable::new("gelu", format(16, 12), format(16, 12)).unwrap();
+    let values: Vec<i128> = (-32768..32768).step_by(401).collect();
+    let p = program(&[(16, signed(16), values.len())], |cx, ins| cx.call(gelu.clone(), ins)).unwrap();
+    check_real(p, &inputs(&[values]), "softspoken");
+    let wide = NearestTable::new("gelu", format(16, 12), format(16, 12)).unwrap();
+    let error = program(&[(17, signed(17), 1)], |cx, ins| cx.call(wide.clone(), ins)).unwrap_err();
+    assert!(error.to_string().contains("up to 16 bits"), "{error}");
 }
 
 #[test]

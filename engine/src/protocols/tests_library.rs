@@ -4,7 +4,6 @@ use super::test_support::{Inputs, all, check, check_real, inputs, one, program};
 use super::{
     activation::Relu,
     basic::{Reveal, Share},
-    bits::Sign,
     compare::*,
     conv::SharedConv,
     division::*,
@@ -18,12 +17,14 @@ use super::{
     roots::Root,
     select::Max,
     sigmoid::*,
+    sign::Sign,
     truncation::*,
 };
 use crate::fixed::{math, wrap};
 use crate::plan::Plan;
 use crate::plan::operations::{self, Params};
-use crate::program::{Build, Cx, Function, Int, Own, Profile, Program, Reg, ideal::Machine, signed};
+use crate::program::{Build, Cx, Function, Int, Own, Profile, Program, Reg, signed};
+use crate::run::ideal::Machine;
 use sirnn_backends::inst::{Conv, LinearOp, Party};
 use sirnn_backends::ot::{self, streams::Mode};
 
@@ -90,9 +91,9 @@ fn figures() {
         &|cx, ins| cx.call(OneHotNumbers { bits: 32, width: 32 }, ins),
         0.0,
     );
-    show("relu 16", &[(16, signed(16))], &|cx, ins| cx.call(Relu { six: None, shift: 0, width: 16 }, ins), 251.0);
-    let six = Some(6 << 26);
-    show("relu6 32 >> 15", &[(32, signed(32))], &|cx, ins| cx.call(Relu { six, shift: 15, width: 16 }, ins), 1058.0);
+    show("relu 16", &[(16, signed(16))], &|cx, ins| cx.call(Relu { limit: None, shift: 0, width: 16 }, ins), 251.0);
+    let limit = Some(6 << 26);
+    show("relu6 32 >> 15", &[(32, signed(32))], &|cx, ins| cx.call(Relu { limit, shift: 15, width: 16 }, ins), 1058.0);
     let div = math::Div::new(12, 12, 12).unwrap();
     let den = (13, (4096, 8191));
     show(
@@ -439,18 +440,20 @@ fn sigmoid_and_tanh_of_wide_numbers() {
 #[test]
 fn relu_and_relu6() {
     for (w, range) in [(7, signed(7)), (8, signed(7)), (7, (-20, 63)), (7, (0, 90)), (7, (-64, -3)), (9, (-3, 60))] {
-        for six in [None, Some(24), Some(1), Some(63), Some(6), Some(100)] {
+        for limit in [None, Some(24), Some(1), Some(63), Some(6), Some(100)] {
             for shift in [0, 1, 3, 5, 6] {
                 for width in [1, 4, 7, 12] {
-                    one(Low1(Relu { six, shift, width }), &[(w, range)], vec![all(range.0, range.1)], 1);
+                    one(Low1(Relu { limit, shift, width }), &[(w, range)], vec![all(range.0, range.1)], 1);
                 }
             }
         }
     }
-    one(Relu { six: Some(6 << 26), shift: 15, width: 16 }, &[(32, signed(32))], vec![spread(500, signed(32))], 1);
-    one(Relu { six: None, shift: 0, width: 64 }, &[(64, signed(64))], vec![spread(90, signed(64))], 1);
-    one(Relu { six: None, shift: 0, width: 16 }, &[(16, signed(16))], vec![vec![]], 1);
-    assert!(program(&[(8, signed(8), 1)], |cx, ins| cx.call(Relu { six: Some(0), shift: 0, width: 8 }, ins)).is_err());
+    one(Relu { limit: Some(6 << 26), shift: 15, width: 16 }, &[(32, signed(32))], vec![spread(500, signed(32))], 1);
+    one(Relu { limit: None, shift: 0, width: 64 }, &[(64, signed(64))], vec![spread(90, signed(64))], 1);
+    one(Relu { limit: None, shift: 0, width: 16 }, &[(16, signed(16))], vec![vec![]], 1);
+    assert!(
+        program(&[(8, signed(8), 1)], |cx, ins| cx.call(Relu { limit: Some(0), shift: 0, width: 8 }, ins)).is_err()
+    );
 }
 
 /// Results modulo 2, or as many bits as there are up to that.
@@ -655,8 +658,8 @@ fn real_transfers_compute_the_library() {
             let quotient = cx.call(Divide { reference: math::Div::new(12, 12, 12).unwrap(), width: 18 }, &[x, den])?[0];
             let general = DivideGeneral { reference: math::DivGeneral::new(2, 16, 10, 12).unwrap(), width: 30 };
             let general = cx.call(Low12(general), &[x, z])?[0];
-            let relu = cx.call(Relu { six: None, shift: 2, width: 16 }, &[x])?[0];
-            let six = cx.call(Relu { six: Some(6 << 11), shift: 3, width: 12 }, &[x])?[0];
+            let relu = cx.call(Relu { limit: None, shift: 2, width: 16 }, &[x])?[0];
+            let relu6 = cx.call(Relu { limit: Some(6 << 11), shift: 3, width: 12 }, &[x])?[0];
             let max = cx.call(Max { classes: 13 }, &[x])?[0];
             let window = Window { image: [13, 5, 2], size: [3, 2], stride: [2, 1], padding: [1, 1, 0, 1] };
             let pooled = cx.call(MaxPool(window), &[x])?[0];
@@ -669,7 +672,7 @@ fn real_transfers_compute_the_library() {
             let wide = Sigmoid { reference: math::Sigmoid::new(16, 12, 20).unwrap(), trailing_zeros: 0, width: 22 };
             let wide = cx.call(wide, &[x])?[0];
             Ok(vec![
-                or, chosen, index, hot, rsqrt, sqrt, quotient, general, relu, six, max, pooled, mean, norm, sum,
+                or, chosen, index, hot, rsqrt, sqrt, quotient, general, relu, relu6, max, pooled, mean, norm, sum,
                 product, wide,
             ])
         });
@@ -691,10 +694,10 @@ fn real_transfers_of_none_and_one() {
             let product = cx.call(Product { width: 32 }, ins)?[0];
             let sigmoid = Sigmoid { reference: math::Sigmoid::new(16, 12, 12).unwrap(), trailing_zeros: 0, width: 16 };
             let sigmoid = cx.call(sigmoid, &ins[..1])?[0];
-            let six = cx.call(Relu { six: Some(6 << 11), shift: 3, width: 12 }, &ins[..1])?[0];
+            let relu6 = cx.call(Relu { limit: Some(6 << 11), shift: 3, width: 12 }, &ins[..1])?[0];
             let matrix = cx.call(MatMul { inner: 1, outer: 1, width: 20 }, &ins[..1].repeat(2));
             assert_eq!(matrix.is_ok(), n == 1);
-            Ok(vec![greater, rsqrt, product, sigmoid, six])
+            Ok(vec![greater, rsqrt, product, sigmoid, relu6])
         });
         check_real(p.unwrap(), &inputs(&[spread(n, signed(16)), spread(n, (0, 32767))]), "iknp");
     }

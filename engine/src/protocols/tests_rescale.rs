@@ -3,7 +3,8 @@
 use super::basic::Reveal;
 use super::rescale::Rescale;
 use super::truncation::Rounding;
-use crate::program::{Build, Cx, Function, Own, Profile, Reg, clear, ideal::Machine};
+use crate::program::{Build, Cx, Function, Own, Profile, Reg};
+use crate::run::{clear, ideal::Machine};
 use proptest::prelude::*;
 use sirnn_backends::inst::Party;
 use std::collections::HashMap;

@@ -26,8 +26,8 @@ use sirnn_backends::inst::Party;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Rounding {
     /// Toward minus infinity: an arithmetic shift.
-    #[serde(rename = "floor")]
     #[default]
+    #[serde(rename = "floor")]
     Floor,
     /// Toward zero: C's division. Files of format 1 call it `"toward-zero"`.
     #[serde(rename = "zero", alias = "toward-zero")]

@@ -4,16 +4,23 @@
 //! read the peer's, hand its sections to their instances. Both parties do everything in the same order (trip, then node), so sections need no
 //! labels: a frame is a header and the planned bytes.
 
+pub mod clear;
+pub mod files;
+pub mod ideal;
+pub mod local;
 pub mod pair;
 pub mod session;
+pub mod shares;
 pub mod store;
 pub mod trace;
 
 use crate::plan::schedule::{Times, executes};
 use crate::plan::{FRAME_HEADER, LinearTask, Plan, trips_at};
-use crate::program::{Holder, Op, Reg, clear, ideal, local};
+pub use crate::program::Inputs;
+use crate::program::{Holder, LocalOp, Op, Reg};
 use crate::run::trace::Trace;
 use sirnn_backends::correlation::Correlations;
+use sirnn_backends::forms::linear_rlwe::Public;
 use sirnn_backends::forms::{self, Instance, LinearShare, Operand};
 use sirnn_backends::inst::{Message, Party};
 use sirnn_backends::transport::Channel;
@@ -46,9 +53,6 @@ impl From<Error> for RunError {
     }
 }
 
-/// Private inputs of a party, by name.
-pub type Inputs = HashMap<String, Vec<i128>>;
-
 /// A party in a run: who it is, what it brings, what it consumes.
 pub struct PartyRun<'a> {
     /// The plan, the same at both parties.
@@ -77,19 +81,32 @@ pub fn bind(plan: &Plan, party: Party, inputs: &Inputs) -> Result<HashMap<Reg, A
             continue;
         }
         let values = inputs.get(&input.name).ok_or_else(|| RunError::Input(format!("'{}' is missing", input.name)))?;
-        clear::check_range(&input.name, ty, values).map_err(RunError::Input)?;
-        out.insert(input.reg, Arc::new(ideal::encode(ty, values)));
+        shares::check_range(&input.name, ty, values).map_err(RunError::Input)?;
+        out.insert(input.reg, Arc::new(shares::encode(ty, values)));
     }
     Ok(out)
 }
 
 impl PartyRun<'_> {
     /// The part of the offline phase that depends on the weights: products with fresh masks, for all trips.
-    pub fn prepare(&mut self, inputs: &HashMap<Reg, Arc<Vector>>) -> Result<Prepared, RunError> {
+    /// `public` is what ring-LWE draws its public polynomials from.
+    pub fn prepare(&mut self, inputs: &HashMap<Reg, Arc<Vector>>, public: &Public) -> Result<Prepared, RunError> {
+        let weights = |task: &LinearTask| inputs.get(&task.weights).map(|w| &**w);
+        let (tasks, factors): (Vec<_>, Vec<_>) =
+            self.plan.linear.iter().filter_map(|task| Some((task.rlwe()?, weights(task)))).unzip();
+        let mut from_rlwe = match tasks[..] {
+            [] => Vec::new(),
+            _ => forms::linear_rlwe::linear_rlwe_offline(self.party, public, &tasks, &factors, self.channel)?,
+        }
+        .into_iter();
         let mut prepared = Vec::new();
         for task in &self.plan.linear {
             let LinearTask { op, weight_bits, width, n, trips, .. } = *task;
-            let weights = inputs.get(&task.weights).map(|w| &**w);
+            let weights = weights(task);
+            if task.form.is_some() {
+                prepared.extend(from_rlwe.next());
+                continue;
+            }
             prepared.push(forms::linear_offline(
                 self.party,
                 op,
@@ -127,7 +144,7 @@ impl PartyRun<'_> {
         for (name, reg) in &program.outputs {
             if let Some(v) = globals.get(reg) {
                 let ty = program.ty(*reg);
-                outputs.insert(name.clone(), ideal::words(v).into_iter().map(|w| ty.decode(w)).collect());
+                outputs.insert(name.clone(), shares::words(v).into_iter().map(|w| ty.decode(w)).collect());
             }
         }
         Ok(outputs)
@@ -519,7 +536,7 @@ impl<'r, 'a> BlockRun<'r, 'a> {
         }
         for (&(_, outer), rows) in block.stacks.iter().zip(&self.stacked) {
             let rows: Vec<&Arc<Vector>> = rows.iter().flatten().collect();
-            out.push((outer, local::eval(&local::LocalOp::Concat, true, &rows, plan.program.ty(outer))));
+            out.push((outer, local::eval(&LocalOp::Concat, true, &rows, plan.program.ty(outer))));
         }
         for reg in later_reads(plan, self.index) {
             if plan.program.home[reg.0 as usize] == self.index && block.trips == 1 {

@@ -5,6 +5,7 @@ use crate::run::session::{Report, Session};
 use crate::run::{Inputs, RunError};
 use sirnn_backends::inst::Party;
 use sirnn_backends::ot;
+use sirnn_backends::random;
 use sirnn_backends::transport::MemChannel;
 use std::collections::BTreeMap;
 
@@ -17,11 +18,11 @@ pub type Outcome = (BTreeMap<String, Vec<i128>>, Report);
 /// Those of either party; P0's first.
 pub fn run(plan: &Plan, backend: &str, inputs: &Inputs) -> Result<[Outcome; 2], RunError> {
     let spec = ot::lookup(backend)?;
-    let mut id = [0; 16];
-    getrandom::fill(&mut id).map_err(|e| sirnn_backends::Error::Io(std::io::Error::other(e.to_string())))?;
+    let (id, nonce) = (random::bytes()?, random::bytes()?);
     let (online, offline) = (MemChannel::pair(), MemChannel::pair());
     let party = |party, mut online: MemChannel, offline: MemChannel| {
-        let session = Session { plan, party, backend: spec, id, online: &mut online, offline: Box::new(offline) };
+        let session =
+            Session { plan, party, backend: spec, id, nonce, online: &mut online, offline: Box::new(offline) };
         session.run(inputs, &mut |_| {})
     };
     let (a, b) = std::thread::scope(|s| {

@@ -6,24 +6,23 @@
 //! [store](crate::run::store) ([`Session::make`]), and another one begin with that ([`Stored`]).
 
 use crate::plan::Plan;
+use crate::plan::correlations::{CORRELATION_BUDGET, mode};
 use crate::program::Reg;
 use crate::run::store::{Section, write_section};
 use crate::run::trace::Trace;
 use crate::run::{self, Inputs, PartyRun, Prepared, RunError};
-use sirnn_backends::Error;
-use sirnn_backends::inst::{Kind, Party};
-use sirnn_backends::ot::{BackendSpec, cost::Cost, streams::Mode, streams::Streams};
+use sirnn_backends::forms::linear_rlwe::Public;
+use sirnn_backends::inst::{CorrelationKind, Party};
+use sirnn_backends::ot::BackendSpec;
+use sirnn_backends::ot::streams::{Mode, Streams, totals};
 use sirnn_backends::transport::{Channel, Traffic};
 use sirnn_backends::vector::Vector;
+use sirnn_backends::{Error, random};
 use sirnn_kernels::aes::Prg;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Correlations that may be held before the online phase starts, or at any time beside it: bytes per party.
-// AGREEMENT: it decides the order of the generator's messages.
-pub const CORRELATION_BUDGET: u64 = 384 << 20;
 
 /// What a session needs beside the plan.
 pub struct Session<'a> {
@@ -33,8 +32,10 @@ pub struct Session<'a> {
     pub party: Party,
     /// Where correlations come from.
     pub backend: &'a dyn BackendSpec,
-    /// The same at both parties, never used before.
+    /// The same at both parties, never used before; the server's choice.
     pub id: [u8; 16],
+    /// The client's part of what public randomness is drawn from.
+    pub nonce: [u8; 16],
     /// Online channel.
     pub online: &'a mut dyn Channel,
     /// Generator's channel.
@@ -61,29 +62,9 @@ pub struct Report {
     /// What set-up and offline phase sent and received.
     pub offline_traffic: Traffic,
     /// Correlations drawn, other than for a store.
-    pub used: Vec<(Kind, u64)>,
+    pub used: Vec<(CorrelationKind, u64)>,
     /// Correlations made.
-    pub generated: Vec<(Kind, u64)>,
-}
-
-/// Bytes that `needs` take when they are all held at once.
-pub fn correlation_bytes(needs: &[(Kind, u64)]) -> u64 {
-    let one = |kind: Kind| match kind {
-        Kind::Cot { .. } => 17,
-        Kind::OneOf { .. } => 18,
-        Kind::Triple { cols } => u64::from(1 + 2 * cols).div_ceil(8),
-    };
-    needs.iter().map(|&(kind, n)| one(kind) * n).sum()
-}
-
-/// When a plan's correlations are made.
-pub fn mode(plan: &Plan) -> Mode {
-    if correlation_bytes(&plan.needs) <= CORRELATION_BUDGET { Mode::Prefilled } else { Mode::Live }
-}
-
-/// Exact cost of everything before the online phase.
-pub fn offline_cost(plan: &Plan, backend: &dyn BackendSpec) -> Cost {
-    plan.offline_cost(backend, mode(plan))
+    pub generated: Vec<(CorrelationKind, u64)>,
 }
 
 /// Outputs by name.
@@ -162,8 +143,9 @@ impl<'a> Session<'a> {
         let start = Instant::now();
         let before = self.online.traffic();
         let (correlations, channel) = (&mut streams, &mut *self.online);
+        let public = Public::new(&self.id, &self.nonce);
         let prepared =
-            PartyRun { plan, party, correlations, channel, prg: &mut prg()?, trace: None }.prepare(inputs)?;
+            PartyRun { plan, party, correlations, channel, prg: &mut prg()?, trace: None }.prepare(inputs, &public)?;
         report.offline = start.elapsed();
         let products = since(before, self.online.traffic());
         let ready = Ready { plan, party, streams, prepared, report };
@@ -276,9 +258,7 @@ impl Offline<'_> {
 
 /// A generator of masks, seeded by the operating system.
 fn prg() -> Result<Prg, Error> {
-    let mut seed = [0; 16];
-    getrandom::fill(&mut seed).map_err(|e| Error::Io(std::io::Error::other(e.to_string())))?;
-    Ok(Prg::new(u128::from_le_bytes(seed)))
+    Ok(Prg::new(*random::block()?))
 }
 
 fn check(phase: &str, party: Party, planned: [u64; 2], measured: Traffic) -> Result<(), RunError> {
@@ -291,13 +271,4 @@ fn check(phase: &str, party: Party, planned: [u64; 2], measured: Traffic) -> Res
         measured.sent, measured.received
     ))
     .into())
-}
-
-/// Sums of a list of needs by kind.
-pub fn totals(needs: &[(Kind, u64)]) -> Vec<(Kind, u64)> {
-    let mut sums = BTreeMap::new();
-    for &(kind, n) in needs {
-        *sums.entry(kind).or_insert(0) += n;
-    }
-    sums.into_iter().collect()
 }

@@ -21,9 +21,11 @@
 //! file is cut down to its header, which goes on saying that it was used. Both parties keep count: a copy at one of them
 //! is refused by the other.
 
+use crate::graph::Weights;
+use crate::plan::correlations::CORRELATION_BUDGET;
 use crate::plan::{LinearTask, Plan, WIRE_VERSION};
-use crate::run::session::CORRELATION_BUDGET;
-use crate::run::{Inputs, Prepared, RunError};
+use crate::run::files::Replacement;
+use crate::run::{Prepared, RunError};
 use crate::service::wire::{Choice, shown};
 use serde::{Deserialize, Serialize};
 use sirnn_backends::forms::LinearShare;
@@ -31,7 +33,7 @@ use sirnn_backends::ot::{self, streams::Streams};
 use sirnn_backends::{Error, Party};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -78,6 +80,8 @@ pub struct Header {
     pub items: u64,
     /// How many of them at the same time were asked for.
     pub batch: u64,
+    /// Their time steps.
+    pub steps: u64,
     /// How they are computed.
     pub choice: Choice,
     /// For a full batch, and for the rest if there is one.
@@ -147,7 +151,7 @@ impl Header {
 
     /// Why this store is not the one for a request whose header would be `wanted`.
     fn mismatch(&self, wanted: &Header) -> Option<String> {
-        let Header { wire, party, id, model, items, batch, choice, sections } = wanted;
+        let Header { wire, party, id, model, items, batch, steps, choice, sections } = wanted;
         let for_another = || self.for_another(*party, *items, *batch);
         Some(if self.id != *id {
             "it belongs to another pair of stores".into()
@@ -157,6 +161,8 @@ impl Header {
             format!("it was made for wire version {}, this program has {wire}", self.wire)
         } else if self.model != *model {
             format!("it was made for model '{}', not for '{model}'", self.model)
+        } else if self.steps != *steps {
+            format!("it was made for {} time steps, not for {steps}", self.steps)
         } else if self.choice.backend != choice.backend {
             format!("it was made with OT backend '{}', not with '{}'", self.choice.backend, choice.backend)
         } else if self.choice != *choice {
@@ -179,18 +185,16 @@ fn name(party: Party) -> &'static str {
 }
 
 /// Tells the weights of one store's products from others; zeros for the client, who has none.
-pub fn fingerprint(id: &[u8; 16], weights: Option<&Inputs>) -> [u8; HASH] {
+pub fn fingerprint(id: &[u8; 16], weights: Option<&Weights>) -> [u8; HASH] {
     let Some(weights) = weights else { return [0; HASH] };
     let mut hasher = blake3::Hasher::new_derive_key("sirnn 2026-11 weights of a store");
     hasher.update(id);
-    let mut tensors: Vec<_> = weights.iter().collect();
-    tensors.sort_unstable_by_key(|(name, _)| *name);
-    for (name, values) in tensors {
-        for part in [name.len(), values.len()] {
+    for (name, tensor) in weights {
+        for part in [name.len(), tensor.data.len()] {
             hasher.update(&(part as u64).to_le_bytes());
         }
         hasher.update(name.as_bytes());
-        for value in values {
+        for value in &tensor.data {
             hasher.update(&value.to_le_bytes());
         }
     }
@@ -204,40 +208,25 @@ fn about<E: std::fmt::Display>(path: &Path) -> impl Fn(E) -> StoreError {
 
 /// Hashes what it writes.
 struct Hashed {
-    file: File,
+    replacement: Replacement,
     hasher: blake3::Hasher,
 }
 
 impl Write for Hashed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let n = self.file.write(bytes)?;
+        let n = self.replacement.file().write(bytes)?;
         self.hasher.update(&bytes[..n]);
         Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-/// A file that is removed unless it is kept.
-struct Kept {
-    path: PathBuf,
-    kept: bool,
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = std::fs::remove_file(&self.path);
-        }
+        self.replacement.file().flush()
     }
 }
 
 /// A store that is being made: sections are written to it, one batch after the other.
 pub struct Writer {
     path: PathBuf,
-    temporary: Kept,
     out: BufWriter<Hashed>,
     bytes: u64,
 }
@@ -250,12 +239,7 @@ impl Writer {
     pub fn create(path: &Path, header: &Header, fingerprint: [u8; HASH]) -> Result<Self, StoreError> {
         let fail = about::<io::Error>(path);
         free(path)?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(path.file_name().ok_or_else(|| about(path)("not a file name"))?);
-        hidden.push(format!(".{}", std::process::id()));
-        let temporary = path.with_file_name(hidden);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(&fail)?;
-        let temporary = Kept { path: temporary, kept: false };
+        let replacement = Replacement::create(path).map_err(&fail)?;
         let text = header.text();
         let mut fixed = [0; FIXED];
         fixed[..8].copy_from_slice(&MAGIC);
@@ -264,30 +248,25 @@ impl Writer {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&fixed);
         fixed[STATE] = FRESH;
-        (&file).write_all(&fixed).map_err(&fail)?;
-        let mut out = BufWriter::with_capacity(BUFFER, Hashed { file, hasher });
+        replacement.file().write_all(&fixed).map_err(&fail)?;
+        let mut out = BufWriter::with_capacity(BUFFER, Hashed { replacement, hasher });
         out.write_all(&text).and_then(|()| out.write_all(&fingerprint)).map_err(&fail)?;
-        Ok(Self { path: path.into(), temporary, out, bytes: header.file_bytes() })
+        Ok(Self { path: path.into(), out, bytes: header.file_bytes() })
     }
 
     /// Ends the store and gives it its name, all of it on the disk.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn publish(mut self) -> Result<Published, StoreError> {
+    pub fn publish(self) -> Result<Published, StoreError> {
         let fail = about::<io::Error>(&self.path);
-        self.out.flush().map_err(&fail)?;
-        let Hashed { file, hasher } = self.out.get_mut();
+        let Hashed { replacement, hasher } = self.out.into_inner().map_err(|e| fail(e.into_error()))?;
+        let mut file = replacement.file();
         file.write_all(hasher.finalize().as_bytes()).map_err(&fail)?;
-        file.sync_all().map_err(&fail)?;
         assert_eq!(file.metadata().map_err(&fail)?.len(), self.bytes, "sections have the planned length");
         free(&self.path)?;
-        std::fs::rename(&self.temporary.path, &self.path).map_err(&fail)?;
-        self.temporary.kept = true;
-        let published = Published(Kept { path: self.path.clone(), kept: false });
-        let folder = self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(&fail)?;
-        Ok(published)
+        replacement.publish().map_err(&fail)?;
+        Ok(Published { path: self.path.clone(), kept: false })
     }
 }
 
@@ -302,12 +281,24 @@ impl Write for Writer {
 }
 
 /// A store that is complete, and removed unless the peer's is complete too.
-pub struct Published(Kept);
+#[derive(Debug)]
+pub struct Published {
+    path: PathBuf,
+    kept: bool,
+}
 
 impl Published {
     /// The peer has the other half.
     pub fn keep(mut self) {
-        self.0.kept = true;
+        self.kept = true;
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -564,6 +555,7 @@ pub fn write_section(plan: &Plan, prepared: &Prepared, streams: &mut Streams, to
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::LinearForms;
     use crate::service::wire::Objective;
 
     fn folder(name: &str) -> PathBuf {
@@ -581,7 +573,15 @@ mod tests {
             model: "m".into(),
             items: 5,
             batch: 4,
-            choice: Choice { backend: "iknp".into(), objective: Objective::Bytes, fuse: true, lanes: 2, batch: 2 },
+            steps: 8,
+            choice: Choice {
+                backend: "iknp".into(),
+                objective: Objective::Bytes,
+                fuse: true,
+                linear: LinearForms::Cot,
+                lanes: 2,
+                batch: 2,
+            },
             sections: [30, 20].map(|bytes| SectionHeader { plan: "p".into(), bytes }).into(),
         }
     }
@@ -729,6 +729,7 @@ mod tests {
         other(&|h| h.model = "n".into(), "model 'm', not for 'n'");
         other(&|h| h.choice.backend = "ferret".into(), "'iknp', not with 'ferret'");
         assert!(store.fits(Party::P0, 5, 4).is_ok() && store.fits(Party::P0, 5, 5).is_err());
+        other(&|h| h.steps = 7, "8 time steps, not for 7");
         other(&|h| h.items = 6, "5 items in batches of 4, not for 6");
         other(&|h| h.choice.fuse = false, "other options");
         other(&|h| h.choice.lanes = 1, "other options");

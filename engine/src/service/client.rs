@@ -2,11 +2,14 @@
 
 use super::wire::{Choice, Control, Message, Offer, Phases, Purpose, Request, shown, unexpected};
 use super::{Agreed, Bounds, Connection, Plans, ServiceError, Summary, Work, connection_id, in_lanes};
+use crate::compile;
 use crate::model::Description;
+use crate::plan::planner::Task;
+use crate::program::LinearForms;
 use crate::run::Inputs;
 use crate::run::store::{Store, Writer, fingerprint};
-use serde_json::Value;
 use sirnn_backends::Party;
+use sirnn_backends::random;
 use sirnn_backends::transport::connect_with_retry;
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
@@ -17,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// How long to try to reach a server that is not there yet.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Most items of a request with lengths: they have to fit one message.
+const MAX_LENGTHS: usize = 1 << 16;
 /// Items of a batch unless it is said otherwise: enough that latency hardly counts.
 const BATCH: usize = 64;
 
@@ -29,8 +34,10 @@ pub struct Options {
     pub connection: Connection,
     /// The description that the server must offer.
     pub pinned: Option<Description>,
-    /// Also ask for the final state, of a server that gives it.
-    pub hidden: bool,
+    /// Values that a server gives beside the outputs. For tests of exactness.
+    pub watch: Vec<String>,
+    /// Where products with the weights may come from.
+    pub linear: LinearForms,
 }
 
 /// How far a request is.
@@ -93,13 +100,13 @@ impl Client {
         &self.description
     }
 
-    /// Has `items` items computed, up to `batch` at the same time; `inputs` gives those of a range as the program expects them.
+    /// Has items computed, up to `batch` at the same time; `inputs` gives those of a range as the program expects them.
     ///
     /// # Errors
     /// The request is beyond a limit of either side, or a session fails.
     pub fn infer(
         self,
-        items: usize,
+        items: &compile::Request,
         batch: Option<usize>,
         inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
         progress: &mut (dyn FnMut(Progress) + Send),
@@ -114,7 +121,7 @@ impl Client {
     pub fn infer_stored(
         self,
         store: Store,
-        items: usize,
+        items: &compile::Request,
         batch: Option<usize>,
         inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
         progress: &mut (dyn FnMut(Progress) + Send),
@@ -130,7 +137,7 @@ impl Client {
     pub fn make_store(
         self,
         path: &Path,
-        items: usize,
+        items: &compile::Request,
         batch: Option<usize>,
         accept: &dyn Fn(&Choice) -> Result<(), String>,
     ) -> Result<Summary, ServiceError> {
@@ -141,7 +148,7 @@ impl Client {
     fn request(
         mut self,
         wish: Wish<'_>,
-        items: usize,
+        items: &compile::Request,
         batch: Option<usize>,
         inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
         progress: &mut (dyn FnMut(Progress) + Send),
@@ -165,9 +172,9 @@ impl Client {
         };
         let mut first = connection.channel(control.into_stream())?;
         let plans = &agreed.plans;
-        let total = plans.batches().map(|(_, p)| p.frames.len()).sum();
+        let total = plans.batches().map(|(_, p)| p.plan.frames.len()).sum();
         let progress = Mutex::new((0, progress));
-        let done = in_lanes(plans, first.as_mut(), &join, &|lane, (k, range, plan), channels| {
+        let done = in_lanes(plans, first.as_mut(), &join, &|lane, (k, range, planned), channels| {
             let mut before = 0;
             let mut count = |now| {
                 let mut shown = progress.lock().unwrap_or_else(|e| e.into_inner());
@@ -178,7 +185,7 @@ impl Client {
             };
             let inputs = inputs(range.clone());
             let (results, report) =
-                agreed.run(Party::P1, &connection, (lane, k, plan), channels, &inputs, &mut count)?;
+                agreed.run(Party::P1, &connection, (lane, k, &planned.plan), channels, &inputs, &mut count)?;
             Ok((range.len(), results, report))
         })?;
         let (mut outputs, mut summary) = (Outputs::new(), Summary::new(plans));
@@ -194,7 +201,13 @@ impl Client {
     }
 
     /// The rest of the handshake. Nothing that depends on items or on a store is said before its end.
-    fn agree(&mut self, wish: Wish<'_>, items: usize, batch: Option<usize>) -> Result<Agreed, ServiceError> {
+    fn agree(
+        &mut self,
+        wish: Wish<'_>,
+        request: &compile::Request,
+        batch: Option<usize>,
+    ) -> Result<Agreed, ServiceError> {
+        let items = request.items;
         if items == 0 {
             return Err(ServiceError::Limit("there are no items".into()));
         }
@@ -208,14 +221,36 @@ impl Client {
                 (Phases::Online(store.header().id), store.header().id)
             }
         };
-        self.control.send(&Message::Request(Request { items: items as u64, batch: batch as u64, phases }))?;
+        let lengths = request.lengths.as_ref().map(|l| l.iter().map(|&n| n as u32).collect::<Vec<_>>());
+        if lengths.as_ref().is_some_and(|l| l.len() > MAX_LENGTHS) {
+            return Err(ServiceError::Limit(format!(
+                "{items} items with lengths, at most {MAX_LENGTHS} in one request"
+            )));
+        }
+        let (count, steps) = (items as u64, request.steps as u64);
+        let (linear, nonce) = (self.options.linear, random::bytes()?);
+        self.control.send(&Message::Request(Request {
+            items: count,
+            batch: batch as u64,
+            steps,
+            lengths,
+            phases,
+            linear,
+            nonce,
+        }))?;
         let choice = match self.control.receive()? {
             Message::Choice(choice) => choice,
             other => return Err(unexpected(&other)),
         };
-        let plans = Plans::build(&self.description, self.options.hidden, (items, batch), phases, &choice)?;
+        // What a store was made with was accepted then.
+        if !matches!(phases, Phases::Online(_)) && linear.agree(choice.linear) != Some(choice.linear) {
+            let what = format!("the server chose --linear {}, not {}", choice.linear.name(), linear.name());
+            return Err(ServiceError::Handshake(what));
+        }
+        let task = Task { graph: &self.description.graph, request, batch, watch: &self.options.watch };
+        let plans = Plans::build(&task, None, phases, &choice)?;
         plans.check(Party::P1, self.options.bounds)?;
-        let header = || plans.header(Party::P1, made, &self.description.name, batch, &choice);
+        let header = || plans.header(Party::P1, made, &self.description.name, &task, &choice);
         let nothing = fingerprint(&made, None);
         let mut work = match wish {
             Wish::Compute => Work::Compute,
@@ -232,7 +267,7 @@ impl Client {
         if let Work::Use(store) = &mut work {
             store.begin()?;
         }
-        Ok(Agreed { plans, work, made })
+        Ok(Agreed { plans, work, made, nonce, counted: None })
     }
 }
 
@@ -242,24 +277,11 @@ fn examine(offer: &Offer, pinned: Option<&Description>) -> Result<Description, S
         ServiceError::Handshake(format!("the server's description of its model: {}", shown(&e.to_string())))
     })?;
     if let Some(pinned) = pinned
-        && !equal(pinned, &description)
+        && !pinned.is_offered_as(&description)
     {
         let what =
             format!("the server offers another model ('{}') than the pinned one ('{}')", description.name, pinned.name);
         return Err(ServiceError::Handshake(what));
     }
     Ok(description)
-}
-
-/// Whether the server's description is the pinned one. What a description may leave open the server fills in.
-fn equal(pinned: &Description, offered: &Description) -> bool {
-    fn fits(pinned: &Value, offered: &Value) -> bool {
-        match (pinned, offered) {
-            (Value::Object(a), Value::Object(b)) => a.iter().all(|(key, a)| b.get(key).is_some_and(|b| fits(a, b))),
-            (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| fits(a, b)),
-            _ => pinned == offered,
-        }
-    }
-    let [pinned, offered] = [pinned, offered].map(|d| serde_json::to_value(d).expect("descriptions have a JSON form"));
-    fits(&pinned, &offered)
 }

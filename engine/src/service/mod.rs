@@ -24,10 +24,12 @@
 //! |---|---|
 //! | [`wire`] | hello, messages, deadlines |
 //! | [`server`], [`client`] | the two roles |
+//! | [`ledger`] | how much was made with a model's weights |
 //! | [`summary`] | what sessions cost, with the names used in reports |
 //! | [`local`] | both roles as two processes of one machine |
 
 pub mod client;
+pub mod ledger;
 pub mod local;
 pub mod server;
 pub mod summary;
@@ -37,11 +39,14 @@ pub use client::Client;
 pub use server::Server;
 pub use summary::Summary;
 
-use crate::model::{self, Description, Extra, ModelError};
-use crate::plan::planner::MAX_LANES;
+use crate::compile::{self, Request};
+use crate::graph::Weights;
+use crate::model::ModelError;
+use crate::plan::correlations::{CORRELATION_BUDGET, correlation_bytes, offline_cost};
+use crate::plan::planner::{MAX_LANES, Task};
 use crate::plan::{Plan, WIRE_VERSION};
-use crate::program::{BuildError, Profile, Rates};
-use crate::run::session::{self, CORRELATION_BUDGET, Report, Session, Stored};
+use crate::program::{BuildError, Profile};
+use crate::run::session::{Report, Session, Stored};
 use crate::run::store::{Header, SectionHeader, Store, StoreError, Writer};
 use crate::run::trace::Trace;
 use crate::run::{Inputs, RunError};
@@ -155,16 +160,26 @@ struct Plans {
     backend: &'static dyn BackendSpec,
     fuse: bool,
     phases: Phases,
-    /// For a full batch, and for the rest if there is one.
-    plans: Vec<Plan>,
+    /// Of the batches that differ: a full one, the rest if there is one; of items with lengths perhaps every one.
+    plans: Vec<Planned>,
+    /// For every batch, which of them.
+    kinds: Vec<usize>,
 }
 
+/// A plan, and the server's inputs of its program; nothing at the client.
+struct Planned {
+    plan: Plan,
+    inputs: Inputs,
+}
+
+/// Most different plans of one request: each is kept until its end.
+const MAX_PLANS: usize = 64;
+
 impl Plans {
-    /// Plans what the server chose for a request of `items` items, `batch` at the same time.
+    /// Plans what the server chose for a request. The server has the weights.
     fn build(
-        description: &Description,
-        hidden: bool,
-        (items, batch): (usize, usize),
+        task: &Task<'_>,
+        weights: Option<&Weights>,
         phases: Phases,
         choice: &Choice,
     ) -> Result<Self, ServiceError> {
@@ -175,6 +190,7 @@ impl Plans {
             )),
             other => other.into(),
         })?;
+        let (items, batch) = (task.request.items, task.batch);
         let within = |n: u64, most: usize| usize::try_from(n).ok().filter(|n| (1..=most).contains(n));
         let lanes = within(choice.lanes, MAX_LANES.min(batch));
         let Some((lanes, size)) = lanes.and_then(|l| Some((l, within(choice.batch, batch.div_ceil(l))?))) else {
@@ -183,40 +199,64 @@ impl Plans {
                 choice.lanes, choice.batch
             )));
         };
-        let profile = Profile { goal: choice.objective.into(), rates: Rates::of(backend) };
-        let extra = Extra { hidden, fuse: choice.fuse };
-        let plan = |&n: &usize| model::build_with(description, n, profile, extra).map(|p| Plan::new(p, profile));
-        let sizes = [size, items % size];
-        let plans = sizes.iter().filter(|&&n| n > 0).map(plan).collect::<Result<_, _>>()?;
+        let profile = Profile { linear: choice.linear, ..Profile::of(choice.objective.into(), backend) };
+        let mut requests: Vec<Request> = Vec::new();
+        let mut kinds = Vec::new();
+        for start in (0..items).step_by(size) {
+            let request = task.session(start..(start + size).min(items));
+            let kind = requests.iter().position(|r| *r == request).unwrap_or(requests.len());
+            if kind == requests.len() {
+                requests.push(request);
+            }
+            kinds.push(kind);
+            if requests.len() > MAX_PLANS {
+                let what = format!("items of different lengths in more than {MAX_PLANS} different batches (--batch)");
+                return Err(ServiceError::Limit(what));
+            }
+        }
+        if phases != Phases::Both && task.request.lengths.is_some() {
+            return Err(ServiceError::Limit("stores are for items of one length".into()));
+        }
+        let options = task.options(choice.fuse);
+        let plan = |request| {
+            let compiled = compile::compile(task.graph, request, profile, &options)?;
+            let inputs = weights.map(|w| compiled.server_inputs(w)).unwrap_or_default();
+            Ok(Planned { plan: Plan::new(compiled.program, profile), inputs })
+        };
+        let plans = requests.iter().map(plan).collect::<Result<_, BuildError>>()?;
         // Stores are written from front to back.
         let lanes = if phases == Phases::Offline { 1 } else { lanes };
-        Ok(Self { items, batch: size, lanes, backend, fuse: choice.fuse, phases, plans })
+        Ok(Self { items, batch: size, lanes, backend, fuse: choice.fuse, phases, plans, kinds })
     }
 
     /// Items and plan of each batch.
-    fn batches(&self) -> impl Iterator<Item = (Range<usize>, &Plan)> {
-        (0..self.items).step_by(self.batch).map(|start| {
-            let end = (start + self.batch).min(self.items);
-            (start..end, &self.plans[usize::from(end - start < self.batch)])
-        })
+    fn batches(&self) -> impl Iterator<Item = (Range<usize>, &Planned)> {
+        let starts = (0..self.items).step_by(self.batch);
+        starts.zip(&self.kinds).map(|(start, &kind)| (start..(start + self.batch).min(self.items), &self.plans[kind]))
     }
 
     /// What the header of a store for this request is.
-    fn header(&self, party: Party, id: [u8; 16], model: &str, batch: usize, choice: &Choice) -> Header {
+    fn header(&self, party: Party, id: [u8; 16], model: &str, task: &Task<'_>, choice: &Choice) -> Header {
         Header {
             wire: WIRE_VERSION,
             party,
             id,
             model: model.into(),
             items: self.items as u64,
-            batch: batch as u64,
+            batch: task.batch as u64,
+            steps: task.request.steps as u64,
             choice: choice.clone(),
-            sections: self.plans.iter().map(|p| SectionHeader::new(p, party)).collect(),
+            sections: self.plans.iter().map(|p| SectionHeader::new(&p.plan, party)).collect(),
         }
     }
 
+    /// Values of all sessions that ring-LWE makes; see [`Plan::values`].
+    fn values(&self) -> u64 {
+        self.batches().map(|(_, planned)| planned.plan.values()).sum()
+    }
+
     fn digests(&self) -> Vec<String> {
-        self.plans.iter().map(|p| blake3::Hash::from(p.digest).to_hex().to_string()).collect()
+        self.plans.iter().map(|p| blake3::Hash::from(p.plan.digest).to_hex().to_string()).collect()
     }
 
     /// Tells the peer what was planned, and compares.
@@ -235,13 +275,8 @@ impl Plans {
 
     /// Refuses what exceeds the bounds.
     fn check(&self, party: Party, bounds: Bounds) -> Result<(), ServiceError> {
-        let (full, rest) = ((self.items / self.batch) as u64, u64::from(!self.items.is_multiple_of(self.batch)));
-        let counts = [full, rest];
-        let bytes = self
-            .plans
-            .iter()
-            .zip(counts)
-            .fold(0u64, |sum, (p, n)| sum.saturating_add(n.saturating_mul(bytes(p, self.backend, self.phases))));
+        let each: Vec<u64> = self.plans.iter().map(|p| bytes(&p.plan, self.backend, self.phases)).collect();
+        let bytes = self.kinds.iter().fold(0u64, |sum, &kind| sum.saturating_add(each[kind]));
         if bytes > bounds.bytes {
             let what = format!(
                 "{} items take {bytes} bytes on the wire, {} are allowed (--max-bytes)",
@@ -249,7 +284,7 @@ impl Plans {
             );
             return Err(ServiceError::Limit(what));
         }
-        let one = self.plans.iter().map(|p| memory(p)[party.index()]).max().unwrap_or(0);
+        let one = self.plans.iter().map(|p| memory(&p.plan)[party.index()]).max().unwrap_or(0);
         let memory = one.saturating_mul(self.lanes as u64);
         if memory > bounds.memory {
             let what = format!(
@@ -272,7 +307,7 @@ pub enum Part {
 }
 
 /// A batch to compute: its number, its items, its plan.
-type Batch<'a> = (usize, Range<usize>, &'a Plan);
+type Batch<'a> = (usize, Range<usize>, &'a Planned);
 
 /// The connections of a session.
 struct Channels<'a> {
@@ -340,6 +375,10 @@ struct Agreed {
     work: Work,
     /// The session whose offline phase is or was the request's: its own, or the one that made the store.
     made: [u8; 16],
+    /// The client's part of what public randomness is drawn from.
+    nonce: [u8; 16],
+    /// Values that ring-LWE has made with the model's weights, at the server, these included.
+    counted: Option<u64>,
 }
 
 impl Agreed {
@@ -358,7 +397,8 @@ impl Agreed {
             let session = Stored { plan, party, section: store.section(k, id)?, online };
             return Ok(connection.traced(party, lane, |trace| session.run(inputs, progress, trace))?);
         }
-        let session = Session { plan, party, backend: self.plans.backend, id, online, offline: second()? };
+        let session =
+            Session { plan, party, backend: self.plans.backend, id, nonce: self.nonce, online, offline: second()? };
         if let Work::Make(store) = &self.work {
             let mut store = store.lock().unwrap_or_else(|e| e.into_inner());
             return Ok((BTreeMap::new(), session.make(inputs, &mut *store)?));
@@ -385,7 +425,7 @@ impl Agreed {
 
 /// Bytes of a session, both ways.
 pub fn bytes(plan: &Plan, backend: &dyn BackendSpec, phases: Phases) -> u64 {
-    let offline = || session::offline_cost(plan, backend).bytes_from.iter().sum::<u64>();
+    let offline = || offline_cost(plan, backend).bytes_from.iter().sum::<u64>();
     let online = plan.online_bytes().iter().sum::<u64>();
     match phases {
         Phases::Both => offline() + online,
@@ -396,7 +436,7 @@ pub fn bytes(plan: &Plan, backend: &dyn BackendSpec, phases: Phases) -> u64 {
 
 /// Memory of a session at its peak, by party: the plan's and that of waiting correlations.
 pub fn memory(plan: &Plan) -> [u64; 2] {
-    let waiting = session::correlation_bytes(&plan.needs).min(CORRELATION_BUDGET);
+    let waiting = correlation_bytes(&plan.needs).min(CORRELATION_BUDGET);
     plan.memory().map(|m| m + waiting)
 }
 

@@ -1,17 +1,20 @@
 //! The server: owns a model, computes for any client that asks, survives any that misbehaves.
 
+use super::ledger::Ledger;
 use super::wire::{Choice, Control, Message, Objective, Offer, Phases, Purpose, Request, unexpected};
 use super::{
     Agreed, Bounds, Connection, Part, Plans, ServiceError, Summary, Work, bytes, connection_id, in_lanes, memory,
 };
+use crate::compile;
+use crate::graph::Weights;
 use crate::model::{Description, Model};
-use crate::plan::planner::{self, MAX_LANES, Policy};
+use crate::plan::planner::{self, MAX_LANES, Policy, Task};
 use crate::plan::speeds::Speeds;
-use crate::run::Inputs;
+use crate::program::LinearForms;
 use crate::run::store::{Store, Writer, fingerprint};
 use sirnn_backends::ot::BackendSpec;
 use sirnn_backends::transport::Link;
-use sirnn_backends::{Error, Party};
+use sirnn_backends::{Error, Party, random};
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -57,6 +60,10 @@ pub struct Options {
     pub fuse: Option<bool>,
     /// Sessions of a request at the same time.
     pub lanes: Option<usize>,
+    /// Where products with the weights come from.
+    pub linear: LinearForms,
+    /// Where it is written down how many values ring-LWE made with these weights.
+    pub ledger: Option<Ledger>,
     /// What is chosen by.
     pub objective: Objective,
     /// The link that times are estimated for.
@@ -67,8 +74,8 @@ pub struct Options {
     pub limits: Limits,
     /// Transport.
     pub connection: Connection,
-    /// Whether clients also get the final state; they have to expect it.
-    pub hidden: bool,
+    /// Values that clients get beside the outputs; they have to expect them. For tests of exactness.
+    pub watch: Vec<String>,
     /// Correlations made ahead.
     pub stores: Stores,
 }
@@ -76,8 +83,8 @@ pub struct Options {
 impl Options {
     /// The policy of [`crate::plan::planner`].
     pub fn policy(&self) -> Policy {
-        let Self { backend, fuse, lanes, objective, link, .. } = *self;
-        Policy { goal: objective.into(), link, backend, fuse, lanes }
+        let Self { backend, fuse, lanes, linear, objective, link, .. } = *self;
+        Policy { goal: objective.into(), link, backend, fuse, lanes, linear }
     }
 }
 
@@ -108,13 +115,13 @@ pub struct Server {
 /// What the threads of a server share.
 struct Shared {
     description: Description,
-    inputs: Inputs,
+    weights: Weights,
     options: Options,
     sessions: Arc<AtomicUsize>,
     /// Connections that sessions wait for.
     waiting: Mutex<HashMap<[u8; 16], SyncSender<TcpStream>>>,
     /// What was chosen for requests of some size: planning all there is takes longer than a small request.
-    chosen: Mutex<HashMap<(usize, usize, Phases), Choice>>,
+    chosen: Mutex<HashMap<Request, Choice>>,
 }
 
 /// Most requests whose choice is kept.
@@ -144,7 +151,7 @@ impl Server {
     pub fn bind(address: impl ToSocketAddrs, model: &Model, options: Options) -> Result<Self, ServiceError> {
         let shared = Shared {
             description: model.description.clone(),
-            inputs: model.weights.inputs(&model.description),
+            weights: model.weights.clone(),
             options,
             sessions: Arc::default(),
             waiting: Mutex::default(),
@@ -229,8 +236,7 @@ impl Shared {
     }
 
     fn session(&self, mut control: Control) -> Result<Summary, ServiceError> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|e| Error::Io(std::io::Error::other(e.to_string())))?;
+        let id = random::bytes()?;
         let (agreed, doors) = match self.agree(&mut control, id) {
             Ok(agreed) => agreed,
             Err(e) => {
@@ -247,12 +253,13 @@ impl Shared {
             Ok(connection.channel(stream)?)
         };
         let mut first = connection.channel(control.into_stream())?;
-        let done = in_lanes(&agreed.plans, first.as_mut(), &join, &|lane, (k, items, plan), channels| {
-            let (_, report) =
-                agreed.run(Party::P0, &connection, (lane, k, plan), channels, &self.inputs, &mut |_| {})?;
+        let done = in_lanes(&agreed.plans, first.as_mut(), &join, &|lane, (k, items, planned), channels| {
+            let (plan, inputs) = (&planned.plan, &planned.inputs);
+            let (_, report) = agreed.run(Party::P0, &connection, (lane, k, plan), channels, inputs, &mut |_| {})?;
             Ok((items.len(), report))
         })?;
         let mut summary = Summary::new(&agreed.plans);
+        summary.linear_values_total = agreed.counted;
         for (items, report) in done {
             summary.add(items, Party::P0, &report);
         }
@@ -263,17 +270,18 @@ impl Shared {
 
     /// The handshake after the hello. The doors, by lane and part, are open before the client learns of them.
     fn agree(&self, control: &mut Control, session: [u8; 16]) -> Result<(Agreed, Vec<[Door<'_>; 2]>), ServiceError> {
-        let Options { limits, hidden, .. } = self.options;
+        let Options { limits, watch, .. } = &self.options;
         control.send(&Message::Offer(Offer {
             session,
             description: self.description.to_toml(),
             max_items: limits.items as u64,
             max_batch: limits.batch as u64,
         }))?;
-        let Request { items, batch, phases } = match control.receive()? {
+        let asked = match control.receive()? {
             Message::Request(request) => request,
             other => return Err(unexpected(&other)),
         };
+        let Request { items, batch, phases, .. } = asked;
         let granted = |n: u64, limit: usize| usize::try_from(n).ok().filter(|n| (1..=limit).contains(n));
         let (Some(items), Some(batch)) = (granted(items, limits.items), granted(batch, limits.batch)) else {
             return Err(ServiceError::Limit(format!(
@@ -281,7 +289,8 @@ impl Shared {
                 limits.items, limits.batch
             )));
         };
-        let batch = batch.min(items);
+        let request = self.facts(&asked, items)?;
+        let task = Task { graph: &self.description.graph, request: &request, batch: batch.min(items), watch };
         let no = |what: &str| Err(ServiceError::Limit(what.into()));
         let (made, store) = match (phases, &self.options.stores) {
             (Phases::Online(id), Stores::Use(path)) => (id, Some(Store::find(path, &id)?)),
@@ -292,15 +301,25 @@ impl Shared {
         };
         let choice = match &store {
             Some(store) => {
-                store.fits(Party::P0, items, batch)?;
+                store.fits(Party::P0, items, task.batch)?;
                 store.header().choice.clone()
             }
-            None => self.choose(items, batch, phases)?,
+            None => {
+                let Some(linear) = self.options.linear.agree(asked.linear) else {
+                    return no(&format!(
+                        "this server makes products with the weights by --linear {}, not {}",
+                        self.options.linear.name(),
+                        asked.linear.name()
+                    ));
+                };
+                // The nonce is another one every time, and changes nothing.
+                self.choose(&task, &Request { linear, nonce: [0; 16], ..asked.clone() })?
+            }
         };
-        let plans = Plans::build(&self.description, hidden, (items, batch), phases, &choice)?;
+        let plans = Plans::build(&task, Some(&self.weights), phases, &choice)?;
         plans.check(Party::P0, limits.bounds)?;
-        let header = plans.header(Party::P0, made, &self.description.name, batch, &choice);
-        let weights = || fingerprint(&made, Some(&self.inputs));
+        let header = plans.header(Party::P0, made, &self.description.name, &task, &choice);
+        let weights = || fingerprint(&made, Some(&self.weights));
         let mut work = match (store, &self.options.stores) {
             (Some(store), _) => {
                 store.check(&header, weights())?;
@@ -311,31 +330,55 @@ impl Shared {
         };
         let lane = |l| [Part::Online, Part::Offline].map(|part| Door::open(self, connection_id(session, l, part)));
         let doors = (0..plans.lanes).map(lane).collect();
+        // Before anything that depends on the weights leaves.
+        let counted = match &self.options.ledger {
+            _ if matches!(phases, Phases::Online(_)) || plans.values() == 0 => None,
+            Some(ledger) => Some(ledger.reserve(plans.values())?),
+            None => return no("this server counts no products from ring-LWE, and so makes none"),
+        };
         control.send(&Message::Choice(choice))?;
         plans.compare(control)?;
         if let Work::Use(store) = &mut work {
             store.begin()?;
         }
-        Ok((Agreed { plans, work, made }, doors))
+        Ok((Agreed { plans, work, made, nonce: asked.nonce, counted }, doors))
     }
 
-    fn choose(&self, items: usize, batch: usize, phases: Phases) -> Result<Choice, ServiceError> {
-        let key = (items, batch, phases);
-        if let Some(choice) = self.chosen.lock().unwrap_or_else(|e| e.into_inner()).get(&key) {
+    /// The public facts of a request, if the network can be computed for them.
+    fn facts(&self, asked: &Request, items: usize) -> Result<compile::Request, ServiceError> {
+        let no = |what: String| Err(ServiceError::Limit(what));
+        let Ok(steps) = usize::try_from(asked.steps) else { return no(format!("{} time steps", asked.steps)) };
+        self.description.typed(steps)?;
+        let lengths = asked.lengths.as_ref().map(|l| l.iter().map(|&n| n as usize).collect::<Vec<_>>());
+        if let Some(lengths) = &lengths {
+            if lengths.len() != items {
+                return no(format!("{} lengths for {items} items", lengths.len()));
+            }
+            if let Some(other) = lengths.iter().find(|n| !(1..=steps).contains(*n)) {
+                return no(format!("an item of length {other}, the longest has {steps}"));
+            }
+        }
+        Ok(compile::Request { items, steps, lengths })
+    }
+
+    fn choose(&self, task: &Task<'_>, asked: &Request) -> Result<Choice, ServiceError> {
+        let (items, phases, key) = (task.request.items, asked.phases, asked);
+        if let Some(choice) = self.chosen.lock().unwrap_or_else(|e| e.into_inner()).get(key) {
             return Ok(choice.clone());
         }
-        let Options { limits, hidden, objective, speeds, .. } = &self.options;
+        let Options { limits, objective, speeds, .. } = &self.options;
         let sessions = |c: &planner::Candidate| items.div_ceil(c.batch) as u64;
         let allowed = |c: &planner::Candidate| {
             bytes(&c.plan, c.backend, phases).saturating_mul(sessions(c)) <= limits.bounds.bytes
                 && memory(&c.plan)[0].saturating_mul(c.lanes as u64) <= limits.bounds.memory
         };
-        let policy = self.options.policy();
-        let best = planner::choose(&self.description, (items, batch), *hidden, &policy, speeds, allowed)?;
+        let policy = Policy { linear: asked.linear, ..self.options.policy() };
+        let best = planner::choose(task, &policy, speeds, allowed)?;
         let choice = Choice {
             backend: best.backend.name().into(),
             objective: *objective,
             fuse: best.fuse,
+            linear: asked.linear,
             lanes: best.lanes as u64,
             batch: best.batch as u64,
         };
@@ -343,7 +386,10 @@ impl Shared {
         if chosen.len() >= CHOSEN {
             chosen.clear();
         }
-        chosen.insert(key, choice.clone());
+        // Lengths hardly come twice.
+        if asked.lengths.is_none() {
+            chosen.insert(key.clone(), choice.clone());
+        }
         Ok(choice)
     }
 }

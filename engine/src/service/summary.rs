@@ -1,10 +1,12 @@
 //! What sessions cost, under the names that reports use everywhere.
 
 use super::Plans;
-use crate::run::session::{Report, totals};
+use super::wire::Phases;
+use crate::run::session::Report;
 use serde::Serialize;
 use sirnn_backends::Party;
-use sirnn_backends::inst::Kind;
+use sirnn_backends::inst::CorrelationKind;
+use sirnn_backends::ot::streams::totals;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -17,6 +19,10 @@ pub struct Summary {
     pub fused: bool,
     /// Sessions at the same time.
     pub lanes: u64,
+    /// Values that ring-LWE made for products with the weights.
+    pub linear_values: u64,
+    /// Those made with the weights so far, by any session; the server's.
+    pub linear_values_total: Option<u64>,
     /// Items computed.
     pub instances: u64,
     /// Sessions: each computes one batch.
@@ -56,7 +62,14 @@ pub struct Summary {
 impl Summary {
     /// Of no sessions yet.
     pub(super) fn new(plans: &Plans) -> Self {
-        Self { ot: plans.backend.name().into(), fused: plans.fuse, lanes: plans.lanes as u64, ..Self::default() }
+        let linear_values = if matches!(plans.phases, Phases::Online(_)) { 0 } else { plans.values() };
+        Self {
+            ot: plans.backend.name().into(),
+            fused: plans.fuse,
+            lanes: plans.lanes as u64,
+            linear_values,
+            ..Self::default()
+        }
     }
 
     /// Adds a session of `items` items.
@@ -79,7 +92,7 @@ impl Summary {
         seconds(&mut self.offline_seconds, report.offline);
         seconds(&mut self.online_seconds, report.online);
         seconds(&mut self.stalled_seconds, report.stalled);
-        let count = |sums: &mut BTreeMap<String, u64>, needs: &[(Kind, u64)]| {
+        let count = |sums: &mut BTreeMap<String, u64>, needs: &[(CorrelationKind, u64)]| {
             for (kind, n) in totals(needs) {
                 *sums.entry(kind_name(kind)).or_default() += n;
             }
@@ -90,10 +103,11 @@ impl Summary {
 }
 
 /// Name of a kind of correlation in reports.
-pub fn kind_name(kind: Kind) -> String {
+pub fn kind_name(kind: CorrelationKind) -> String {
     match kind {
-        Kind::Cot { sender } => format!("cot_p{}", sender.index()),
-        Kind::OneOf { sender, bits } => format!("one_of_{}_p{}", 1u64 << bits, sender.index()),
-        Kind::Triple { cols } => format!("triple_{cols}"),
+        CorrelationKind::Cot { sender } => format!("cot_p{}", sender.index()),
+        CorrelationKind::OneOf { sender, bits } => format!("one_of_{}_p{}", 1u64 << bits, sender.index()),
+        CorrelationKind::Triple { cols } => format!("triple_{cols}"),
+        CorrelationKind::OneHot(shape) => format!("one_hot_{}", 1u64 << shape.bits),
     }
 }

@@ -6,7 +6,7 @@
 
 use super::ServiceError;
 use crate::plan::WIRE_VERSION;
-use crate::program::Goal;
+use crate::program::{Goal, LinearForms};
 use serde::{Deserialize, Serialize};
 use sirnn_backends::{Error, Party};
 use std::io::{ErrorKind, Read, Write};
@@ -70,6 +70,8 @@ pub enum Objective {
     Rounds,
     /// Fewest bytes.
     Bytes,
+    /// Fewest bytes in the online phase.
+    Online,
     /// Least time on a link.
     Time {
         /// Bandwidth of one direction.
@@ -84,6 +86,7 @@ impl From<Objective> for Goal {
         match objective {
             Objective::Rounds => Goal::Rounds,
             Objective::Bytes => Goal::Bytes,
+            Objective::Online => Goal::Online,
             Objective::Time { bits_per_second, latency_ns } => {
                 Goal::Time { bits_per_second: bits_per_second.max(1) as f64, latency: latency_ns as f64 * 1e-9 }
             }
@@ -106,15 +109,24 @@ pub struct Offer {
 }
 
 /// What the client asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// Number of items.
     pub items: u64,
     /// Most items at the same time.
     pub batch: u64,
+    /// Time steps of the longest; 0 if the network has no time axis.
+    pub steps: u64,
+    /// Length of each item, if they differ: `1..=steps`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lengths: Option<Vec<u32>>,
     /// What is to be done for them.
     pub phases: Phases,
+    /// Where the client accepts that products with the weights come from.
+    pub linear: LinearForms,
+    /// The client's part of what public randomness is drawn from.
+    pub nonce: [u8; 16],
 }
 
 /// How the server wants to compute a request.
@@ -127,6 +139,8 @@ pub struct Choice {
     pub objective: Objective,
     /// Whether cells are one look-up each.
     pub fuse: bool,
+    /// Where products with the weights come from: something that the client accepts.
+    pub linear: LinearForms,
     /// Sessions at the same time.
     pub lanes: u64,
     /// Items of a session; together those at the same time are no more than were asked for.

@@ -50,26 +50,26 @@ fn scale_out(out: Number) -> Result<u32, Unsupported> {
 }
 
 impl Sigmoid {
-    fn function(x: Number, out: Number) -> Result<math::Sigmoid, Unsupported> {
+    pub(crate) fn function(x: Number, out: Number) -> Result<math::Sigmoid, Unsupported> {
         math::Sigmoid::new(signed_width(x), x.scale, scale_out(out)?)
     }
 }
 
 impl Tanh {
-    fn function(x: Number, out: Number) -> Result<math::Tanh, Unsupported> {
+    pub(crate) fn function(x: Number, out: Number) -> Result<math::Tanh, Unsupported> {
         math::Tanh::new(signed_width(x), x.scale, scale_out(out)?)
     }
 }
 
 impl Exp {
-    fn function(x: Number, out: Number) -> Result<math::Exp, Unsupported> {
+    pub(crate) fn function(x: Number, out: Number) -> Result<math::Exp, Unsupported> {
         math::Exp::new(x.bits, x.scale, scale_out(out)?)
     }
 }
 
 impl Reciprocal {
     /// The function, and the domain.
-    fn function(x: Number, out: Number) -> Result<(math::Div, i128, i128), Unsupported> {
+    pub(crate) fn function(x: Number, out: Number) -> Result<(math::Div, i128, i128), Unsupported> {
         let refuse = |what| Err(Unsupported { function: "reciprocal", what });
         let Ok(scale) = u32::try_from(x.scale) else { return refuse(format!("an operand of scale {}", x.scale)) };
         if scale + 2 > signed_width(x) {
@@ -80,13 +80,13 @@ impl Reciprocal {
 }
 
 impl Rsqrt {
-    fn function(x: Number, out: Number) -> Result<math::Root, Unsupported> {
+    pub(crate) fn function(x: Number, out: Number) -> Result<math::Root, Unsupported> {
         math::Root::rsqrt(signed_width(x), x.scale, scale_out(out)?)
     }
 }
 
 impl Sqrt {
-    fn function(x: Number, out: Number) -> Result<math::Root, Unsupported> {
+    pub(crate) fn function(x: Number, out: Number) -> Result<math::Root, Unsupported> {
         math::Root::sqrt(signed_width(x), x.scale, scale_out(out)?)
     }
 }
@@ -137,7 +137,7 @@ mod tests {
         assert_eq!(of(Exp {}.into(), &[4096, 0, -5, -32768]), [1506, 4096, 4096, 4096]);
         assert_eq!(
             of(Reciprocal {}.into(), &[6144, 4096, 0, -7, 8191, 8192, 32767]),
-            [2730, 4096, 4096, 4096, 2048, 2048, 2048].map(|v: i64| v.min(4095)).map(|v| v)
+            [2730, 4095, 4095, 4095, 2047, 2047, 2047]
         );
         assert_eq!(of(Rsqrt {}.into(), &[16384, 1, 0, -5])[1..], vec![of(Rsqrt {}.into(), &[1])[0]; 3]);
         assert!(of(Rsqrt {}.into(), &[16384])[0].abs_diff(2048) <= 1);
@@ -165,12 +165,11 @@ mod tests {
     fn refusals() {
         let x = Number::new(16, 12);
         let scale = |scale| Number::new(16, scale);
-        let none = "sigmoid is not defined for output scale";
-        assert!(refused(Sigmoid {}, &[(&[1], x)], Some(scale(0))).starts_with(none));
+        assert!(refused(Sigmoid {}, &[(&[1], x)], Some(scale(0))).contains("output scale 0"));
         assert!(refused(Sigmoid {}, &[(&[1], x)], Some(scale(-1))).contains("output scale -1"));
         assert!(refused(Tanh {}, &[(&[1], scale(-1))], Some(x)).contains("input scale -1"));
         assert!(refused(Exp {}, &[(&[1], x)], None).contains("format is missing"));
         assert!(refused(Reciprocal {}, &[(&[1], scale(15))], Some(x)).contains("does not reach 2"));
-        assert!(refused(Rsqrt {}, &[(&[1], x), (&[1], x)], Some(x)).contains("2 operands, 1 is expected"));
+        assert!(refused(Rsqrt {}, &[(&[1], x), (&[1], x)], Some(x)).contains("operands is 2, not 1"));
     }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Div {}
 
 impl Div {
-    fn function(place: Place<'_>) -> Result<math::DivGeneral, String> {
+    pub(crate) fn function(place: Place<'_>) -> Result<math::DivGeneral, String> {
         let (a, b) = (place.ins[0].number, place.ins[1].number);
         let scale = |what: &str, scale: i32| {
             u32::try_from(scale).map_err(|_| format!("division is not defined for {what} scale {scale}"))
@@ -76,7 +76,7 @@ mod tests {
     fn refusals() {
         let number = Number::new(16, 8);
         let x: (&[usize], Number) = (&[1], number);
-        assert!(refused(Div {}, &[x], Some(number)).contains("1 operands"));
+        assert!(refused(Div {}, &[x], Some(number)).contains("operands is 1, not 2"));
         assert!(refused(Div {}, &[x, x], Some(Number::new(16, -1))).contains("output scale -1"));
         assert!(refused(Div {}, &[x, x], Some(Number::new(16, 20))).contains("scale"));
         assert!(

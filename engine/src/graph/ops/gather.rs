@@ -55,6 +55,6 @@ mod tests {
         let x: (&[usize], Number) = (&[2, 3], BYTE);
         assert!(refused(Gather { axis: 0, indices: vec![2] }, &[x], None).contains("entry 2 of an axis of 2"));
         assert!(refused(Gather { axis: 2, indices: vec![0] }, &[x], None).contains("no axis 2"));
-        assert!(refused(Gather { axis: 0, indices: vec![0] }, &[x, x], None).contains("2 operands"));
+        assert!(refused(Gather { axis: 0, indices: vec![0] }, &[x, x], None).contains("operands is 2, not 1"));
     }
 }

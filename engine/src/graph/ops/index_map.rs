@@ -55,7 +55,7 @@ pub(super) fn moved(x: &ValueType, shape: Vec<usize>, timed: bool) -> ValueType 
 pub(super) fn one_operand(ins: &[ValueType]) -> Result<&ValueType, String> {
     match ins {
         [x] => Ok(x),
-        _ => Err(format!("{} operands, 1 is expected", ins.len())),
+        _ => Err(format!("the number of operands is {}, not 1", ins.len())),
     }
 }
 

@@ -278,7 +278,7 @@ impl Op {
 
 /// The number of operands that an operation has.
 pub(super) fn operands(place: Place<'_>, n: usize) -> Result<(), String> {
-    if place.ins.len() == n { Ok(()) } else { Err(format!("{} operands, {n} are expected", place.ins.len())) }
+    if place.ins.len() == n { Ok(()) } else { Err(format!("the number of operands is {}, not {n}", place.ins.len())) }
 }
 
 /// The declared format of the result.
