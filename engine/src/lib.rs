@@ -4,6 +4,8 @@
 pub mod compile;
 pub mod fixed;
 pub mod graph;
+#[cfg(feature = "import")]
+pub mod import;
 pub mod model;
 pub mod plan;
 pub mod program;

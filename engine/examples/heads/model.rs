@@ -73,7 +73,7 @@ pub(crate) fn arrays(path: &Path) -> Outcome<BTreeMap<String, Array>> {
     let mut arrays = BTreeMap::new();
     for i in 0..archive.len() {
         let entry = archive.by_index(i)?;
-        let name = entry.name().trim_end_matches(".npy").to_string();
+        let name = entry.name().map_err(|e| e.to_string())?.trim_end_matches(".npy").to_string();
         let array = array(entry).map_err(|e| format!("{}: {name}: {e}", path.display()))?;
         arrays.insert(name, array);
     }

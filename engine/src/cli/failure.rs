@@ -88,6 +88,8 @@ macro_rules! of_input {
     };
 }
 of_input!(Unsupported, SpeedsError, std::num::ParseIntError, std::io::Error);
+#[cfg(feature = "import")]
+of_input!(sirnn::import::ImportError);
 
 macro_rules! internal {
     ($($error:ty),*) => {

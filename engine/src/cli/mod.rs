@@ -4,6 +4,8 @@ mod bench;
 mod calibrate;
 mod certificate;
 mod connection;
+#[cfg(feature = "import")]
+mod check;
 mod cost_table;
 mod demo;
 mod doctor;
@@ -79,6 +81,8 @@ struct Cli {
 enum Command {
     Demo(demo::Demo),
     Show(show::Show),
+    #[cfg(feature = "import")]
+    Check(check::Check),
     Plan(plan::PlanCommand),
     Run(run::Run),
     Serve(serve::Serve),
@@ -115,6 +119,8 @@ fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
     match cli.command {
         Command::Demo(c) => c.run(),
         Command::Show(c) => c.run(),
+        #[cfg(feature = "import")]
+        Command::Check(c) => c.run(),
         Command::Plan(c) => c.run(),
         Command::Run(c) => c.run(),
         Command::Serve(c) => c.run(),

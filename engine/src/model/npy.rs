@@ -67,7 +67,7 @@ impl<'a> Npy<'a> {
             header[at..].trim_start().strip_prefix(':').map(str::trim_start)
         };
         if !field("fortran_order").ok_or_else(|| fail("no order"))?.starts_with("False") {
-            return Err(fail("Fortran order is not supported, save a C-ordered array"));
+            return Err(fail("Fortran order is not supported, save numpy.ascontiguousarray(x)"));
         }
         let descr =
             field("descr").and_then(|f| f.strip_prefix('\'')?.split_once('\'')).ok_or_else(|| fail("no type"))?.0;
@@ -89,7 +89,10 @@ impl<'a> Npy<'a> {
             "<f2" => (2, |b: &[u8]| Value::Real(half(u16::from_le_bytes([b[0], b[1]])))),
             "<f4" => reader!(f32, Real, f64),
             "<f8" => reader!(f64, Real, f64),
-            _ => return Err(fail("the type is none of i1 i2 i4 i8 u1 u2 u4 f2 f4 f8, little endian")),
+            big if big.starts_with('>') => {
+                return Err(fail("big-endian numbers are not supported, save x.astype(x.dtype.newbyteorder('<'))"));
+            }
+            _ => return Err(fail("the type is none of i1 i2 i4 i8 u1 u2 u4 f2 f4 f8")),
         };
         let shape =
             field("shape").and_then(|f| f.strip_prefix('(')?.split_once(')')).ok_or_else(|| fail("no shape"))?.0;
@@ -106,8 +109,13 @@ impl<'a> Npy<'a> {
         Ok(Npy { shape, size, read, data })
     }
 
+    /// Whether the numbers are of an integer type.
+    pub fn is_whole(&self) -> bool {
+        matches!((self.read)(&[0; 8][..self.size]), Value::Whole(_))
+    }
+
     /// The numbers, last axis fastest.
-    pub fn values(&self) -> impl Iterator<Item = Value> + '_ {
+    pub fn values(&self) -> impl ExactSizeIterator<Item = Value> + '_ {
         self.data.chunks_exact(self.size).map(|b| (self.read)(b))
     }
 }

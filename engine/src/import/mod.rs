@@ -1,0 +1,78 @@
+//! A trained float network from a file.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`onnx`] | what an ONNX file holds: operators, values, constants |
+//! | [`tensor`] | the values that operators take and give |
+//! | [`float`] | what the operators compute, in floats |
+//! | [`recognise`] | from a file's operators to a [`network`]: cells, loops, constants |
+//! | [`network`] | a network in floats, in the terms of the integer graph that it will become |
+//! | [`ranges`] | what values it takes on calibration items |
+//! | [`quantise`](mod@quantise) | formats of fixed point, and the graph of integers |
+//! | [`arrays`] | arrays from `.npy` and `.npz` files |
+//! | [`items`] | which part of an array is an item, for the inputs of a file |
+//! | [`check`] | what of a network cannot be imported, all at once |
+//!
+//! What it does today: reads ONNX files; says what of a network it cannot import, all at once (`sirnn check`); computes a file's
+//! operators in floats; recognises cells and loops, so that one description in floats stands for what every exporter writes.
+//! A first quantiser is library code ([`quantise`](fn@quantise::quantise)). What it does not do yet: there is no command that
+//! makes a model from an ONNX file, and the quantiser chooses scales from ranges alone, without a look at the accuracy.
+//!
+//! Files are not trusted: sizes, lengths and the work of a run are bounded, and what is wrong is said in one line.
+
+pub mod arrays;
+pub mod check;
+pub mod float;
+pub mod items;
+pub mod network;
+pub mod onnx;
+pub mod quantise;
+pub mod ranges;
+pub mod recognise;
+pub mod tensor;
+
+use std::path::Path;
+
+/// Why a network could not be read or computed. One line.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    /// A file cannot be used.
+    #[error("{file}: {what}")]
+    File {
+        /// Its path.
+        file: String,
+        /// The reason, and what to do.
+        what: String,
+    },
+    /// A node cannot be computed.
+    #[error("node '{node}' ({op}): {what}")]
+    Node {
+        /// Its name.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// The reason.
+        what: String,
+    },
+    /// A value is missing or of the wrong kind.
+    #[error("value '{name}': {what}")]
+    Value {
+        /// Its name.
+        name: String,
+        /// The reason.
+        what: String,
+    },
+}
+
+impl ImportError {
+    fn file(path: &Path, what: impl Into<String>) -> Self {
+        // Texts of other libraries may have several lines.
+        let what = what.into().split_whitespace().collect::<Vec<_>>().join(" ");
+        Self::File { file: path.display().to_string(), what }
+    }
+
+    fn value(name: &str, what: impl Into<String>) -> Self {
+        Self::Value { name: name.into(), what: what.into() }
+    }
+}

@@ -1,0 +1,428 @@
+//! Networks from ONNX files, that other programs wrote and ran, against what those programs computed.
+//!
+//! The files are reference data that is not shipped: `SIRNN_DATA` says where it is.
+
+use sirnn::graph;
+use sirnn::import::items::{Items, items};
+use sirnn::import::network::Network;
+use sirnn::import::network::evaluate::evaluate;
+use sirnn::import::onnx::{Dim, Model};
+use sirnn::import::quantise::{Options, Quantised, quantise};
+use sirnn::import::ranges::Ranges;
+use sirnn::import::recognise::{Port, Request, recognise};
+use sirnn::import::tensor::Tensor;
+use sirnn::import::{arrays, check, float};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// The folder of models, or a word that the test is skipped.
+fn folder() -> Option<PathBuf> {
+    let folder = std::env::var_os("SIRNN_DATA").map(|d| Path::new(&d).join("onnx")).filter(|d| d.is_dir());
+    if folder.is_none() {
+        eprintln!("skipped: SIRNN_DATA names no folder with onnx/");
+    }
+    folder
+}
+
+fn largest_difference(a: &Tensor, b: &Tensor) -> f32 {
+    assert_eq!(a.shape(), b.shape());
+    let pairs = a.as_floats().unwrap().iter().zip(b.as_floats().unwrap());
+    pairs.map(|(x, y)| (x - y).abs()).fold(0.0, |m, d| if d.is_nan() { f32::NAN } else { m.max(d) })
+}
+
+#[track_caller]
+fn assert_close(found: &Tensor, expected: &Tensor, what: &str) {
+    let difference = largest_difference(found, expected);
+    assert!(difference <= 1e-4, "{what}: differs by {difference}");
+}
+
+/// Part `i` of the leading axis.
+fn part(t: &Tensor, i: usize, keep: bool) -> Tensor {
+    let run: usize = t.shape()[1..].iter().product();
+    let mut shape = t.shape()[1..].to_vec();
+    if keep {
+        shape.insert(0, 1);
+    }
+    Tensor::floats(shape, t.as_floats().unwrap()[i * run..(i + 1) * run].to_vec()).unwrap()
+}
+
+fn run(model: &Model, input: Tensor) -> Vec<Tensor> {
+    let wanted: Vec<&str> = model.graph.outputs.iter().map(String::as_str).collect();
+    let given = HashMap::from([(model.graph.inputs[0].name.clone(), input)]);
+    float::run(model, given, &wanted).unwrap()
+}
+
+/// Every model of a folder whose reference holds the input `x` and the output `y`.
+fn assert_folder_agrees(name: &str) {
+    let Some(folder) = folder() else { return };
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder.join(name)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "onnx") {
+            continue;
+        }
+        let file = path.file_name().unwrap().to_str().unwrap();
+        let stem = file.split('.').next().unwrap();
+        // The unrolled one and the one with weights outside are `lstm1_last` once more, with other weights.
+        let reference = path.with_file_name(format!("{stem}.npz"));
+        if !reference.exists() {
+            continue;
+        }
+        let model = Model::load(&path).unwrap();
+        let x = arrays::npz(&reference, "x").unwrap();
+        let y = arrays::npz(&reference, "y").unwrap();
+        let rank = model.graph.inputs[0].shape.as_ref().unwrap().len();
+        if x.rank() == rank {
+            let found = run(&model, x.clone());
+            assert_close(&found[0], &y, file);
+            for (result, key) in found[1..].iter().zip(["yh", "yc"]) {
+                assert_close(result, &arrays::npz(&reference, key).unwrap(), file);
+            }
+        } else {
+            for item in 0..x.shape()[0] {
+                assert_close(&run(&model, part(&x, item, false))[0], &part(&y, item, false), file);
+            }
+        }
+        seen += 1;
+    }
+    assert!(seen >= 5, "{name}: only {seen} models");
+}
+
+#[test]
+fn pytorch_exports_agree_with_their_references() {
+    assert_folder_agrees("torch");
+}
+
+#[test]
+fn keras_exports_agree_with_their_references() {
+    assert_folder_agrees("keras");
+}
+
+#[test]
+fn weights_outside_of_the_file_are_read() {
+    let Some(folder) = folder() else { return };
+    let path = folder.join("torch/dyn_default.onnx");
+    let model = Model::load(&path).unwrap();
+    let x = Tensor::floats(vec![1, 20, 8], (0..160).map(|i| (i as f32 * 0.37).sin()).collect()).unwrap();
+    let y = run(&model, x);
+    assert_eq!(y[0].shape(), [1, 5]);
+    assert!(y[0].as_floats().unwrap().iter().all(|v| v.is_finite() && *v != 0.0));
+
+    let alone = std::env::temp_dir().join(format!("sirnn-onnx-{}", std::process::id()));
+    std::fs::create_dir_all(&alone).unwrap();
+    let copy = alone.join("dyn_default.onnx");
+    std::fs::copy(&path, &copy).unwrap();
+    let error = Model::load(&copy).unwrap_err().to_string();
+    assert!(error.contains("dyn_default.onnx.data") && error.contains("beside the model file"), "{error}");
+    assert_eq!(error.lines().count(), 1);
+    std::fs::remove_dir_all(alone).unwrap();
+}
+
+#[test]
+fn the_unrolled_cell_is_computed() {
+    let Some(folder) = folder() else { return };
+    let model = Model::load(&folder.join("torch/dyn_cell_ts.onnx")).unwrap();
+    let x = Tensor::floats(vec![1, 20, 8], vec![0.5; 160]).unwrap();
+    assert_eq!(run(&model, x)[0].shape(), [1, 5]);
+    assert_eq!(check::refusals(&model), []);
+}
+
+#[test]
+fn silero_agrees_as_a_sequence_and_step_by_step() {
+    let Some(folder) = folder() else { return };
+    let silero = folder.join("silero");
+    let reference = |name: &str| arrays::npz(&silero.join("reference.npz"), name).unwrap();
+    let zeros = |shape: Vec<usize>| Tensor::floats(shape.clone(), vec![0.0; shape.iter().product()]).unwrap();
+
+    let model = Model::load(&silero.join("silero_vad_16k_sequence.onnx")).unwrap();
+    assert_eq!(model.graph.inputs[0].shape, Some(vec![Dim::Free("sequence_length".into()), Dim::Fixed(576)]));
+    let states =
+        || HashMap::from([("h".to_string(), zeros(vec![1, 1, 128])), ("c".to_string(), zeros(vec![1, 1, 128]))]);
+    let mut given = states();
+    given.insert("input".into(), reference("frames"));
+    let wanted = ["speech_probs", "hn", "cn", "/stft/Sqrt_output_0"];
+    let found = float::run(&model, given, &wanted).unwrap();
+    let magnitude = reference("stft_magnitude");
+    for (found, name) in found.iter().zip(["speech_probs", "hn", "cn", "stft_magnitude"]) {
+        assert_close(found, &reference(name), name);
+    }
+
+    // Cut at the spectrum: the frames are not needed.
+    let mut given = states();
+    given.insert("/stft/Sqrt_output_0".into(), magnitude);
+    assert_close(&float::run(&model, given, &wanted[..1]).unwrap()[0], &reference("speech_probs"), "cut");
+
+    // Step by step, with branches on the rate and the state from call to call.
+    let model = Model::load(&silero.join("silero_vad_16k_op15.onnx")).unwrap();
+    let rate = Tensor::new(Vec::new(), sirnn::import::tensor::Data::Int(vec![16_000])).unwrap();
+    let frames = reference("frames");
+    let expected = reference("speech_probs");
+    let mut state = zeros(vec![2, 1, 128]);
+    for step in 0..40 {
+        let given = HashMap::from([
+            ("input".to_string(), part(&frames, step, true)),
+            ("state".to_string(), state),
+            ("sr".to_string(), rate.clone()),
+        ]);
+        let mut found = float::run(&model, given, &["output", "stateN"]).unwrap();
+        state = found.remove(1);
+        let difference = (found[0].as_floats().unwrap()[0] - expected.as_floats().unwrap()[step]).abs();
+        assert!(difference <= 1e-4, "step {step}: differs by {difference}");
+    }
+}
+
+#[test]
+fn legere_agrees() {
+    let Some(folder) = folder() else { return };
+    let folder = folder.join("legere");
+    let model = Model::load(&folder.join("legere_w128.onnx")).unwrap();
+    let image = arrays::npz(&folder.join("reference.npz"), "image").unwrap();
+    let logits = arrays::npz(&folder.join("reference.npz"), "logits").unwrap();
+    for item in 0..image.shape()[0] {
+        let found = &run(&model, part(&image, item, false))[0];
+        assert_close(found, &part(&logits, item, false), "logits");
+    }
+}
+
+#[test]
+fn rnnoise_agrees() {
+    let Some(folder) = folder() else { return };
+    let folder = folder.join("rnnoise");
+    let model = Model::load(&folder.join("rnnoise.onnx")).unwrap();
+    let reference = |name: &str| arrays::npz(&folder.join("rnnoise_ref.npz"), name).unwrap();
+    let found = run(&model, reference("x"));
+    assert_close(&found[0], &reference("gains"), "gains");
+    assert_close(&found[1], &reference("vad"), "vad");
+}
+
+#[test]
+fn spoken_digits_agree() {
+    let Some(folder) = folder() else { return };
+    let folder = folder.join("fsdd");
+    let model = Model::load(&folder.join("fsdd_cnn_gru.onnx")).unwrap();
+    let reference = |name: &str| arrays::npz(&folder.join("reference.npz"), name).unwrap();
+    assert_close(&run(&model, reference("logmel"))[0], &reference("logits"), "logits");
+}
+
+#[test]
+fn what_cannot_be_imported_is_refused_with_a_reason() {
+    let Some(folder) = folder() else { return };
+    let refusals = |name: &str| {
+        let model = Model::load(&folder.join(format!("torch/{name}.onnx"))).unwrap();
+        check::refusals(&model).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    for (name, word) in [
+        ("op_lstm_peephole", "peepholes"),
+        ("op_lstm_clip", "attribute clip"),
+        ("op_lstm_input_forget", "input_forget"),
+        ("op_gru_bi_lens", "--lengths"),
+    ] {
+        let found = refusals(name);
+        assert!(found.len() == 1 && found[0].contains(word) && found[0].starts_with("node '"), "{name}: {found:?}");
+    }
+    for name in ["op_gru_lbr0", "op_lstm_init", "op_lstm_layout1", "op_lstm_hardsigmoid", "gru2_bi_mean.dynbatch"] {
+        assert!(refusals(name).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn files_that_are_no_networks_are_refused_in_one_line() {
+    let folder = std::env::temp_dir().join(format!("sirnn-no-onnx-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("net.onnx");
+    for (content, word) in [
+        (&b""[..], "empty"),
+        (b"PK\x03\x04rest", "export the network to ONNX"),
+        (b"\x89HDF\r\n\x1a\n", "export the network to ONNX"),
+        (b"\x80\x02}q\x00.", "export the network to ONNX"),
+        (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "no ONNX file"),
+        (b"just a text", "no ONNX file"),
+        // A graph of 2^60 bytes.
+        (b"\x3a\x80\x80\x80\x80\x80\x80\x80\x80\x10", "no ONNX file"),
+    ] {
+        std::fs::write(&path, content).unwrap();
+        let error = Model::load(&path).unwrap_err().to_string();
+        assert!(error.contains(word) && error.lines().count() == 1, "{error}");
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(Model::load(&path).is_err());
+}
+
+/// The network of a file for the items of an array, computed for each; the outputs of the first network output.
+fn through_network(model: &Model, input: &str, array: &Tensor, request: Request) -> Vec<Vec<Tensor>> {
+    let ports = model.graph.inputs.iter().find(|i| i.name == input).unwrap();
+    let Items { port, items } = items(ports, array).unwrap();
+    let request = Request { ports: vec![port], ..request };
+    let network = recognise(model, &request).unwrap_or_else(|refusals| panic!("{refusals:?}"));
+    items.iter().map(|item| evaluate(&network, &[item.clone()], &mut |_, _| {}).unwrap()).collect()
+}
+
+#[test]
+fn recognised_networks_compute_what_the_files_do() {
+    let Some(folder) = folder() else { return };
+    let mut seen = 0;
+    for family in ["torch", "keras"] {
+        for entry in std::fs::read_dir(folder.join(family)).unwrap() {
+            let path = entry.unwrap().path();
+            let file = path.file_name().unwrap().to_str().unwrap().to_string();
+            let reference = path.with_file_name(format!("{}.npz", file.split('.').next().unwrap()));
+            if !file.ends_with(".onnx") || !reference.exists() {
+                continue;
+            }
+            let model = Model::load(&path).unwrap();
+            if !check::refusals(&model).is_empty() {
+                continue;
+            }
+            let (x, y) = (arrays::npz(&reference, "x").unwrap(), arrays::npz(&reference, "y").unwrap());
+            let name = model.graph.inputs[0].name.clone();
+            let found = through_network(&model, &name, &x, Request::default());
+            let flat = found.iter().flat_map(|r| r[0].as_floats().unwrap().to_vec()).collect();
+            let flat = Tensor::floats(y.shape().to_vec(), flat).unwrap();
+            assert_close(&flat, &y, &file);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 25, "only {seen} models");
+}
+
+#[test]
+fn recognised_speech_and_text_networks_compute_what_the_files_do() {
+    let Some(folder) = folder() else { return };
+    let read = |file: &str, name: &str| arrays::npz(&folder.join(file), name).unwrap();
+    let flat = |found: Vec<Vec<Tensor>>, output: usize, like: &Tensor| {
+        let values = found.iter().flat_map(|r| r[output].as_floats().unwrap().to_vec()).collect();
+        Tensor::floats(like.shape().to_vec(), values).unwrap()
+    };
+
+    let model = Model::load(&folder.join("legere/legere_w128.onnx")).unwrap();
+    let found = through_network(&model, "image", &read("legere/reference.npz", "image"), Request::default());
+    let logits = read("legere/reference.npz", "logits");
+    assert_close(&flat(found, 0, &logits), &logits, "legere");
+
+    let model = Model::load(&folder.join("fsdd/fsdd_cnn_gru.onnx")).unwrap();
+    let found = through_network(&model, "logmel", &read("fsdd/reference.npz", "logmel"), Request::default());
+    let logits = read("fsdd/reference.npz", "logits");
+    assert_close(&flat(found, 0, &logits), &logits, "fsdd");
+
+    let model = Model::load(&folder.join("rnnoise/rnnoise.onnx")).unwrap();
+    let found = through_network(&model, "x", &read("rnnoise/rnnoise_ref.npz", "x"), Request::default());
+    for (output, name) in ["gains", "vad"].iter().enumerate() {
+        let expected = read("rnnoise/rnnoise_ref.npz", name);
+        assert_close(&flat(found.clone(), output, &expected), &expected, name);
+    }
+
+    // The private part of the voice detector starts at the spectrum; its initial states are zeros.
+    let model = Model::load(&folder.join("silero/silero_vad_16k_sequence.onnx")).unwrap();
+    let spectrum = read("silero/reference.npz", "stft_magnitude");
+    let zeros = Tensor::floats(vec![1, 1, 128], vec![0.0; 128]).unwrap();
+    let port = Port { name: "/stft/Sqrt_output_0".into(), shape: spectrum.shape().to_vec(), batch: None };
+    let set = [("h".to_string(), zeros.clone()), ("c".to_string(), zeros)].into();
+    let request = Request { ports: vec![port], set, outputs: vec!["speech_probs".into()] };
+    let network = recognise(&model, &request).unwrap();
+    let found = evaluate(&network, &[spectrum], &mut |_, _| {}).unwrap();
+    assert_close(&found[0], &read("silero/reference.npz", "speech_probs"), "silero");
+}
+
+/// What a graph of integers computes for an item, as reals.
+fn through_integers(quantised: &Quantised, item: &Tensor) -> Vec<Vec<f64>> {
+    let typed = quantised.graph.infer(quantised.graph.steps).unwrap();
+    let input = quantised.graph.inputs[0].number;
+    let (lo, hi) = input.range();
+    let integer = |v: &f32| (f64::from(*v) * 2f64.powi(input.scale)).round_ties_even() as i64;
+    let data = item.as_floats().unwrap().iter().map(|v| integer(v).clamp(lo as i64, hi as i64)).collect();
+    let results = graph::evaluate(&typed, &quantised.weights, &[graph::Tensor::new(item.shape().to_vec(), data)]);
+    let reals = |(result, id): (graph::Tensor, &graph::ValueId)| {
+        let unit = 2f64.powi(-typed.ty(*id).number.scale);
+        result.data.iter().map(|&v| v as f64 * unit).collect()
+    };
+    results.into_iter().zip(&typed.outputs).map(reals).collect()
+}
+
+fn network_for(model: &Model, input: &str, array: &Tensor) -> (Network, Vec<Vec<Tensor>>) {
+    let Items { port, items } = items(model.graph.inputs.iter().find(|i| i.name == input).unwrap(), array).unwrap();
+    let network = recognise(model, &Request { ports: vec![port], ..Request::default() }).unwrap();
+    (network, items.into_iter().map(|item| vec![item]).collect())
+}
+
+fn argmax(row: &[f64]) -> usize {
+    (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
+}
+
+#[test]
+fn quantised_spoken_digits_keep_their_classes() {
+    let Some(folder) = folder() else { return };
+    let folder = folder.join("fsdd");
+    let model = Model::load(&folder.join("fsdd_cnn_gru.onnx")).unwrap();
+    let reference = |name: &str| arrays::npz(&folder.join("reference.npz"), name).unwrap();
+    let (network, items) = network_for(&model, "logmel", &reference("logmel"));
+    let ranges = Ranges::observe(&network, &items[..60]).unwrap();
+    let quantised = quantise(&network, &ranges, Options::default()).unwrap();
+    let sirnn::import::tensor::Data::Int(labels) = reference("labels").data().clone() else { panic!("labels") };
+    let right = items
+        .iter()
+        .zip(labels)
+        .filter(|(item, label)| argmax(&through_integers(&quantised, &item[0])[0]) as i64 == *label);
+    let right = right.count();
+    assert!(right * 1000 >= 300 * 985, "{right} of 300");
+}
+
+#[test]
+fn quantised_noise_gains_and_text_stay() {
+    let Some(folder) = folder() else { return };
+    let model = Model::load(&folder.join("rnnoise/rnnoise.onnx")).unwrap();
+    let read = |name: &str| arrays::npz(&folder.join("rnnoise/rnnoise_ref.npz"), name).unwrap();
+    let (network, items) = network_for(&model, "x", &read("x"));
+    let ranges = Ranges::observe(&network, &items).unwrap();
+    let quantised = quantise(&network, &ranges, Options::default()).unwrap();
+    for (found, name) in through_integers(&quantised, &items[0][0]).iter().zip(["gains", "vad"]) {
+        let expected = read(name);
+        let pairs = expected.as_floats().unwrap().iter().zip(found);
+        let worst = pairs.map(|(&p, &q)| (f64::from(p) - q).abs()).fold(0.0, f64::max);
+        println!("rnnoise {name}: largest difference {worst:.4}");
+        assert!(worst <= 0.02, "{name}: differs by {worst}");
+    }
+
+    let model = Model::load(&folder.join("legere/legere_w128.onnx")).unwrap();
+    let image = arrays::npz(&folder.join("legere/reference.npz"), "image").unwrap();
+    let logits = arrays::npz(&folder.join("legere/reference.npz"), "logits").unwrap();
+    let (network, items) = network_for(&model, "image", &image);
+    let ranges = Ranges::observe(&network, &items).unwrap();
+    let quantised = quantise(&network, &ranges, Options::default()).unwrap();
+    for (i, item) in items.iter().enumerate() {
+        let found = through_integers(&quantised, &item[0]).remove(0);
+        let expected: Vec<f64> = part(&logits, i, false).as_floats().unwrap().iter().map(|&v| f64::from(v)).collect();
+        let path = |logits: &[f64]| logits.chunks(122).map(argmax).collect::<Vec<_>>();
+        assert_eq!(path(&found), path(&expected), "image {i}");
+    }
+}
+
+#[test]
+fn quantised_exports_stay_close() {
+    let Some(folder) = folder() else { return };
+    // Weights so fine that what is left is the error of activations.
+    let options = Options { weights: 16, ..Options::default() };
+    for file in [
+        "torch/gru1_last.ts",
+        "torch/lstm1_last.dynamo",
+        "torch/gru2_bi_mean.dynbatch",
+        "torch/rnn_relu_last.ts",
+        "torch/op_gru_lbr0",
+        "torch/op_rnn_relu_bi",
+        "keras/keras_gru_reset_after",
+        "keras/keras_cnn_gru",
+        "keras/keras_simplernn",
+    ] {
+        let path = folder.join(format!("{file}.onnx"));
+        let reference = folder.join(format!("{}.npz", file.split('.').next().unwrap()));
+        let model = Model::load(&path).unwrap();
+        let (x, y) = (arrays::npz(&reference, "x").unwrap(), arrays::npz(&reference, "y").unwrap());
+        let (network, items) = network_for(&model, &model.graph.inputs[0].name, &x);
+        let ranges = Ranges::observe(&network, &items).unwrap();
+        let quantised = quantise(&network, &ranges, options).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let found = items.iter().flat_map(|item| through_integers(&quantised, &item[0]).remove(0));
+        let pairs = y.as_floats().unwrap().iter().zip(found);
+        let worst = pairs.map(|(&p, q)| (f64::from(p) - q).abs()).fold(0.0, f64::max);
+        println!("{file}: largest difference {worst:.5}");
+        assert!(worst <= 0.01, "{file}: differs by {worst}");
+    }
+}
