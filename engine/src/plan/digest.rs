@@ -539,7 +539,7 @@ mod tests {
     fn the_encoding_is_pinned() {
         let (program, blocks, profile) = everything();
         let digest = blake3::Hash::from(digest(&program, &blocks, &profile));
-        assert_eq!(digest.to_hex().as_str(), "4d2200afcc4748a7e1c0c71740153e57f94d9d1d8ac97b31bd104bb1b02faedf");
+        assert_eq!(digest.to_hex().as_str(), "72ffccce0cc219af402ea0dab5600e87468276c5aca4d1e7359e2e570d6091d5");
     }
 
     #[test]
