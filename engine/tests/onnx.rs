@@ -254,7 +254,7 @@ fn through_network(model: &Model, input: &str, array: &Tensor, request: Request)
     let Items { port, items } = items(ports, array).unwrap();
     let request = Request { ports: vec![port], ..request };
     let network = recognise(model, &request).unwrap_or_else(|refusals| panic!("{refusals:?}"));
-    items.iter().map(|item| evaluate(&network, &[item.clone()], &mut |_, _| {}).unwrap()).collect()
+    items.iter().map(|item| evaluate(&network, std::slice::from_ref(item), &mut |_, _| {}).unwrap()).collect()
 }
 
 #[test]

@@ -3,9 +3,9 @@
 mod bench;
 mod calibrate;
 mod certificate;
-mod connection;
 #[cfg(feature = "import")]
 mod check;
+mod connection;
 mod cost_table;
 mod demo;
 mod doctor;

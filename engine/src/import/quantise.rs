@@ -64,7 +64,11 @@ pub struct Quantised {
 /// # Errors
 /// Names the node that integers cannot do with these widths.
 pub fn quantise(network: &Network, ranges: &Ranges, options: Options) -> Result<Quantised, String> {
-    if !(2..=24).contains(&options.weights) || !(4..=16).contains(&options.activations) || !(options.headroom >= 1.0) {
+    if !(2..=24).contains(&options.weights)
+        || !(4..=16).contains(&options.activations)
+        || options.headroom.is_nan()
+        || options.headroom < 1.0
+    {
         return Err("weights have 2 to 24 bits, activations 4 to 16, and the headroom is at least 1".into());
     }
     let mut lowering = Lowering {

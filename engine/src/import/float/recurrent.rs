@@ -175,7 +175,7 @@ fn recurrent(c: &Call, cell: Cell) -> Result<Vec<Tensor>, String> {
     let activations = activations(c, cell, directions)?;
     let per_direction = cell.default_activations().len();
     let clip = c.float("clip", f32::INFINITY)?;
-    if !(clip > 0.0) {
+    if clip.is_nan() || clip <= 0.0 {
         return Err("its clip is not positive".into());
     }
 

@@ -210,13 +210,13 @@ impl Recogniser<'_> {
             return results;
         }
         let value = |k: &Option<Known>| if let Some(Known::Value(id)) = k { Some(*id) } else { None };
-        if node.op == "Shape" || node.op == "Size" {
-            if let Some(id) = inputs.first().and_then(value) {
-                // The elements do not matter, the shape does.
-                let shape = self.builder.shape(id).to_vec();
-                let zeros = Tensor::floats(shape.clone(), vec![0.0; shape.iter().product()])?;
-                inputs[0] = Some(Known::Constant(Arc::new(zeros)));
-            }
+        if (node.op == "Shape" || node.op == "Size")
+            && let Some(id) = inputs.first().and_then(value)
+        {
+            // The elements do not matter, the shape does.
+            let shape = self.builder.shape(id).to_vec();
+            let zeros = Tensor::floats(shape.clone(), vec![0.0; shape.iter().product()])?;
+            inputs[0] = Some(Known::Constant(Arc::new(zeros)));
         }
         if !inputs.iter().any(|k| value(k).is_some()) {
             return self.fold(node, &inputs);
