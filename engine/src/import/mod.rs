@@ -2,16 +2,16 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`onnx`] | what an ONNX file holds: operators, values, constants |
-//! | [`tensor`] | the values that operators take and give |
-//! | [`float`] | what the operators compute, in floats |
-//! | [`recognise`] | from a file's operators to a [`network`]: cells, loops, constants |
-//! | [`network`] | a network in floats, in the terms of the integer graph that it will become |
-//! | [`ranges`] | what values it takes on calibration items |
-//! | [`quantise`](mod@quantise) | formats of fixed point, and the graph of integers |
-//! | [`arrays`] | arrays from `.npy` and `.npz` files |
-//! | [`items`] | which part of an array is an item, for the inputs of a file |
-//! | [`check`] | what of a network cannot be imported, all at once |
+//! | `onnx` | what an ONNX file holds: operators, values, constants |
+//! | `tensor` | the values that operators take and give |
+//! | `float` | what the operators compute, in floats |
+//! | `recognise` | from a file's operators to a [`network`]: cells, loops, constants |
+//! | `network` | a network in floats, in the terms of the integer graph that it will become |
+//! | `ranges` | what values it takes on calibration items |
+//! | `quantise`(mod@quantise) | formats of fixed point, and the graph of integers |
+//! | `arrays` | arrays from `.npy` and `.npz` files |
+//! | `items` | which part of an array is an item, for the inputs of a file |
+//! | `check` | what of a network cannot be imported, all at once |
 //!
 //! What it does today: reads ONNX files; says what of a network it cannot import, all at once (`sirnn check`); computes a file's
 //! operators in floats; recognises cells and loops, so that one description in floats stands for what every exporter writes.

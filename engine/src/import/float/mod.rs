@@ -7,14 +7,14 @@
 //!
 //! | module | operators |
 //! |---|---|
-//! | [`elementwise`] | functions of one element, sums, products, comparisons |
-//! | [`shape`] | gathers, slices, reshapes, constants |
-//! | [`product`] | matrix products and convolutions |
-//! | [`pool`] | windows: largest and mean |
-//! | [`normalise`] | batch, layer, instance normalisation, softmax |
-//! | [`reduce`] | sums, means, largest elements over axes |
-//! | [`recurrent`] | LSTM, GRU, RNN |
-//! | [`control`] | If, Loop, Scan |
+//! | `elementwise` | functions of one element, sums, products, comparisons |
+//! | `shape` | gathers, slices, reshapes, constants |
+//! | `product` | matrix products and convolutions |
+//! | `pool` | windows: largest and mean |
+//! | `normalise` | batch, layer, instance normalisation, softmax |
+//! | `reduce` | sums, means, largest elements over axes |
+//! | `recurrent` | LSTM, GRU, RNN |
+//! | `control` | If, Loop, Scan |
 
 mod control;
 pub(super) mod elementwise;
