@@ -7,6 +7,7 @@
 //! Sound: every interval holds every value that any input can lead to; a state's interval holds it in every step up to the last.
 
 use super::ir::{Def, Ir, Item, Unary, Val};
+use super::tables::lcm;
 use super::{Request, expand, ranges, scalar, tables};
 use crate::graph::{Graph, Weights};
 use sirnn_backends::inst::LinearOp;
@@ -57,16 +58,6 @@ struct Proof<'a> {
     entries: HashMap<*const tables::Site, Arc<Vec<Vec<i128>>>>,
     /// Whether a value may wrap, of those with a wrap.
     wraps: BTreeMap<Arc<str>, bool>,
-}
-
-fn lcm(a: usize, b: usize) -> usize {
-    let gcd = |mut a: usize, mut b: usize| {
-        while b > 0 {
-            (a, b) = (b, a % b);
-        }
-        a
-    };
-    a / gcd(a, b) * b
 }
 
 fn union(a: Span, b: Span) -> Span {

@@ -317,7 +317,8 @@ fn apply(ir: &mut Ir, c: Candidate) {
     }
 }
 
-fn lcm(a: usize, b: usize) -> usize {
+/// The least common multiple: the period of what has both periods.
+pub(super) fn lcm(a: usize, b: usize) -> usize {
     let gcd = |mut a: usize, mut b: usize| {
         while b > 0 {
             (a, b) = (b, a % b);
