@@ -1,6 +1,6 @@
 //! The rescale that a product or a sum may carry: `wrap(R(floor(x / 2^floor), shift) << left)`.
 
-use super::{GraphError, Number};
+use super::Number;
 use crate::protocols::truncation::Rounding;
 use serde::{Deserialize, Serialize};
 
@@ -116,13 +116,5 @@ impl Rescale {
             }
             _ => Ok(()),
         }
-    }
-
-    /// The same as [`Rescale::check`], as an error of a node.
-    ///
-    /// # Errors
-    /// As [`Rescale::check`].
-    pub fn check_at(&self, place: &str, channels: usize) -> Result<(), GraphError> {
-        self.check(channels).map_err(|what| GraphError::new(place, what))
     }
 }

@@ -31,17 +31,4 @@ impl Tensor {
         let n = shape.iter().product();
         Self { shape, data: vec![value; n] }
     }
-
-    /// The same elements under another shape.
-    ///
-    /// # Panics
-    /// If it has another number of elements.
-    pub fn reshaped(&self, shape: Vec<usize>) -> Self {
-        Self::new(shape, self.data.clone())
-    }
-
-    /// Elements by index: element `i` of the result is element `map[i]`.
-    pub fn gathered(&self, shape: Vec<usize>, map: &[u32]) -> Self {
-        Self::new(shape, map.iter().map(|&i| self.data[i as usize]).collect())
-    }
 }
