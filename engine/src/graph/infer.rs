@@ -2,7 +2,7 @@
 //! is allocated from it. Every error is one line that names the node.
 
 use super::ops::scan::{Scan, State, Steps};
-use super::ops::{ParameterSpec, Place};
+use super::ops::{MAX_PARAMETER_BITS, ParameterSpec, Place};
 use super::{
     Dim, Graph, GraphError, Input, MAX_BITS, MAX_ELEMENTS, MAX_NAME, MAX_NODES, MAX_RANK, MAX_STEPS, Node, Number, Op,
     Reveal, ValueType, shown,
@@ -305,7 +305,7 @@ impl<'g> Inference<'g> {
     fn parameter(&mut self, place: &str, spec: ParameterSpec) -> Result<(), GraphError> {
         check_name(place, &spec.tensor)?;
         check_shape(place, &spec.shape)?;
-        if !(1..=32).contains(&spec.bits) || spec.range.0 > spec.range.1 {
+        if !(1..=MAX_PARAMETER_BITS).contains(&spec.bits) || spec.range.0 > spec.range.1 {
             let (lo, hi) = spec.range;
             return refuse(place, format!("a tensor of {} bits between {lo} and {hi}", spec.bits));
         }

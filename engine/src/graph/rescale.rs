@@ -43,7 +43,7 @@ impl Shifts {
 
 /// `R(floor(x / 2^floor), shift) << left`; see `networks.md` 1.0 of the paper's program: `R` rounds down, toward zero, or
 /// to nearest (half added before rounding down).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rescale {
     /// Bits dropped rounding down.
@@ -54,6 +54,16 @@ pub struct Rescale {
     pub left: u32,
     /// The rounding mode.
     pub rounding: Rounding,
+}
+
+/// Rescales that do the same are equal: where no bit is dropped in the rounding mode, the mode does not matter.
+impl PartialEq for Rescale {
+    fn eq(&self, other: &Self) -> bool {
+        let dropped = |r: &Self| r.shift.most() > 0;
+        let shifts =
+            (self.shift == other.shift && self.rounding == other.rounding) || !(dropped(self) || dropped(other));
+        self.floor == other.floor && self.left == other.left && shifts
+    }
 }
 
 impl Default for Rescale {
@@ -116,5 +126,19 @@ impl Rescale {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rescales_that_do_the_same_are_equal() {
+        let zeros = Rescale { shift: Shifts::Channels(vec![0, 0]), ..Rescale::by(0, Rounding::TowardZero) };
+        assert_eq!(zeros, Rescale::default());
+        assert_ne!(Rescale::by(1, Rounding::TowardZero), Rescale::by(1, Rounding::Floor));
+        assert_ne!(Rescale { floor: 1, ..zeros.clone() }, zeros);
+        assert_ne!(Rescale { left: 1, ..zeros.clone() }, zeros);
     }
 }

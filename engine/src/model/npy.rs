@@ -90,7 +90,9 @@ impl<'a> Npy<'a> {
             "<f4" => reader!(f32, Real, f64),
             "<f8" => reader!(f64, Real, f64),
             big if big.starts_with('>') => {
-                return Err(fail("big-endian numbers are not supported, save x.astype(x.dtype.newbyteorder('<'))"));
+                return Err(fail(
+                    "big-endian numbers are not supported, save them in little endian: x.astype(x.dtype.newbyteorder('<'))",
+                ));
             }
             _ => return Err(fail("the type is none of i1 i2 i4 i8 u1 u2 u4 f2 f4 f8")),
         };

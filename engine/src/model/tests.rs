@@ -124,6 +124,7 @@ fn wrong_descriptions_are_named() {
         ("in = \"rnn.last\"", "in = \"rnn.first\"", "node 'products': no value 'rnn.first'"),
         ("in = \"rnn.last\"", "in = \"logits\"", "node 'products': no value 'logits' before this node"),
         ("name = \"logits\"", "name = \"products\"", "node 'products': the name 'products' is used twice"),
+        ("tensor = \"FCbias\", bits = 16", "tensor = \"FCbias\", bits = 300", "node 'logits': a tensor of 300 bits"),
         ("columns = 10", "columns = 0", "node 'products': "),
         ("columns = 10", "columns = 100000000", "node 'products': "),
         ("columns = 10\n", "", "node 'products': missing field `columns`"),

@@ -36,6 +36,9 @@ pub struct ParameterSpec {
     pub range: (i128, i128),
 }
 
+/// Widest element of a tensor of the server.
+pub const MAX_PARAMETER_BITS: u32 = 32;
+
 /// How a node refers to a tensor of the server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,7 +68,8 @@ impl Parameter {
 
     /// Smallest and largest value.
     pub fn range(&self) -> (i128, i128) {
-        let (lo, hi) = crate::program::signed(self.bits);
+        // What a stranger's file says is checked by the inference, which refuses more bits.
+        let (lo, hi) = crate::program::signed(self.bits.clamp(1, MAX_PARAMETER_BITS));
         (self.min.map_or(lo, |min| lo.max(min.into())), self.max.map_or(hi, |max| hi.min(max.into())))
     }
 
