@@ -104,7 +104,7 @@ pub fn compile(graph: &Graph, request: &Request, profile: Profile, options: &Opt
     ranges::run(&mut ir);
     rescales::shifts(&mut ir);
     if options.tables {
-        tables::run(&mut ir, MAX_OT_INDEX);
+        tables::run(&mut ir, MAX_OT_INDEX, |_| true);
     }
     rescales::sums(&mut ir);
     close_lasts(&mut ir);

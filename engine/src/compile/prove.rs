@@ -6,7 +6,7 @@
 //!
 //! Sound: every interval holds every value that any input can lead to; a state's interval holds it in every step up to the last.
 
-use super::ir::{Def, Ir, Item, Unary, Val};
+use super::ir::{Def, Home, Ir, Item, Unary, Val};
 use super::tables::lcm;
 use super::{Request, expand, ranges, scalar, tables};
 use crate::graph::{Graph, Weights};
@@ -18,6 +18,9 @@ use std::sync::Arc;
 const MAX_INDEX: u32 = 16;
 /// Entries of all elements and steps of a loop up to which they are followed: seconds.
 const MAX_LANES: u64 = 1 << 28;
+
+/// Entries of the elements of one vector up to which they are followed: a hundred megabytes.
+const MAX_ENTRIES: usize = 1 << 22;
 
 /// An interval.
 type Span = (i128, i128);
@@ -39,7 +42,8 @@ pub fn prove(graph: &Graph, weights: &Weights) -> Vec<String> {
     let Ok(mut ir) = expand::expand(&typed, &request, &[]) else { return Vec::new() };
     ir.sweep();
     ranges::run(&mut ir);
-    tables::run(&mut ir, MAX_INDEX);
+    // Only states need it: outside of loops plain intervals say as much.
+    tables::run(&mut ir, MAX_INDEX, |home| home != Home::Top);
     let mut proof = Proof { ir: &ir, weights, spans: HashMap::new(), entries: HashMap::new(), wraps: BTreeMap::new() };
     for item in &ir.top {
         match *item {
@@ -70,6 +74,14 @@ fn product((a, b): Span, (c, d): Span) -> Span {
 }
 
 impl Proof<'_> {
+    /// After how many elements the intervals of a value repeat.
+    fn period(&self, v: Val) -> usize {
+        match &self.spans[&v] {
+            Spans::Flat(spans) => spans.len(),
+            Spans::Entries { bits, spans, .. } => spans.len() >> bits,
+        }
+    }
+
     /// Intervals with one per element.
     fn flat(&self, v: Val) -> Vec<Span> {
         match &self.spans[&v] {
@@ -112,7 +124,7 @@ impl Proof<'_> {
             Def::Linear { op: op @ (LinearOp::MatMul { .. } | LinearOp::Conv(_)), weights } => {
                 Spans::Flat(self.linear(value.ins[0], *op, &weights.values(self.weights)))
             }
-            Def::Column { site, column } if site.whole(*column) => {
+            Def::Column { site, column } if site.whole(*column) && site.units << site.bits <= MAX_ENTRIES => {
                 let all = self.entries(site);
                 let spans: Vec<Span> = all[*column].iter().map(|&x| (x, x)).collect();
                 let all = Spans::Entries { index: value.ins[0], bits: site.bits, spans };
@@ -191,10 +203,14 @@ impl Proof<'_> {
             _ => None,
         };
         // The index that is followed: that of the first operand that has one.
-        let lanes = value.ins.iter().find_map(|x| match &self.spans[x] {
+        let mut lanes = value.ins.iter().find_map(|x| match &self.spans[x] {
             Spans::Entries { index, bits, .. } => Some((*index, *bits)),
             Spans::Flat(_) => None,
         });
+        let elements = value.ins.iter().map(|x| self.period(*x)).chain(own.as_ref().map(Vec::len)).fold(1, lcm);
+        if lanes.is_some_and(|(_, bits)| elements << bits > MAX_ENTRIES) {
+            lanes = None;
+        }
         let bits = lanes.map_or(0, |l| l.1);
         let operands: Vec<(Vec<Span>, u32)> = value
             .ins
@@ -276,11 +292,12 @@ impl Proof<'_> {
         for &(outer, inner) in &l.slices {
             // An entry holds what any step may be.
             let (spans, n) = (self.flat(outer), self.ir.value(inner).len);
-            let mut entry = vec![spans[0]; if spans.len() == 1 { 1 } else { n }];
-            for i in 0..lcm(spans.len(), entry.len()) {
-                let at = i % entry.len();
-                entry[at] = union(entry[at], spans[i % spans.len()]);
-            }
+            let entry = if n.is_multiple_of(spans.len()) {
+                spans
+            } else {
+                let all = |i: usize| (i..self.ir.value(outer).len).step_by(n).map(|at| spans[at % spans.len()]);
+                shortened((0..n).map(|i| all(i).reduce(union).expect("a loop has steps")).collect())
+            };
             self.spans.insert(inner, Spans::Flat(entry));
         }
         for s in &l.states {
@@ -320,7 +337,26 @@ impl Proof<'_> {
     }
 }
 
-/// A vector that is the same all over, once.
-fn shortened(spans: Vec<Span>) -> Vec<Span> {
-    if spans.iter().all(|s| *s == spans[0]) { vec![spans[0]] } else { spans }
+/// A vector up to the smallest number of elements after which it repeats.
+fn shortened(mut spans: Vec<Span>) -> Vec<Span> {
+    let n = spans.len();
+    let repeats = |period: usize| n.is_multiple_of(period) && (period..n).all(|i| spans[i] == spans[i - period]);
+    let period = (1..=n / 2).find(|&period| repeats(period)).unwrap_or(n);
+    spans.truncate(period);
+    spans
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_are_kept_up_to_their_period() {
+        let [a, b] = [(0, 1), (2, 3)];
+        assert_eq!(shortened(vec![a; 6]), [a]);
+        assert_eq!(shortened(vec![a, b, a, b]), [a, b]);
+        assert_eq!(shortened(vec![a, b, a]), [a, b, a]);
+        assert_eq!(shortened(vec![a, a, b, a, a, b]), [a, a, b]);
+        assert_eq!(shortened(vec![a]), [a]);
+    }
 }

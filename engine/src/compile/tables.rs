@@ -7,7 +7,7 @@
 //!
 //! Rounds: 2. Bytes online: `2^d` times the columns' widths per element.
 
-use super::ir::{Def, Ir, Unary, Val};
+use super::ir::{Def, Home, Ir, Unary, Val};
 use super::rings::{self, Rings};
 use super::scalar;
 use super::server::Recipe;
@@ -184,22 +184,25 @@ struct Candidate {
     interactive: usize,
 }
 
-/// Replaces what depends on a value of at most `most` bits by look-ups, the largest parts first.
-pub(super) fn run(ir: &mut Ir, most: u32) {
+/// Replaces what depends on a value of at most `most` bits by look-ups, the largest parts first, where `wanted` says so.
+pub(super) fn run(ir: &mut Ir, most: u32, wanted: impl Fn(Home) -> bool) {
     loop {
         let rings = rings::run(ir);
-        let Some(best) = candidates(ir, &rings, most).into_iter().max_by_key(|c| c.interactive) else { return };
+        let Some(best) = candidates(ir, &rings, most, &wanted).into_iter().max_by_key(|c| c.interactive) else {
+            return;
+        };
         apply(ir, best);
         ir.sweep();
         super::ranges::run(ir);
     }
 }
 
-fn candidates(ir: &Ir, rings: &Rings, most: u32) -> Vec<Candidate> {
+fn candidates(ir: &Ir, rings: &Rings, most: u32, wanted: impl Fn(Home) -> bool) -> Vec<Candidate> {
     let readers = ir.readers();
     let order = ir.order();
     let place: HashMap<Val, usize> = order.iter().enumerate().map(|(i, &v)| (v, i)).collect();
-    order.iter().filter_map(|&v| candidate(ir, rings, most, &readers, &place, v)).collect()
+    let wanted = order.iter().filter(|v| wanted(ir.value(**v).home));
+    wanted.filter_map(|&v| candidate(ir, rings, most, &readers, &place, v)).collect()
 }
 
 fn candidate(
