@@ -429,7 +429,8 @@ impl Detector {
                 let of = |start, end| Slice { axis: 2, start, end: Some(end), step: 1 };
                 let background = b.arrange("head1_backgrounds", of(0, 3), &[&confidence]);
                 let background = b.arrange("head1_largest", Max { axis: 2 }, &[&background]);
-                let background = b.arrange("head1_background", Reshape { shape: vec![down, across, 1] }, &[&background]);
+                let background =
+                    b.arrange("head1_background", Reshape { shape: vec![down, across, 1] }, &[&background]);
                 let head = b.arrange("head1_head", of(3, 4), &[&confidence]);
                 b.arrange("head1_pair", Concat { axis: 2 }, &[&background, &head])
             }
