@@ -121,13 +121,7 @@ type NetworkParts<'py> = (String, usize, Vec<Bound<'py, PyDict>>, Vec<Bound<'py,
 
 fn network<'py>(py: Python<'py>, network: &sirnn::Network) -> PyResult<NetworkParts<'py>> {
     let ports = |all: Vec<Port>| all.iter().map(|p| port(py, p)).collect::<PyResult<Vec<_>>>();
-    Ok((
-        network.name().into(),
-        network.steps(),
-        ports(network.inputs())?,
-        ports(network.outputs())?,
-        network.to_toml(),
-    ))
+    Ok((network.name().into(), network.steps(), ports(network.inputs())?, ports(network.outputs())?, network.to_toml()))
 }
 
 /// Predictions: for each output a dictionary, and the summary as JSON.
@@ -217,8 +211,7 @@ fn planning(
         "online" => Goal::Online,
         _ => return Err(wrong(format!("goal '{goal}': time, rounds, bytes or online"))),
     };
-    let mut planning =
-        Planning::default().goal(goal).link(link.parse().map_err(wrong)?).linear(form(linear)?);
+    let mut planning = Planning::default().goal(goal).link(link.parse().map_err(wrong)?).linear(form(linear)?);
     if let Some(name) = ot {
         planning = planning.ot(name);
     }

@@ -82,7 +82,10 @@ impl Infer {
             && record.is_done(shard, inputs, folder(&self.output))
         {
             print_line(match self.json {
-                true => json!({ "shard": shard.index, "shards": shard.count, "skipped": true, "instances": record.count }).to_string(),
+                true => {
+                    json!({ "shard": shard.index, "shards": shard.count, "skipped": true, "instances": record.count })
+                        .to_string()
+                }
                 false => format!("shard {} of {} is done: {}", shard.index, shard.count, output.display()),
             });
             return Ok(());

@@ -33,7 +33,9 @@ fn found(whole: &Path) -> Result<usize, Failure> {
     for entry in std::fs::read_dir(folder(whole)).map_err(within)? {
         let path = entry.map_err(within)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let mark = name.strip_suffix(".json").and_then(|n| n.rsplit('.').next()).and_then(|m| m.split_once("-of-"));
+        let stem = whole.file_stem().unwrap_or_default().to_string_lossy();
+        let rest = name.strip_prefix(&*stem).and_then(|rest| rest.strip_prefix('.'));
+        let mark = rest.and_then(|rest| rest.split('.').next()?.split_once("-of-"));
         let Some((index, count)) = mark.and_then(|(i, n)| Some((i.parse().ok()?, n.parse().ok()?))) else { continue };
         if (Shard { index, count }).record(whole).file_name() == path.file_name() {
             counts.push(count);
@@ -57,7 +59,9 @@ impl Merge {
         let records: Vec<Option<Record>> = (0..count).map(|i| Record::read(&path(i))).collect::<Result<_, _>>()?;
         let missing: Vec<String> = (0..count).filter(|&i| records[i].is_none()).map(|i| i.to_string()).collect();
         if !missing.is_empty() {
-            return Err(format!("{}: of {count} shards these are missing: {}", whole.display(), missing.join(", ")).into());
+            return Err(
+                format!("{}: of {count} shards these are missing: {}", whole.display(), missing.join(", ")).into()
+            );
         }
         let records: Vec<Record> = records.into_iter().flatten().collect();
         let first = &records[0];
@@ -65,7 +69,11 @@ impl Merge {
         for (index, record) in records.iter().enumerate() {
             let of_job = |r: &Record| (r.shards, r.items, r.inputs.clone(), r.description.clone(), r.files.len());
             if of_job(record) != of_job(first) || (record.shard, record.first_item) != (index, next) {
-                return Err(format!("{}: it is of other items or of another model than shard 0", path(index).display()).into());
+                return Err(format!(
+                    "{}: it is of other items or of another model than shard 0",
+                    path(index).display()
+                )
+                .into());
             }
             next += record.count;
         }

@@ -1,7 +1,7 @@
 //! Parts of a job: which items are whose, the file of each part, and the record that says that it is done.
 //!
 //! Shard `i` of `n` of `items` items computes those from `i items / n` to `(i + 1) items / n` and writes `NAME.00003-of-00010.csv`, then, when all of
-//! it is on the disk, the record `NAME.00003-of-00010.json`: of which items it is, of which model, and the digest of each file. So a
+//! it is on the disk, the record `NAME.00003-of-00010.csv.json`: of which items it is, of which model, and the digest of each file. So a
 //! shard is there as a whole or not at all, and one that is there is not computed again.
 
 use super::Failure;
@@ -104,7 +104,9 @@ impl Shard {
 
     /// Its record.
     pub(super) fn record(self, whole: &Path) -> PathBuf {
-        self.output(whole).with_extension("json")
+        let mut name = self.output(whole).into_os_string();
+        name.push(".json");
+        name.into()
     }
 
     /// The name that one of its files has in the whole.
@@ -199,7 +201,8 @@ impl Record {
         }
         let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
         let bytes = file::read(path, MAX_RECORD).map_err(|e| wrong(&e))?;
-        let record: Self = serde_json::from_slice(&bytes).map_err(|e| wrong(&format_args!("no record of a shard: {e}")))?;
+        let record: Self =
+            serde_json::from_slice(&bytes).map_err(|e| wrong(&format_args!("no record of a shard: {e}")))?;
         // The names are those of files beside the record, and of no others.
         let plain = |c: &Content| Path::new(&c.name).file_name().is_some_and(|n| n == c.name.as_str());
         if record.files.is_empty() || !record.files.iter().all(plain) {
@@ -265,14 +268,13 @@ mod tests {
 
     #[test]
     fn items_and_names() {
-        let all: Vec<usize> =
-            (0..7).flat_map(|index| Shard { index, count: 7 }.items(30).unwrap()).collect();
+        let all: Vec<usize> = (0..7).flat_map(|index| Shard { index, count: 7 }.items(30).unwrap()).collect();
         assert_eq!(all, (0..30).collect::<Vec<_>>());
         assert!(Shard { index: 0, count: 7 }.items(6).is_err());
         let shard = Shard { index: 3, count: 10 };
         let whole = Path::new("a/b.c.npy");
         assert_eq!(shard.output(whole), Path::new("a/b.c.00003-of-00010.npy"));
-        assert_eq!(shard.record(whole), Path::new("a/b.c.00003-of-00010.json"));
+        assert_eq!(shard.record(whole), Path::new("a/b.c.00003-of-00010.npy.json"));
         assert_eq!(shard.whole_name("b.c.00003-of-00010.y.npy"), "b.c.y.npy");
     }
 }

@@ -301,8 +301,12 @@ pub fn join_npy(parts: &[&[u8]]) -> Result<Vec<u8>, ModelError> {
     let shape = [&[items], rest].concat();
     let values = arrays.iter().flat_map(npy::Npy::values);
     Ok(match whole {
-        true => npy::integers(&shape, &values.map(|v| if let npy::Value::Whole(n) = v { n } else { 0 }).collect::<Vec<_>>()),
-        false => npy::reals(&shape, &values.map(|v| if let npy::Value::Real(x) = v { x } else { 0.0 }).collect::<Vec<_>>()),
+        true => {
+            npy::integers(&shape, &values.map(|v| if let npy::Value::Whole(n) = v { n } else { 0 }).collect::<Vec<_>>())
+        }
+        false => {
+            npy::reals(&shape, &values.map(|v| if let npy::Value::Real(x) = v { x } else { 0.0 }).collect::<Vec<_>>())
+        }
     })
 }
 
@@ -358,8 +362,13 @@ fn numbers_csv(outputs: &[Revealed], first: usize) -> String {
             (quoted(&format!("{}.class", output.name)), output.shape.split_last().map_or(&[][..], |s| s.1));
         for (item, classes) in output.classes.iter().enumerate() {
             for (i, &class) in classes.iter().enumerate() {
-                let _ =
-                    writeln!(csv, "{name},{},{},{class},{}", first + item, position(i, leading), quoted(&output.label(class)));
+                let _ = writeln!(
+                    csv,
+                    "{name},{},{},{class},{}",
+                    first + item,
+                    position(i, leading),
+                    quoted(&output.label(class))
+                );
             }
         }
     }
