@@ -166,14 +166,16 @@ fn wait<T: Send + 'static>(
     work: impl FnOnce(Arc<Mutex<Option<Progress>>>) -> sirnn::Result<T> + Send + 'static,
 ) -> PyResult<T> {
     let newest = Arc::new(Mutex::new(None::<Progress>));
-    let (sender, receiver) = channel();
+    let (sender, mut receiver) = channel();
     let shared = newest.clone();
     std::thread::Builder::new().name("sirnn call".into()).spawn(move || {
         // Nobody may wait any more.
         let _ = sender.send(work(shared));
     })?;
     loop {
-        let done = py.detach(|| receiver.recv_timeout(TICK));
+        // Moved there and back: a receiver is not for several threads.
+        let done;
+        (done, receiver) = py.detach(move || (receiver.recv_timeout(TICK), receiver));
         let told = newest.lock().unwrap_or_else(PoisonError::into_inner).take();
         let mut heard = match (told, progress) {
             (Some(Progress { queued, rounds, total }), Some(heard)) => heard.call1((queued, rounds, total)).map(drop),
@@ -190,7 +192,7 @@ fn wait<T: Send + 'static>(
             cancellation.cancel();
             let end = Instant::now() + LAST_WORD;
             // So that the server hears of it; what it says is of no interest.
-            let _ = py.detach(|| receiver.recv_timeout(end.saturating_duration_since(Instant::now())));
+            let _ = py.detach(move || receiver.recv_timeout(end.saturating_duration_since(Instant::now())).is_ok());
             return Err(e);
         }
     }

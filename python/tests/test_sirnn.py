@@ -117,7 +117,9 @@ def test_both_parties_here(model, digits):
     seen = model.run(digits[:3], linear="cot", ot="softspoken")
     assert same(seen, model.evaluate(digits[:3])) and seen.summary["ot"] == "softspoken"
     cost = sirnn.plan(DIGITS, 3, linear="cot", ot="softspoken")
-    assert (cost["bytes_total"], cost["rounds"]) == (seen.summary["bytes_total"], seen.summary["rounds"])
+    # A summary counts the rounds of all batches one by one.
+    rounds = cost["rounds"] * seen.summary["batches"]
+    assert (cost["bytes_total"], rounds) == (seen.summary["bytes_total"], seen.summary["rounds"])
     assert sirnn.run(DIGITS, digits[:1], linear="cot").classes.shape == (1,)
     for planning in [{"goal": "x"}, {"link": "x"}, {"ot": "x"}, {"lanes": 99}, {"linear": "x"}]:
         with pytest.raises(sirnn.InputError):

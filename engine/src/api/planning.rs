@@ -144,9 +144,9 @@ pub struct Cost {
     pub lanes: usize,
     /// Items of each of them.
     pub batch: usize,
-    /// Online rounds: one-way delays.
+    /// Online rounds of one batch: one-way delays.
     pub rounds: usize,
-    /// Those of set-up and offline phase.
+    /// Those of its set-up and offline phase.
     pub rounds_offline: u32,
     /// Bytes on the wire, both ways, all phases, all items.
     pub bytes_total: u64,
