@@ -152,7 +152,9 @@ fn bad_inputs_say_what_and_where() {
 #[test]
 fn the_next_server_takes_over() {
     let model = Model::load(DIGITS).unwrap();
-    let (gone, here) = (serve(&model), serve(&model));
+    // An address of this test's own: nobody else gets a port that is free again.
+    let serve = || Server::builder(&model).planning(planning()).listen("127.0.77.1:0").unwrap();
+    let (gone, here) = (serve(), serve());
     let (first, second) = (gone.address().to_string(), here.address().to_string());
     let client = Client::builder(&first).or(&second).connect().unwrap();
     gone.stop();

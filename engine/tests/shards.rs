@@ -42,7 +42,7 @@ fn shards_are_the_whole() {
     }
 
     // One that is done is not asked for again; one that is damaged, or of other items, is.
-    let nowhere = ["127.0.0.1:9"];
+    let nowhere = ["127.0.77.1:9"];
     let again = |shard: &str| infer(&nowhere, &items, &output, &["--shard", shard, "--json"]);
     assert!(succeeds(&again("1/3")).contains("\"skipped\":true"));
     let part = folder.join("out.00001-of-00003.csv");
@@ -70,11 +70,9 @@ fn another_server_is_asked_before_a_session_starts() {
     let folder = folder("several");
     let (items, output) = (folder.join("items.csv"), folder.join("out.csv"));
     fs::write(&items, csv(2)).unwrap();
-    let mut gone = Server::start(&[]);
+    let gone = "127.0.77.1:9";
     let here = Server::start(&["--linear", "cot"]);
-    gone.child.kill().unwrap();
-    gone.child.wait().unwrap();
-    succeeds(&infer(&[&gone.address, &here.address], &items, &output, &[]));
+    succeeds(&infer(&[gone, &here.address], &items, &output, &[]));
     // Full: its only slot and its queue of none are taken.
     let full = Server::start(&["--linear", "cot", "--max-sessions", "1", "--queue", "0"]);
     let held = full.request();
@@ -84,9 +82,9 @@ fn another_server_is_asked_before_a_session_starts() {
     assert!(String::from_utf8_lossy(&warned.stderr).contains("asking another server"));
     drop(held);
     // What is wrong for good is not asked of others.
-    let failed = infer(&[&here.address, &gone.address], &items, &output, &["--max-bytes", "1k"]);
+    let failed = infer(&[&here.address, gone], &items, &output, &["--max-bytes", "1k"]);
     refuses(&failed, &["are allowed"]);
-    let nobody = infer(&[&gone.address, &gone.address], &items, &output, &[]);
+    let nobody = infer(&[gone, gone], &items, &output, &[]);
     let said = String::from_utf8_lossy(&nobody.stderr).into_owned();
     assert!(nobody.status.code() == Some(5) && said.lines().last().unwrap().contains("refused"), "{said}");
 }

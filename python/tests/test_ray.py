@@ -1,14 +1,15 @@
 """Datasets on a local Ray: a killed server, a killed client, and every item once."""
 
 import os
+import pathlib
+import signal
 import threading
 import time
 
 import numpy as np
 import pytest
 
-ray = pytest.importorskip("ray")
-pytest.importorskip("ray.data")
+ray = pytest.importorskip("ray.data") and pytest.importorskip("ray")
 
 import sirnn
 import sirnn.ray
@@ -21,9 +22,25 @@ ITEMS = int(os.environ.get("SIRNN_RAY_ITEMS", 1500))
 @pytest.fixture(scope="module")
 def cluster():
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+def clients() -> list[int]:
+    """Processes of this test's client actors: grandchildren of this one, by way of Ray's own."""
+
+    def parent(pid: str) -> str:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1]
+
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if (entry / "cmdline").read_bytes().startswith(b"ray::MapWorker") and parent(parent(entry.name)) == str(os.getpid()):
+                found.append(int(entry.name))
+        except OSError:
+            continue  # it ended meanwhile
+    return sorted(found)
 
 
 def test_from_parquet_to_parquet(cluster, model, tmp_path):
@@ -44,22 +61,20 @@ def test_from_parquet_to_parquet(cluster, model, tmp_path):
 
         def kill() -> None:
             """One server and one client, in the middle."""
-            time.sleep(3)
+            while not clients():
+                time.sleep(0.1)
+            time.sleep(2)
             ray.kill(servers.actors[0], no_restart=True)
-            from ray.util.state import list_actors
-
-            clients = [a for a in list_actors() if a.state == "ALIVE" and "Replica" not in a.class_name]
-            for actor in clients:
-                if "MapWorker" in actor.class_name:
-                    os.kill(actor.pid, 9)
-                    killed.append(actor.pid)
-                    break
+            client = clients()[0]
+            os.kill(client, signal.SIGKILL)
+            killed.append(client)
 
         killed: list[int] = []
         killer = threading.Thread(target=kill)
         killer.start()
         predicted.write_parquet(str(tmp_path / "out"))
         killer.join()
+        assert killed
 
     result = ray.data.read_parquet(str(tmp_path / "out")).to_pandas().sort_values("id")
     assert result["id"].tolist() == list(range(ITEMS)), "each item once"
