@@ -22,6 +22,8 @@ ITEMS = int(os.environ.get("SIRNN_RAY_ITEMS", 1500))
 @pytest.fixture(scope="module")
 def cluster():
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    # Workers are no less worth than what else runs here: on a busy machine they would never begin.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
