@@ -170,7 +170,8 @@ def predict(
     ``NAME.``, and, unless ``keep`` is False, those of the dataset.
 
     A block that fails is tried again on another server, ``attempts`` times in all; when an actor dies Ray starts another one, which
-    computes the block anew. In the result each item is there once. Further ``options`` are those of :class:`sirnn.Client`.
+    computes the block anew. In the result each item is there once. ``num_cpus`` is what Ray reserves for each of the actors: reading and
+    writing need some of the cluster's CPUs too, and nothing moves where the actors take all. Further ``options`` are those of :class:`sirnn.Client`.
     """
     import ray
 

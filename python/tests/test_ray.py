@@ -58,7 +58,7 @@ def test_from_parquet_to_parquet(cluster, model, tmp_path):
         dataset = ray.data.read_parquet(str(tmp_path / "in"))
         with pytest.raises(sirnn.InputError, match="no column 'nothing'"):
             sirnn.ray.predict(dataset, servers, columns="nothing")
-        predicted = sirnn.ray.predict(dataset, servers, concurrency=2, batch=100, num_cpus=0.5)
+        predicted = sirnn.ray.predict(dataset, servers, concurrency=2, batch=100, num_cpus=0.25)
         predicted = predicted.drop_columns([name])
 
         def kill() -> None:
