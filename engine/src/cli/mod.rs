@@ -13,6 +13,7 @@ mod failure;
 mod generate;
 mod infer;
 mod log;
+mod merge;
 mod offline;
 mod output;
 mod plan;
@@ -21,6 +22,7 @@ mod request;
 mod run;
 mod serve;
 mod settings;
+mod shard;
 mod show;
 mod table;
 
@@ -87,6 +89,7 @@ enum Command {
     Run(run::Run),
     Serve(serve::Serve),
     Infer(infer::Infer),
+    Merge(merge::Merge),
     Offline(offline::Offline),
     Table(table::Table),
     Bench(bench::Bench),
@@ -125,6 +128,7 @@ fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
         Command::Run(c) => c.run(),
         Command::Serve(c) => c.run(),
         Command::Infer(c) => c.run(),
+        Command::Merge(c) => c.run(),
         Command::Offline(c) => c.run(),
         Command::Table(c) => c.run(),
         Command::Bench(c) => c.run(),
@@ -312,19 +316,9 @@ impl Planning {
     }
 }
 
-/// Where this machine's speeds are kept: the file that SIRNN_SPEEDS names, else `sirnn/speeds.toml` among the user's settings.
-fn speeds_file() -> Option<PathBuf> {
-    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let settings = || var("XDG_CONFIG_HOME").or_else(|| var("HOME").map(|home| home.join(".config")));
-    var("SIRNN_SPEEDS").or_else(|| settings().map(|folder| folder.join("sirnn").join("speeds.toml")))
-}
-
-/// This machine's speeds: measured if somebody did, else safe guesses.
+/// This machine's speeds.
 fn speeds() -> Result<Speeds, Failure> {
-    match speeds_file() {
-        Some(file) if file.exists() => Ok(Speeds::load(&file)?),
-        _ => Ok(Speeds::default()),
-    }
+    Ok(Speeds::of_this_machine()?)
 }
 
 /// A registered OT backend's name.

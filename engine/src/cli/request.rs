@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::output::{Bar, write_file};
+use super::shard::Shard;
 use clap::Args;
 use serde_json::{Value, json};
 use sirnn::compile;
@@ -10,9 +11,10 @@ use sirnn::model::input::Sources;
 use sirnn::model::{Description, Items, Results};
 use sirnn::run::store::Store;
 use sirnn::run::usage::{cpu_seconds, peak_memory};
-use sirnn::service::client::{Address, Client, Options, Outputs};
+use sirnn::service::client::{Address, CONNECT_TIMEOUT, Client, Options, Outputs};
 use sirnn::service::local::print_line;
-use sirnn::service::{Fault, ServiceError};
+use sirnn::service::{Cancellation, Fault, ServiceError};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -50,6 +52,9 @@ pub(super) fn load(sources: &Sources, description: &Description, first: Option<u
 /// Results of a request and what it cost.
 pub(super) struct Answer {
     pub(super) results: Results,
+    /// The items of the job, and those of the shard.
+    pub(super) items: (usize, Range<usize>),
+    pub(super) description: Description,
     /// Keys as in every report; the server's own numbers are null.
     pub(super) report: Value,
 }
@@ -59,6 +64,8 @@ pub(super) struct Request<'a> {
     pub(super) sources: &'a Sources,
     /// Only the first so many.
     pub(super) first: Option<usize>,
+    /// Only those of a part of the job.
+    pub(super) shard: Option<Shard>,
     pub(super) batch: Option<usize>,
     /// What was made ahead for it.
     pub(super) store: Option<&'a Path>,
@@ -66,36 +73,70 @@ pub(super) struct Request<'a> {
     pub(super) retry: Duration,
 }
 
-/// Asks, and asks again while the server is busy or not there and there is time.
-pub(super) fn request(server: &Address, options: &Options, request: &Request<'_>) -> Result<Answer, Failure> {
+/// Asks, and asks again while servers are busy or not there and there is time. Of several servers of the same model another one is
+/// asked as long as no session has started.
+pub(super) fn request(servers: &[Address], options: &Options, request: &Request<'_>) -> Result<Answer, Failure> {
     // What cannot be read is found out before anybody is asked.
     request.sources.check_readable()?;
     let end = Instant::now() + request.retry;
+    // Where there are several, one that is not there is not waited for.
+    let patience = if servers.len() > 1 { CONNECT_TIMEOUT / 4 } else { CONNECT_TIMEOUT };
     loop {
-        match attempt(server, options.clone(), request) {
-            Err(e) if e.retry.is_some_and(|wait| Instant::now() + wait <= end) => {
-                tracing::warn!("{e}; trying again");
-                std::thread::sleep(e.retry.unwrap_or_default());
+        let mut failure: Option<Failure> = None;
+        for server in servers {
+            let mut started = false;
+            match attempt(server, options.clone(), patience, request, &mut started) {
+                Ok(answer) => return Ok(answer),
+                Err(e) => {
+                    let next = e.retry.is_some() && !started;
+                    if next && servers.len() > 1 {
+                        tracing::warn!("{e}; asking another server");
+                    }
+                    failure = Some(e);
+                    if !next {
+                        break;
+                    }
+                }
             }
-            done => return done,
+        }
+        let failure = failure.ok_or("there is no server to ask")?;
+        match failure.retry {
+            Some(wait) if Instant::now() + wait <= end => {
+                tracing::warn!("{failure}; trying again");
+                std::thread::sleep(wait);
+            }
+            _ => return Err(failure),
         }
     }
 }
 
-fn attempt(server: &Address, options: Options, request: &Request<'_>) -> Result<Answer, Failure> {
+/// `started` says whether a session has.
+fn attempt(
+    server: &Address,
+    options: Options,
+    patience: Duration,
+    request: &Request<'_>,
+    started: &mut bool,
+) -> Result<Answer, Failure> {
     let store = request.store.map(Store::open).transpose()?;
-    let client = Client::connect(server, options).map_err(|e| of_server(server, e))?;
+    let client = Client::connect_within(server, options, patience, &Cancellation::default())
+        .map_err(|e| of_server(server, e))?;
     let description = client.description().clone();
-    let items = load(request.sources, &description, request.first)?;
+    let all = load(request.sources, &description, request.first)?;
+    let range = request.shard.map_or(Ok(0..all.len()), |shard| shard.items(all.len()))?;
+    let items = all.slice(range.clone());
     let wanted = facts(&items);
-    let mut results = Results::new(&description, items.steps())?;
+    let mut results = Results::new(&description, items.steps())?.numbered_from(range.start);
     let lengths: Vec<usize> = (0..items.len()).map(|i| items.length(i)).collect();
     let mut bar = Bar::new();
     let (batch, inputs, mut show) = (request.batch, |range| items.inputs(range), |p| bar.show(p));
     let mut accept = |outputs: &Outputs| Ok(results.add(&lengths, outputs)?);
     let (_, summary) = match store {
         Some(store) => client.infer_stored(store, &wanted, batch, &inputs, &mut show, &mut accept),
-        None => client.infer(&wanted, batch, &inputs, &mut show, &mut accept),
+        None => client.admit(&wanted, batch, &mut show).and_then(|admitted| {
+            *started = true;
+            admitted.compute(&inputs, &mut show, &mut accept)
+        }),
     }
     .map_err(|e| of_server(server, e))?;
     drop(bar);
@@ -103,7 +144,7 @@ fn attempt(server: &Address, options: Options, request: &Request<'_>) -> Result<
     report["cpu_seconds"] = json!([null, cpu_seconds()]);
     report["peak_memory"] = json!([null, peak_memory()]);
     results_to(&mut report, &results);
-    Ok(Answer { results, report })
+    Ok(Answer { results, items: (all.len(), range), description, report })
 }
 
 /// The public facts of a request for items.

@@ -68,7 +68,8 @@ impl Run {
         if self.cleartext {
             return cleartext(&self.model, &sources, self.output.as_deref(), self.json);
         }
-        let wanted = Request { sources: &sources, first: None, batch: self.batch, store, retry: Duration::ZERO };
+        let wanted =
+            Request { sources: &sources, first: None, shard: None, batch: self.batch, store, retry: Duration::ZERO };
         let answer = both(&self.model, &wanted, &self.planning, &self.spending, self.net, self.profile.as_deref())?;
         if let Some(path) = &self.output {
             write_results(&answer.results, path)?;
@@ -139,7 +140,7 @@ pub(super) fn both(
     connection.trace = profile.as_ref().map(|_| profile::EVENTS);
     let options =
         Options { bounds: spending.bounds(), connection, pinned, watch: Vec::new(), linear: planning.linear.into() };
-    let mut answer = request(&server.address.into(), &options, wanted)?;
+    let mut answer = request(&[server.address.into()], &options, wanted)?;
     complete(&mut answer.report, &server.finish()?);
     if let Some(profile) = profile {
         profile.finish()?;

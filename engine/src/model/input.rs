@@ -75,15 +75,38 @@ impl Sources {
     /// # Errors
     /// Names the file.
     pub fn check_readable(&self) -> Result<(), ModelError> {
-        let named = |s: &String| match s.split_once('=') {
-            Some((_, file)) if !Path::new(s).exists() => PathBuf::from(file),
-            _ => PathBuf::from(s),
-        };
-        for path in self.inputs.iter().map(named).chain(self.lengths.clone()).filter(|p| !p.is_dir()) {
+        for path in self.all_files()? {
             let fail = |e: std::io::Error| ModelError::new(path.display().to_string(), e.to_string());
             crate::run::file::check_readable(&path).map_err(fail)?;
         }
         Ok(())
+    }
+
+    /// All files, of whatever inputs: those that were named, and of a folder those of its `.npy` and `.csv`, in the order of their names.
+    ///
+    /// # Errors
+    /// A folder cannot be read.
+    pub fn all_files(&self) -> Result<Vec<PathBuf>, ModelError> {
+        let named = |s: &String| match s.split_once('=') {
+            Some((_, file)) if !Path::new(s).exists() => PathBuf::from(file),
+            _ => PathBuf::from(s),
+        };
+        let mut all = Vec::new();
+        for path in self.inputs.iter().map(named).chain(self.lengths.clone()) {
+            if !path.is_dir() {
+                all.push(path);
+                continue;
+            }
+            let fail = |e: std::io::Error| ModelError::new(path.display().to_string(), e.to_string());
+            let mut inside = Vec::new();
+            for entry in std::fs::read_dir(&path).map_err(fail)? {
+                inside.push(entry.map_err(fail)?.path());
+            }
+            inside.retain(|p| p.extension().is_some_and(|e| e == "npy" || e == "csv"));
+            inside.sort();
+            all.extend(inside);
+        }
+        Ok(all)
     }
 
     /// The file of each input.
@@ -122,6 +145,19 @@ impl Sources {
     }
 }
 
+/// An array in memory: an input's numbers for all items.
+#[derive(Clone, Debug)]
+pub struct Array {
+    /// The input's name; may be left out where there is one input.
+    pub name: Option<String>,
+    /// `[items, shape..]`.
+    pub shape: Vec<usize>,
+    /// Last axis fastest.
+    pub values: Vec<Value>,
+    /// Time steps of each item, where they differ. What stands behind an item's own is not read.
+    pub lengths: Option<Vec<usize>>,
+}
+
 /// Numbers of a file, before they are fitted to an input.
 struct Numbers {
     items: usize,
@@ -151,15 +187,23 @@ fn fixed(input: &Input) -> Vec<usize> {
 /// The numbers of a `.npy` file.
 fn from_npy(bytes: &[u8], input: &Input, most: usize) -> Result<Numbers, ModelError> {
     let array = Npy::parse(bytes)?;
+    let (items, shape) = split(&array.shape, input, most)?;
+    Ok(Numbers { items, shape, values: array.values().collect() })
+}
+
+/// Number of items and shape of one, of an array that an input can have.
+fn split(shape: &[usize], input: &Input, most: usize) -> Result<(usize, Vec<usize>), ModelError> {
     let fits = |shape: &[usize]| match input.shape.first() {
         Some(Dim::Steps) => shape.split_first().is_some_and(|(t, rest)| (1..=most).contains(t) && rest == fixed(input)),
         _ => shape == fixed(input),
     };
-    let Some((&items, shape)) = array.shape.split_first().filter(|(_, shape)| fits(shape)) else {
-        let what = format!("shape {:?}, [items, {}] is expected", array.shape, expected(input, most));
-        return Err(ModelError::new("array", what.replace(", ]", "]")));
-    };
-    Ok(Numbers { items, shape: shape.to_vec(), values: array.values().collect() })
+    match shape.split_first().filter(|(_, shape)| fits(shape)) {
+        Some((&items, shape)) => Ok((items, shape.to_vec())),
+        None => {
+            let what = format!("shape {shape:?}, [items, {}] is expected", expected(input, most));
+            Err(ModelError::new("array", what.replace(", ]", "]")))
+        }
+    }
 }
 
 /// The numbers of a `.csv` file, items filled up with zeros to the longest.
@@ -322,6 +366,50 @@ impl Items {
         Self::join(vec![("items".into(), numbers.items, quantise(numbers, input, None)?)], None)
     }
 
+    /// Takes arrays, one for each input.
+    ///
+    /// # Errors
+    /// Names the input, and the number that is wrong.
+    pub fn from_arrays(description: &Description, arrays: Vec<Array>) -> Result<Self, ModelError> {
+        let graph = &description.graph;
+        let names = || graph.inputs.iter().map(|i| format!("'{}'", i.name)).collect::<Vec<_>>().join(", ");
+        if let Some(stray) =
+            arrays.iter().filter_map(|a| a.name.as_ref()).find(|name| graph.inputs.iter().all(|i| i.name != **name))
+        {
+            return Err(ModelError::new("inputs", format!("there is none called '{stray}', only {}", names())));
+        }
+        require(arrays.len() == graph.inputs.len(), "inputs", || {
+            format!("{} arrays, the network has the inputs {}", arrays.len(), names())
+        })?;
+        let mut lengths: Option<Vec<usize>> = None;
+        for own in arrays.iter().filter_map(|a| a.lengths.as_ref()) {
+            let same = lengths.as_ref().is_none_or(|l| l == own);
+            require(same, "lengths", || "items are of other lengths in one input than in another".into())?;
+            lengths = Some(own.clone());
+        }
+        let mut arrays: Vec<Option<Array>> = arrays.into_iter().map(Some).collect();
+        let mut columns = Vec::new();
+        for input in &graph.inputs {
+            let place = format!("input '{}'", input.name);
+            let own = |a: &Option<Array>| match a {
+                Some(Array { name: Some(name), .. }) => *name == input.name,
+                Some(_) => graph.inputs.len() == 1,
+                None => false,
+            };
+            let array = arrays.iter_mut().find(|a| own(a)).and_then(Option::take);
+            let Array { shape, values, .. } =
+                array.ok_or_else(|| ModelError::new(&place, "no array has its name, or two have another's"))?;
+            let inside = |e: ModelError| e.inside(&place);
+            require(shape.iter().try_fold(1usize, |n, &m| n.checked_mul(m)) == Some(values.len()), &place, || {
+                format!("{} numbers for shape {shape:?}", values.len())
+            })?;
+            let (items, shape) = split(&shape, input, graph.steps).map_err(inside)?;
+            let column = quantise(Numbers { items, shape, values }, input, lengths.as_deref()).map_err(inside)?;
+            columns.push((place, items, column));
+        }
+        Self::join(columns, lengths)
+    }
+
     /// Takes integers, for each input `[items, shape..]`, of `steps` time steps each, and their lengths.
     ///
     /// # Errors
@@ -417,11 +505,20 @@ impl Items {
 
     /// The first `n` items, or all if there are fewer.
     pub fn first(&self, n: usize) -> Self {
-        let n = n.min(self.items);
-        let cut =
-            |c: &Column| Column { values: c.values[..n * c.shape.iter().product::<usize>()].to_vec(), ..c.clone() };
-        let lengths = self.lengths.as_ref().map(|l| l[..n].to_vec());
-        Self { items: n, steps: self.steps, lengths, columns: self.columns.iter().map(cut).collect() }
+        self.slice(0..n.min(self.items))
+    }
+
+    /// The items of a range, with as many steps as all have.
+    ///
+    /// # Panics
+    /// If the range goes beyond the last item.
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        let cut = |c: &Column| {
+            let n = c.shape.iter().product::<usize>();
+            Column { values: c.values[range.start * n..range.end * n].to_vec(), ..c.clone() }
+        };
+        let lengths = self.lengths.as_ref().map(|l| l[range.clone()].to_vec());
+        Self { items: range.len(), steps: self.steps, lengths, columns: self.columns.iter().map(cut).collect() }
     }
 
     /// The client's inputs of a program for the items of a range: `[items, shape..]` each.

@@ -70,6 +70,8 @@ impl Revealed {
 pub struct Results {
     /// The outputs, in the description's order.
     pub outputs: Vec<Revealed>,
+    /// Number of the first item in tables.
+    first: usize,
 }
 
 /// The first of the largest.
@@ -101,7 +103,12 @@ impl Results {
                 classes: Vec::new(),
             }
         };
-        Ok(Self { outputs: description.graph.outputs.iter().zip(&typed.outputs).map(revealed).collect() })
+        Ok(Self { outputs: description.graph.outputs.iter().zip(&typed.outputs).map(revealed).collect(), first: 0 })
+    }
+
+    /// The same, of items that are not the first of their job: tables count from `first`.
+    pub fn numbered_from(self, first: usize) -> Self {
+        Self { first, ..self }
     }
 
     /// What the cleartext evaluator says: the definition of correct. Items are evaluated side by side.
@@ -200,8 +207,8 @@ impl Results {
     /// Else, for each number: output, item, position, the integer, and the real number; of classes (`output.class`) the label.
     pub fn to_csv(&self) -> String {
         match &self.outputs[..] {
-            [one] if one.is_a_row() => rows_csv(one),
-            all => numbers_csv(all),
+            [one] if one.is_a_row() => rows_csv(one, self.first),
+            all => numbers_csv(all, self.first),
         }
     }
 
@@ -225,8 +232,86 @@ impl Results {
     }
 }
 
+/// The records of a table, with their ends; what is quoted may have several lines.
+fn records(text: &str) -> Vec<&str> {
+    let (mut all, mut start, mut inside) = (Vec::new(), 0, false);
+    for (i, byte) in text.bytes().enumerate() {
+        match byte {
+            b'"' => inside = !inside,
+            b'\n' if !inside => {
+                all.push(&text[start..=i]);
+                start = i + 1;
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+/// The first field of a record.
+fn first_field(record: &str) -> &str {
+    let mut inside = false;
+    let end = record.bytes().position(|byte| {
+        inside ^= byte == b'"';
+        byte == b',' && !inside
+    });
+    &record[..end.unwrap_or(record.len())]
+}
+
+/// The table of all items of a job from those of its parts, in order.
+///
+/// # Errors
+/// They are not tables of the same outputs.
+pub fn join_csv(parts: &[&[u8]]) -> Result<Vec<u8>, ModelError> {
+    let place = |i: usize| format!("part {i}");
+    let mut header = None;
+    // A table of rows is one block; else there is one for each output, all its items together.
+    let mut blocks: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (i, part) in parts.iter().enumerate() {
+        let text = std::str::from_utf8(part).map_err(|e| ModelError::new(place(i), e.to_string()))?;
+        let mut lines = records(text).into_iter();
+        let own = lines.next().unwrap_or_default();
+        require(*header.get_or_insert(own) == own, &place(i), || "another header than part 0".into())?;
+        let rows = own.starts_with("item,");
+        for line in lines {
+            let name = if rows { "" } else { first_field(line) };
+            match blocks.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, lines)) => lines.push(line),
+                None => blocks.push((name, vec![line])),
+            }
+        }
+    }
+    let lines = blocks.iter().flat_map(|(_, lines)| lines).copied();
+    Ok(header.into_iter().chain(lines).collect::<String>().into_bytes())
+}
+
+/// The array of all items of a job from those of its parts, in order.
+///
+/// # Errors
+/// They are not arrays of the same output.
+pub fn join_npy(parts: &[&[u8]]) -> Result<Vec<u8>, ModelError> {
+    let arrays = parts.iter().map(|part| npy::Npy::parse(part)).collect::<Result<Vec<_>, _>>()?;
+    let whole = arrays.iter().all(npy::Npy::is_whole);
+    let Some(rest) = arrays.first().and_then(|a| a.shape.get(1..)) else {
+        return Err(ModelError::new("parts", "there are no items in them"));
+    };
+    let same = |a: &npy::Npy<'_>| a.shape.get(1..) == Some(rest) && a.is_whole() == whole;
+    require(arrays.iter().all(same), "parts", || "arrays of different shapes or types".into())?;
+    let items: usize = arrays.iter().map(|a| a.shape[0]).sum();
+    let shape = [&[items], rest].concat();
+    let values = arrays.iter().flat_map(npy::Npy::values);
+    Ok(match whole {
+        true => {
+            npy::integers(&shape, &values.map(|v| if let npy::Value::Whole(n) = v { n } else { 0 }).collect::<Vec<_>>())
+        }
+        false => {
+            npy::reals(&shape, &values.map(|v| if let npy::Value::Real(x) = v { x } else { 0.0 }).collect::<Vec<_>>())
+        }
+    })
+}
+
 /// A line per item.
-fn rows_csv(output: &Revealed) -> String {
+fn rows_csv(output: &Revealed, first: usize) -> String {
     let mut csv = String::from("item,label,class");
     if output.reveal == Reveal::Scores {
         for kind in ["integer", "score"] {
@@ -238,7 +323,7 @@ fn rows_csv(output: &Revealed) -> String {
     csv.push('\n');
     for (item, classes) in output.classes.iter().enumerate() {
         let class = classes[0];
-        let _ = write!(csv, "{item},{},{class}", quoted(&output.label(class)));
+        let _ = write!(csv, "{},{},{class}", first + item, quoted(&output.label(class)));
         if let Some(values) = output.values.get(item) {
             for v in values {
                 let _ = write!(csv, ",{v}");
@@ -264,21 +349,26 @@ fn position(mut i: usize, shape: &[usize]) -> String {
 }
 
 /// A line per number.
-fn numbers_csv(outputs: &[Revealed]) -> String {
+fn numbers_csv(outputs: &[Revealed], first: usize) -> String {
     let mut csv = String::from("output,item,position,integer,value\n");
     for output in outputs {
         let name = quoted(&output.name);
         for (item, values) in output.values.iter().enumerate() {
             for (i, &v) in values.iter().enumerate() {
-                let _ = writeln!(csv, "{name},{item},{},{v},{}", position(i, &output.shape), output.real(v));
+                let _ = writeln!(csv, "{name},{},{},{v},{}", first + item, position(i, &output.shape), output.real(v));
             }
         }
         let (name, leading) =
             (quoted(&format!("{}.class", output.name)), output.shape.split_last().map_or(&[][..], |s| s.1));
         for (item, classes) in output.classes.iter().enumerate() {
             for (i, &class) in classes.iter().enumerate() {
-                let _ =
-                    writeln!(csv, "{name},{item},{},{class},{}", position(i, leading), quoted(&output.label(class)));
+                let _ = writeln!(
+                    csv,
+                    "{name},{},{},{class},{}",
+                    first + item,
+                    position(i, leading),
+                    quoted(&output.label(class))
+                );
             }
         }
     }

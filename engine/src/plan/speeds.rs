@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sirnn_backends::inst::CorrelationKind;
 use sirnn_backends::ot::BackendSpec;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Nanoseconds of CPU for one correlation of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -99,6 +99,24 @@ impl Default for Speeds {
 pub struct SpeedsError(String, String);
 
 impl Speeds {
+    /// Where this machine's speeds are kept: the file that SIRNN_SPEEDS names, else `sirnn/speeds.toml` among the user's settings.
+    pub fn file() -> Option<PathBuf> {
+        let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let settings = || var("XDG_CONFIG_HOME").or_else(|| var("HOME").map(|home| home.join(".config")));
+        var("SIRNN_SPEEDS").or_else(|| settings().map(|folder| folder.join("sirnn").join("speeds.toml")))
+    }
+
+    /// This machine's: measured if somebody did, else safe guesses.
+    ///
+    /// # Errors
+    /// As [`Speeds::load`].
+    pub fn of_this_machine() -> Result<Self, SpeedsError> {
+        match Self::file() {
+            Some(file) if file.exists() => Self::load(&file),
+            _ => Ok(Self::default()),
+        }
+    }
+
     /// Reads a file that [`Speeds::to_toml`] made. Backends that it does not know are as by default.
     ///
     /// # Errors

@@ -73,7 +73,7 @@ use sirnn_backends::transport::{Channel, Handle, Limits, Link, TcpChannel, print
 use sirnn_backends::{Error, Party};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use wire::{Control, Message, Phases, unexpected};
 
@@ -157,15 +157,66 @@ impl Group {
     fn reason(&self) -> Option<String> {
         self.lock().reason.clone()
     }
+
+    /// At a client: the error, unless what happened is that the request was cancelled.
+    fn or_cancelled(&self, e: ServiceError) -> ServiceError {
+        if self.reason().is_some() { ServiceError::Cancelled } else { e }
+    }
 }
 
-/// What a party is willing to spend on a request.
+/// Cancels requests of this client from another thread: those that run, and those that begin later.
+#[derive(Clone, Debug, Default)]
+pub struct Cancellation(Arc<Mutex<Covered>>);
+
+#[derive(Debug, Default)]
+struct Covered {
+    cancelled: bool,
+    groups: Vec<Weak<Group>>,
+}
+
+impl Cancellation {
+    fn lock(&self) -> MutexGuard<'_, Covered> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Ends what runs, as soon as it waits for the server; the server is told.
+    pub fn cancel(&self) {
+        let mut covered = self.lock();
+        covered.cancelled = true;
+        covered.groups.drain(..).filter_map(|g| g.upgrade()).for_each(|g| g.end(Some(CANCELLED)));
+    }
+
+    /// Whether [`Cancellation::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.lock().cancelled
+    }
+
+    fn covers(&self, group: &Arc<Group>) {
+        let mut covered = self.lock();
+        if covered.cancelled {
+            group.end(Some(CANCELLED));
+        }
+        covered.groups.retain(|g| g.strong_count() > 0);
+        covered.groups.push(Arc::downgrade(group));
+    }
+}
+
+/// What the server hears of a cancelled request.
+const CANCELLED: &str = "the client cancelled the request";
+
+/// What a party is willing to spend on a request. By default 64 GiB on the wire and 4 GiB of memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Bytes on the wire, both ways, all phases, for all items.
     pub bytes: u64,
     /// Memory of this party.
     pub memory: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { bytes: 64 << 30, memory: 4 << 30 }
+    }
 }
 
 /// What both parties agreed on: the plans of a request. All batches but the last are of one size.

@@ -54,6 +54,19 @@ pub struct Limits {
     pub handshake: Duration,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            items: 100_000,
+            batch: 1024,
+            sessions: 4,
+            queue: 16,
+            bounds: Bounds::default(),
+            handshake: Duration::from_secs(5),
+        }
+    }
+}
+
 /// What a server has to do with stores.
 #[derive(Clone, Debug)]
 pub enum Stores {
