@@ -52,7 +52,8 @@ fn identity(party: Party) -> Identity {
         let both = [0, 1].map(|i| {
             let [certificate, key] = made[i].0.clone();
             let fingerprints = vec![made[1 - i].1];
-            let settings = Settings { certificate, key, fingerprints, fingerprint_file: None, authority: None, name: None };
+            let settings =
+                Settings { certificate, key, fingerprints, fingerprint_file: None, authority: None, name: None };
             Identity::load(&settings).expect("it was made for this")
         });
         std::fs::remove_dir_all(&folder).expect("it is ours");
@@ -91,7 +92,12 @@ fn stranger(s: &mut Source) {
             bytes.extend(length.to_be_bytes());
             // A handshake message's: type, length.
             if kind == 22 {
-                bytes.extend([s.pick(&[1u8, 2, 8, 11, 15, 20, 24]), s.pick(&[0, 0, 1, 255]), s.pick(&[0, 1, 255]), s.pick(&[4, 0, 255])]);
+                bytes.extend([
+                    s.pick(&[1u8, 2, 8, 11, 15, 20, 24]),
+                    s.pick(&[0, 0, 1, 255]),
+                    s.pick(&[0, 1, 255]),
+                    s.pick(&[4, 0, 255]),
+                ]);
             }
         }
         let n = s.below(40);
