@@ -46,7 +46,7 @@ fn random(seed: u64, width: u8, n: usize) -> Vec<u64> {
 
 /// Both parties; checks results and cost, and returns the shares.
 fn check(tasks: &[(Task, Form)], weights: &[Vec<u64>], seed: u64, noise: [fn() -> Noise; 2]) -> [Vec<LinearShare>; 2] {
-    session(tasks, weights, seed, noise, &mut [None, None])
+    session(tasks, weights, seed, [&noise[0], &noise[1]], &mut [None, None])
 }
 
 /// The same with keys that may be kept from an earlier session.
@@ -54,7 +54,7 @@ fn session(
     tasks: &[(Task, Form)],
     weights: &[Vec<u64>],
     seed: u64,
-    noise: [fn() -> Noise; 2],
+    noise: [&(dyn Fn() -> Noise + Sync); 2],
     keys: &mut [Option<Keys>; 2],
 ) -> [Vec<LinearShare>; 2] {
     let (a, b) = MemChannel::pair();
@@ -98,7 +98,17 @@ fn session(
 const FRESH: [fn() -> Noise; 2] = [|| Noise::fresh().unwrap(); 2];
 
 fn extreme(sign: i64) -> Noise {
-    Noise::Extreme { sign, prg: Prg::new(9) }
+    Noise::Extreme { sign, prg: Prg::new(9), roundings: None }
+}
+
+/// The same, with keys rounded away from the nearest, each coefficient in the way that moves the value of slot `slot` of a first block
+/// most, up or down, against the secret that [`extreme`] draws: half a unit on average, which is what the bound has for the nearest.
+fn adverse(set: Set, slot: usize, sign: i64, up: bool) -> Noise {
+    let (secret, n) = (extreme(1).secret(set), set.degree());
+    // X^n = -1.
+    let factor = |l: usize| if l <= slot { secret[slot - l] } else { -secret[n + slot - l] };
+    let roundings = (0..n).map(|l| (factor(l) > 0) == up).collect();
+    Noise::Extreme { sign, prg: Prg::new(9), roundings: Some(std::sync::Arc::new(roundings)) }
 }
 
 fn task(op: LinearOp, weight_bits: u8, width: u8, n: usize) -> Task {
@@ -228,6 +238,30 @@ proptest! {
         }
     }
 
+    /// The same for the rounding of keys, against the secret that the client is going to draw, and for convolutions.
+    #[test]
+    fn adverse_roundings_are_exact(
+        inner in 1u32..200, outer in 1u32..4, rows in 1usize..40, kernel in [1u32..4, 1u32..4], filters in 1u32..4, kind in 0usize..5, seed: u64,
+    ) {
+        let (weight_bits, width) = [(8, 23), (8, 14), (8, 33), (16, 35), (8, 20)][kind];
+        let t = match kind {
+            4 => {
+                let c = conv([5, 7, inner % 8 + 1], kernel, [1, 1], [1, 0, 0, 1], 1, filters);
+                task(LinearOp::Conv(c), weight_bits, width, c.image_len())
+            }
+            _ => matrix(inner, outer, rows, weight_bits, width),
+        };
+        let (form, _) = all_forms(&t)[0];
+        let shape = shape(&t, form);
+        let outputs = shape.block(0).outputs;
+        let slot = outputs[seed as usize % outputs.len()].0;
+        let weights = vec![1 << (weight_bits - 1); t.op.weights()];
+        for (sign, up) in [(1, true), (1, false), (-1, true), (-1, false)] {
+            let server = || adverse(form.set, slot, sign, up);
+            session(&[(t, form)], std::slice::from_ref(&weights), seed, [&server, &|| extreme(-sign)], &mut [None, None]);
+        }
+    }
+
     #[test]
     fn bounds_hold_for_every_form(
         inner in 1u32..4000, outer in 1u32..50, rows in 1usize..5000, weight_bits in 1u8..=16, width in 1u8..=64,
@@ -301,11 +335,11 @@ fn keys_serve_several_sessions() {
     let mut keys = [None, None];
     let mut masks = Vec::new();
     for seed in 0..3 {
-        let [_, one] = session(&tasks, &weights, seed, FRESH, &mut keys);
+        let [_, one] = session(&tasks, &weights, seed, [&FRESH[0], &FRESH[1]], &mut keys);
         masks.push(one[0].mask.as_ref().unwrap().to_u64s());
     }
     // At the ends of all ranges, too.
-    session(&tasks, &weights, 3, [|| extreme(1), || extreme(-1)], &mut keys);
+    session(&tasks, &weights, 3, [&|| extreme(1), &|| extreme(-1)], &mut keys);
     assert!(masks[0] != masks[1] && masks[1] != masks[2] && masks[0] != masks[2]);
     // They are those of the first session.
     assert!(keys.iter().all(|k| k.as_ref().unwrap().public == Public::new(&[0; 16], &[1; 16])));
