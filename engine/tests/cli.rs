@@ -495,7 +495,7 @@ fn a_client_survives_bad_servers() {
     };
     refuses(&pretend("garbage", bytes(b"HTTP/1.1 400 Bad Request\r\n")), &["HTTP/1.1"]);
     refuses(&pretend("silence", |_| std::thread::sleep(Duration::from_secs(2))), &["sent nothing for 1s"]);
-    refuses(&pretend("version", ahead(9, 1)), &["wire version 25"]);
+    refuses(&pretend("version", ahead(9, 1)), &["wire version 26"]);
     refuses(&pretend("role", ahead(12, 1)), &["wrong role"]);
     let refused = |name: &str, change: fn(&mut Offer), parts: &[&str]| {
         refuses(&pretend(name, move |s| offer(&mut s.control, change)), parts);

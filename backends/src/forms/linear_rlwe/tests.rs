@@ -246,7 +246,7 @@ proptest! {
         let (weight_bits, width) = [(8, 23), (8, 14), (8, 33), (16, 35), (8, 20)][kind];
         let t = match kind {
             4 => {
-                let c = conv([5, 7, inner % 8 + 1], kernel, [1, 1], [1, 0, 0, 1], 1, filters);
+                let c = conv([5, 7, inner % 8 + 1], kernel, [1, 1], [kernel[0] - 1, 0, 0, kernel[1] - 1], 1, filters);
                 task(LinearOp::Conv(c), weight_bits, width, c.image_len())
             }
             _ => matrix(inner, outer, rows, weight_bits, width),
