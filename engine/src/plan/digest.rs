@@ -540,7 +540,7 @@ mod tests {
     fn the_encoding_is_pinned() {
         let (program, blocks, profile) = everything();
         let digest = blake3::Hash::from(digest(&program, &blocks, &profile));
-        assert_eq!(digest.to_hex().as_str(), "72ffccce0cc219af402ea0dab5600e87468276c5aca4d1e7359e2e570d6091d5");
+        assert_eq!(digest.to_hex().as_str(), "9614a1280204d7e7b05920712990a198473bee6f94c79312c8f37b6baa47e8d8");
     }
 
     #[test]

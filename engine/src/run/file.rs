@@ -85,7 +85,8 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
             let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
             let is_pipe = std::fs::metadata(&path)?.file_type().is_fifo();
             if is_pipe {
-                OpenOptions::new().write(true).custom_flags(nonblocking).open(&path)?;
+                let opened = OpenOptions::new().write(true).custom_flags(nonblocking).open(&path);
+                opened.map_err(|_| other("a pipe that nobody reads"))?;
             }
             let mut file = OpenOptions::new().write(true).truncate(!is_pipe).open(&path)?;
             file.write_all(content)
