@@ -681,8 +681,9 @@ fn scores(table: &Path) -> Vec<Vec<i64>> {
 fn stores_replace_the_offline_phase() {
     let folder = folder("stores");
     let output = folder.join("result.csv");
-    for (ot, lanes) in [("iknp", "1"), ("ferret", "2")] {
-        let planning = ["--ot", ot, "--lanes", lanes];
+    // With ring-LWE, batches of a lane share keys, also where a store is made in one.
+    for (ot, lanes, linear) in [("iknp", "1", "auto"), ("ferret", "2", "rlwe")] {
+        let planning = ["--ot", ot, "--lanes", lanes, "--linear", linear];
         let ([server, client], made) = stores(&folder, ot, &planning, &["--items", "3", "--batch", "2", "--ot", ot]);
         let copy = folder.join("copy");
         std::fs::copy(&client, &copy).unwrap();
