@@ -67,6 +67,7 @@ impl Infer {
         let sources = self.items.sources();
         let wanted = Request {
             sources: &sources,
+            integers: self.items.integers(),
             first: None,
             batch: self.batch,
             store: self.store.as_deref(),

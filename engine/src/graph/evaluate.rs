@@ -14,6 +14,9 @@ pub type Weights = BTreeMap<String, Tensor>;
 /// Called with every value as soon as it is known: its name and its elements.
 pub type Watch<'a> = dyn FnMut(&str, &Tensor) + 'a;
 
+/// Called with every node that is computed, those of loops in every step: the node, its operands and its results.
+pub type Inspect<'a> = dyn FnMut(&TypedNode<'_>, &[&Tensor], &[Tensor]) + 'a;
+
 /// Evaluates a graph on one item: `inputs` in the order of the graph's, shaped as declared. Returns the outputs' values in
 /// order, before classes are taken.
 ///
@@ -28,8 +31,26 @@ pub fn evaluate(graph: &Typed<'_>, weights: &Weights, inputs: &[Tensor]) -> Vec<
 /// # Panics
 /// As [`evaluate`].
 pub fn evaluate_watched(graph: &Typed<'_>, weights: &Weights, inputs: &[Tensor], watch: &mut Watch<'_>) -> Vec<Tensor> {
+    run(graph, weights, inputs, watch, &mut |_, _, _| {})
+}
+
+/// [`evaluate`], showing every node but the loops themselves, whose bodies are shown in every step.
+///
+/// # Panics
+/// As [`evaluate`].
+pub fn inspect(graph: &Typed<'_>, weights: &Weights, inputs: &[Tensor], inspect: &mut Inspect<'_>) -> Vec<Tensor> {
+    run(graph, weights, inputs, &mut |_, _| {}, inspect)
+}
+
+fn run<'r>(
+    graph: &'r Typed<'_>,
+    weights: &'r Weights,
+    inputs: &[Tensor],
+    watch: &'r mut Watch<'_>,
+    inspect: &'r mut Inspect<'_>,
+) -> Vec<Tensor> {
     assert_eq!(inputs.len(), graph.graph.inputs.len(), "inputs of the graph");
-    let mut run = Run { graph, weights, values: HashMap::new(), watch };
+    let mut run = Run { graph, weights, values: HashMap::new(), watch, inspect };
     for (i, input) in inputs.iter().enumerate() {
         let id = ValueId(i as u32);
         assert_eq!(input.shape, graph.ty(id).shape, "shape of input {i}");
@@ -47,17 +68,19 @@ pub fn evaluate_watched(graph: &Typed<'_>, weights: &Weights, inputs: &[Tensor],
     graph.outputs.iter().map(|v| run.values[v].clone()).collect()
 }
 
-struct Run<'r, 'g> {
+struct Run<'r, 'g, 'w, 'i> {
     graph: &'r Typed<'g>,
     weights: &'r Weights,
     values: HashMap<ValueId, Tensor>,
-    watch: &'r mut Watch<'r>,
+    watch: &'r mut Watch<'w>,
+    inspect: &'r mut Inspect<'i>,
 }
 
-impl Run<'_, '_> {
+impl Run<'_, '_, '_, '_> {
     fn node(&mut self, node: &TypedNode<'_>) {
         let ins: Vec<&Tensor> = node.ins.iter().map(|v| &self.values[v]).collect();
         let results = node.node.op.clear(node.place(), &ins, self.weights);
+        (self.inspect)(node, &ins, &results);
         for (&out, result) in node.outs.iter().zip(results) {
             debug_assert_eq!(result.shape, self.graph.ty(out).shape, "{}", self.graph.name(out));
             self.values.insert(out, result);

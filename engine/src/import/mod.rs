@@ -25,6 +25,8 @@ pub mod check;
 pub mod float;
 pub mod items;
 pub mod network;
+pub mod part;
+pub mod time;
 pub mod onnx;
 pub mod quantise;
 pub mod ranges;

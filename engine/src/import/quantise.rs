@@ -101,7 +101,7 @@ pub fn quantise(network: &Network, ranges: &Ranges, options: Options) -> Result<
 }
 
 /// A name as the graph's rules allow it.
-fn clean(name: &str) -> String {
+pub(super) fn clean(name: &str) -> String {
     let name: String = name.chars().map(|c| if c == '/' || c.is_control() { '.' } else { c }).collect();
     let mut name = name.trim_matches('.').to_string();
     while name.len() > MAX_NAME {

@@ -22,7 +22,7 @@ pub const FRAME_HEADER: usize = 8;
 
 /// Version of everything that the digest covers. Raise it when the wire changes without the plan showing it.
 // AGREEMENT.
-pub const WIRE_VERSION: u32 = 3;
+pub const WIRE_VERSION: u32 = 4;
 
 /// What products with the weights are made from, where that is correlations.
 const PRODUCTS: CorrelationKind = CorrelationKind::Cot { sender: Party::P1 };
