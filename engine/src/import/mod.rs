@@ -22,6 +22,7 @@
 
 pub mod arrays;
 pub mod check;
+pub mod convert;
 pub mod float;
 pub mod items;
 pub mod network;
@@ -30,6 +31,7 @@ pub mod time;
 pub mod onnx;
 pub mod quantise;
 pub mod ranges;
+pub mod report;
 pub mod recognise;
 pub mod tensor;
 
