@@ -9,6 +9,7 @@
 //! | `network` | a network in floats, in the terms of the integer graph that it will become |
 //! | `ranges` | what values it takes on calibration items |
 //! | `quantise`(mod@quantise) | formats of fixed point, and the graph of integers |
+//! | `fidelity` | floats against integers, tensor by tensor; wraps |
 //! | `arrays` | arrays from `.npy` and `.npz` files |
 //! | `items` | which part of an array is an item, for the inputs of a file |
 //! | `check` | what of a network cannot be imported, all at once |
@@ -21,7 +22,9 @@
 //! Files are not trusted: sizes, lengths and the work of a run are bounded, and what is wrong is said in one line.
 
 pub mod arrays;
+mod channels;
 pub mod check;
+pub mod fidelity;
 pub mod float;
 pub mod items;
 pub mod network;
