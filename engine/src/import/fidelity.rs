@@ -6,7 +6,7 @@ use super::network::{Network, ValueId};
 use super::quantise::Quantised;
 use super::tensor::Tensor;
 use crate::graph::evaluate::evaluate_observed;
-use crate::graph::{self, Dim, Number};
+use crate::graph::{self, Number};
 use std::collections::{BTreeMap, HashMap};
 
 /// A tensor of the graph against the value of the float network that it stands for.
@@ -57,9 +57,36 @@ pub struct Fidelity {
     pub tensors: Vec<TensorFidelity>,
     /// Outputs of every item, in the order of the network's outputs.
     pub outputs: Vec<Vec<Pair>>,
+    /// Numbers in a row of each output: the size of its last axis.
+    pub rows: Vec<usize>,
+}
+
+/// The first largest of a row.
+fn largest(row: &[f64]) -> usize {
+    (0..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
 }
 
 impl Fidelity {
+    /// The part of the decisions in which both networks are the same: of an output of probabilities, each on the same side of one half;
+    /// of any other, the largest of each row, or the sign where a row is one number.
+    pub fn agreement(&self) -> f64 {
+        let (mut same, mut all) = (0usize, 0usize);
+        for (pair, row) in self.outputs.iter().flat_map(|item| item.iter().zip(&self.rows)) {
+            let rows = || pair.float.chunks(*row).zip(pair.fixed.chunks(*row));
+            let sum_to_one = *row > 1 && rows().all(|(float, _)| (float.iter().sum::<f64>() - 1.0).abs() < 1e-3);
+            let probabilities = pair.float.iter().all(|v| (0.0..=1.0).contains(v)) && !sum_to_one;
+            let limit = if probabilities { 0.5 } else { 0.0 };
+            if probabilities || *row == 1 {
+                same += pair.float.iter().zip(&pair.fixed).filter(|(a, b)| (**a > limit) == (**b > limit)).count();
+                all += pair.float.len();
+            } else {
+                same += rows().filter(|(a, b)| largest(a) == largest(b)).count();
+                all += rows().len();
+            }
+        }
+        same as f64 / all.max(1) as f64
+    }
+
     /// Refuses wraps.
     ///
     /// # Errors
@@ -103,9 +130,7 @@ impl Default for Sums {
 /// # Errors
 /// If an item does not fit the network, or an input of it is no finite number or not in the range of its format.
 pub fn compare(network: &Network, quantised: &Quantised, items: &[Vec<Tensor>]) -> Result<Fidelity, String> {
-    let timed = quantised.graph.inputs.iter().position(|i| i.shape.first() == Some(&Dim::Steps));
-    let steps = timed.map_or(0, |i| network.shape(network.inputs[i])[0]);
-    let typed = quantised.graph.infer(steps).map_err(|e| e.to_string())?;
+    let typed = quantised.graph.infer(quantised.steps(network)).map_err(|e| e.to_string())?;
     // Names of bodies are unique without the loop's name in front.
     let own = |name: &str| name.rsplit('/').next().unwrap_or_default().to_string();
     let ids: HashMap<String, graph::ValueId> =
@@ -174,5 +199,6 @@ pub fn compare(network: &Network, quantised: &Quantised, items: &[Vec<Tensor>]) 
             signal: (sums.signal / n).sqrt(),
         })
     });
-    Ok(Fidelity { tensors: tensors.collect(), outputs })
+    let row = |(_, id): &(String, ValueId)| network.shape(*id).last().copied().unwrap_or(1).max(1);
+    Ok(Fidelity { tensors: tensors.collect(), outputs, rows: network.outputs.iter().map(row).collect() })
 }

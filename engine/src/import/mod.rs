@@ -10,6 +10,7 @@
 //! | `ranges` | what values it takes on calibration items |
 //! | `quantise`(mod@quantise) | formats of fixed point, and the graph of integers |
 //! | `fidelity` | floats against integers, tensor by tensor; wraps |
+//! | `search` | the cheapest widths that keep an agreement |
 //! | `arrays` | arrays from `.npy` and `.npz` files |
 //! | `items` | which part of an array is an item, for the inputs of a file |
 //! | `check` | what of a network cannot be imported, all at once |
@@ -32,6 +33,7 @@ pub mod onnx;
 pub mod quantise;
 pub mod ranges;
 pub mod recognise;
+pub mod search;
 pub mod tensor;
 
 use std::path::Path;

@@ -22,7 +22,7 @@ use crate::graph::ops::{
     pool, rescaling, reshape, reverse, scale, select, slice, softmax, sum, table, transpose,
 };
 use crate::graph::rescale::Shifts;
-use crate::graph::{Graph, Input, Number, Rescale, Reveal, Tensor, Weights};
+use crate::graph::{Dim, Graph, Input, Number, Rescale, Reveal, Tensor, Weights};
 use crate::protocols::truncation::Rounding;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -104,6 +104,12 @@ pub struct Quantised {
 }
 
 impl Quantised {
+    /// Time steps of the items that a network is for: the size of the time axis, if there is one.
+    pub fn steps(&self, network: &Network) -> usize {
+        let timed = self.graph.inputs.iter().position(|i| i.shape.first() == Some(&Dim::Steps));
+        timed.map_or(0, |i| network.shape(network.inputs[i])[0])
+    }
+
     /// The integers of an item: the input's elements at its scale, to nearest, ties to even.
     ///
     /// # Errors
@@ -682,7 +688,14 @@ impl Lowering<'_> {
                 )
             }
             Op::Div => (div::Div {}.into(), Some(self.narrow(out))),
-            Op::Function(function) => self.function(*function, x, out),
+            Op::Function(function) => {
+                let (operand, number) = self.clamped(*function, &ins[0], builder);
+                let (op, number) = self.function(*function, number, out);
+                let number = number.unwrap_or(x);
+                builder.compute(&name, op, &[&operand], number);
+                self.values.insert(out, (name, number));
+                return Ok(());
+            }
             Op::Clip(low, high) => {
                 let (least, most) = x.range();
                 let limit = |v: f32| {
@@ -842,6 +855,19 @@ impl Lowering<'_> {
         Ok((ins, scales.iter().map(|s| at - s).collect(), all))
     }
 
+    /// The operand of a sigmoid or tanh, clamped if that is asked for and its format goes beyond.
+    fn clamped(&mut self, function: Function, x: &(String, Number), builder: &mut Builder) -> (String, Number) {
+        let Some(limit) = self.options.clamp else { return x.clone() };
+        let number = x.1;
+        let bits = (2..number.bits).find(|&bits| scale_for(limit, bits) >= number.scale);
+        let (Function::Sigmoid | Function::Tanh, Some(bits)) = (function, bits) else { return x.clone() };
+        let limit = (f64::from(limit) * 2f64.powi(number.scale)) as i64;
+        let clip = clip::Clip { low: -limit, high: limit, rescale: Rescale::default() };
+        let name = self.name(&format!("{} clamped", x.0));
+        let number = Number::new(bits, number.scale);
+        (builder.compute(&name, clip, &[&x.0], number), number)
+    }
+
     fn function(&self, function: Function, x: Number, out: ValueId) -> (GraphOp, Option<Number>) {
         let table = |name: &str| table::Table { function: name.into() }.into();
         let bits = self.widths(out).activations;
@@ -890,6 +916,45 @@ impl Lowering<'_> {
         builder.compute(&name, rescaling::Rescaling { rescale: from_to(own.scale, number.scale) }, &[value], number)
     }
 
+    /// A state before the first step that the server knows alone: nothing, made of the loop's operand, and the state added to it.
+    #[allow(clippy::too_many_arguments)]
+    fn start(
+        &mut self,
+        name: &str,
+        values: Vec<i64>,
+        shape: &[usize],
+        number: Number,
+        operand: &(String, Number),
+        id: ValueId,
+        builder: &mut Builder,
+    ) -> Result<String, String> {
+        let part = |what: &str| format!("{name} {what}");
+        let [first, flat, as_many, nothing, state] =
+            [part("0"), part("1"), part("2"), part("zeros"), part("start")].map(|n| self.name(&n));
+        let own: usize = self.network.shape(id)[1..].iter().product();
+        let entry = slice::Slice { axis: 0, start: 0, end: Some(1), step: 1 };
+        builder.arrange(&first, entry, &[&operand.0]);
+        builder.arrange(&flat, reshape::Reshape { shape: vec![own as i64] }, &[&first]);
+        builder.arrange(&as_many, gather::Gather { axis: 0, indices: vec![0; values.len()] }, &[&flat]);
+        let terms = vec![add::Term::default(), add::Term { minus: true, ..add::Term::default() }];
+        let zeros = Number::new(operand.1.bits + 1, number.scale);
+        builder.compute(&nothing, add::Add { terms, ..add::Add::default() }, &[&as_many, &as_many], zeros);
+        let bias = bias::Bias {
+            bias: self.tensor(&state, vec![values.len()], values)?,
+            shape: None,
+            operand: Rescale::default(),
+            rescale_bias: Rescale::default(),
+            rescale: Rescale::default(),
+        };
+        builder.compute(&state, bias, &[&nothing], number);
+        if shape.len() == 1 {
+            return Ok(state);
+        }
+        let shaped = self.name(&part("shaped"));
+        let shape = shape.iter().map(|&n| n as i64).collect();
+        Ok(builder.arrange(&shaped, reshape::Reshape { shape }, &[&state]))
+    }
+
     fn scan(&mut self, node: &Node, scan: &Scan, builder: &mut Builder) -> Result<(), String> {
         let operands = node.ins.iter().map(|&id| self.value(id)).collect::<Result<Vec<_>, _>>()?;
         let mut body = Body { reverse: scan.reverse, ..Body::default() };
@@ -905,13 +970,12 @@ impl Lowering<'_> {
             let (init, from) = match &state.init {
                 Init::Constant(t) => {
                     let values = integers(t.as_floats()?, number.scale);
-                    if values.iter().any(|v| v != &values[0]) {
-                        return Err(
-                            "an initial state with different elements is not computed; make it an input of the file"
-                                .into(),
-                        );
+                    if values.iter().all(|v| v == &values[0]) {
+                        (values.first().copied().unwrap_or(0), None)
+                    } else {
+                        let start = self.start(&name, values, t.shape(), number, &operands[0], node.ins[0], builder)?;
+                        (0, Some(start))
                     }
-                    (values.first().copied().unwrap_or(0), None)
                 }
                 Init::Value(id) => {
                     let (value, own) = self.value(*id)?;
