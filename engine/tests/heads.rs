@@ -1,13 +1,19 @@
-//! The head detector with its real weights: the evaluator against the publishers' program, stage by stage and bit for bit. Skipped
-//! without `SIRNN_DATA`.
+//! The head detector with its real weights: the evaluator against the publishers' program, stage by stage and bit for bit; two parties
+//! against the evaluator on a part of the image. (Two parties on all of it: the example `heads`.) Skipped without `SIRNN_DATA`.
 
 #[path = "../examples/heads/boxes.rs"]
 mod boxes;
 #[path = "../examples/heads/model.rs"]
 mod model;
 
+use sirnn::compile::{Options, Request, compile};
 use sirnn::graph::evaluate::evaluate_watched;
+use sirnn::graph::{Tensor, evaluate};
+use sirnn::plan::Plan;
+use sirnn::program::{Goal, LinearForms, Profile};
 use sirnn::protocols::truncation::Rounding;
+use sirnn::run::pair;
+use sirnn_backends::ot;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -38,7 +44,7 @@ fn value_of(checkpoint: &str) -> Option<(String, usize)> {
 
 fn check(rounding: Rounding, suffix: &str) {
     let Some(directory) = directory() else { return };
-    let (graph, weights) = model::load(&directory, rounding).unwrap();
+    let (graph, weights) = model::load(&directory, model::IMAGE, rounding).unwrap();
     let typed = graph.infer(0).unwrap();
     for (name, spec) in &typed.parameters {
         assert_eq!(weights[name].shape, spec.shape, "{name}");
@@ -85,4 +91,37 @@ fn heads_rounding_down() {
 #[test]
 fn heads_rounding_toward_zero() {
     check(Rounding::TowardZero, "div");
+}
+
+/// All layers with their real weights on a corner of the image: 12 patches of 1131.
+fn check_corner(rounding: Rounding) {
+    const CORNER: [usize; 2] = [32, 40];
+    let Some(directory) = directory() else { return };
+    let (graph, weights) = model::load(&directory, CORNER, rounding).unwrap();
+    let image = model::image(&directory.join("input_i8_240x320.bin")).unwrap();
+    let rows = image.data.chunks(model::IMAGE[1]).take(CORNER[0]);
+    let corner: Vec<i64> = rows.flat_map(|row| &row[..CORNER[1]]).copied().collect();
+    let item = Tensor::new(vec![CORNER[0], CORNER[1], 1], corner.clone());
+    let expected = evaluate(&graph.infer(0).unwrap(), &weights, &[item]).swap_remove(0).data;
+    // The image is not the same all over, and neither is what is found.
+    assert!(expected.iter().any(|v| *v != expected[0]));
+    let profile = Profile { linear: LinearForms::Auto, ..Profile::of(Goal::Bytes, ot::lookup("ferret").unwrap()) };
+    let request = Request { items: 1, steps: 0, lengths: None };
+    let compiled = compile(&graph, &request, profile, &Options { tables: false, watch: Vec::new() }).unwrap();
+    let mut inputs = compiled.server_inputs(&weights);
+    inputs.insert("image".into(), corner.into_iter().map(i128::from).collect());
+    let [_, (outputs, _)] = pair::run(&Plan::new(compiled.program, profile), "ferret", &inputs).unwrap();
+    let got = &outputs["boxes"];
+    assert_eq!(got.len(), expected.len());
+    assert!(got.iter().zip(&expected).all(|(a, b)| *a == i128::from(*b)));
+}
+
+#[test]
+fn two_parties_on_a_corner_rounding_down() {
+    check_corner(Rounding::Floor);
+}
+
+#[test]
+fn two_parties_on_a_corner_rounding_toward_zero() {
+    check_corner(Rounding::TowardZero);
 }

@@ -1,5 +1,6 @@
 //! Files, and what a peer sends in their format.
 
+use crate::graphs;
 use crate::show;
 use crate::source::Source;
 use sirnn::compile::{Options, Request, compile};
@@ -13,6 +14,8 @@ use std::collections::BTreeMap;
 
 /// A small model's description.
 pub const DESCRIPTION: &str = include_str!("small.toml");
+/// First byte of a case of [`description`] that is no text but changes to one.
+const CHANGES: u8 = 0xff;
 
 /// The description of [`DESCRIPTION`].
 ///
@@ -22,22 +25,101 @@ pub fn small() -> Description {
     Description::parse(DESCRIPTION).expect("the small description is valid")
 }
 
-/// A description's bytes, as they come from a peer.
+/// A description's bytes, as they come from a peer: any text, or changes to a valid one.
 ///
 /// # Panics
 /// If one that was accepted cannot be written and read again, or does not give a program or an error.
 pub fn description(data: &[u8]) {
-    let d = match Description::from_bytes(data) {
+    let changed;
+    let bytes = match data {
+        [CHANGES, choices @ ..] => {
+            changed = altered(&mut Source::new(choices));
+            show!("{changed}");
+            changed.as_bytes()
+        }
+        text => text,
+    };
+    let d = match Description::from_bytes(bytes) {
         Ok(d) => d,
         Err(e) => return assert!(!e.to_string().contains('\n'), "an error is one line: {e}"),
     };
     let text = d.to_toml();
     assert_eq!(Description::parse(&text).as_ref(), Ok(&d), "a description survives its text:\n{text}");
     let typed = d.typed(d.graph.steps).expect("checked when it was read");
-    let sizes = typed.values.iter().map(|v| v.ty.len()).chain(typed.parameters.values().map(|p| p.shape.iter().product()));
+    let sizes =
+        typed.values.iter().map(|v| v.ty.len()).chain(typed.parameters.values().map(|p| p.shape.iter().product()));
     if sizes.sum::<usize>() <= 1 << 13 && d.graph.steps <= 32 {
         buildable(&d);
     }
+}
+
+/// The text of a random graph, or of the small model, with some lines lost, repeated or exchanged, and some words changed.
+fn altered(s: &mut Source) -> String {
+    let text = match s.range(0, 3) {
+        0 => DESCRIPTION.to_string(),
+        _ => Description::new("fuzzed", graphs::graph(s)).to_toml(),
+    };
+    let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
+    for _ in 0..s.range(1, 4) {
+        let (at, other) = (s.below(lines.len()), s.below(lines.len()));
+        match s.range(0, 7) {
+            0 => drop(lines.remove(at)),
+            1 => lines.insert(at, lines[other].clone()),
+            2 => lines.swap(at, other),
+            _ => lines[at] = word(s, &lines[at]),
+        }
+        if lines.is_empty() {
+            break;
+        }
+    }
+    lines.join("\n")
+}
+
+/// The line with one of its numbers or names changed.
+fn word(s: &mut Source, line: &str) -> String {
+    let is_part = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+    let starts: Vec<usize> = line.match_indices(is_part).map(|m| m.0).collect();
+    let starts: Vec<usize> = starts.iter().copied().filter(|&i| i == 0 || !line[..i].ends_with(is_part)).collect();
+    let Some(&start) = starts.get(s.below(starts.len())) else { return line.into() };
+    let len = line[start..].find(|c| !is_part(c)).unwrap_or(line.len() - start);
+    let words = [
+        "0",
+        "1",
+        "-1",
+        "2",
+        "3",
+        "7",
+        "16",
+        "63",
+        "64",
+        "65",
+        "1024",
+        "65536",
+        "67108864",
+        "4294967295",
+        "4294967296",
+        "9223372036854775807",
+        "-9223372036854775808",
+        "1e9",
+        "nan",
+        "true",
+        "steps",
+        "x0",
+        "n1",
+        "h0",
+        "out",
+        "[]",
+        "[-1]",
+        "[1, 1]",
+        "{}",
+        "\"\"",
+        "\"a/b\"",
+        "scan",
+        "rescale",
+        "channels",
+        "unsigned",
+    ];
+    format!("{}{}{}", &line[..start], s.pick(&words), &line[start + len..])
 }
 
 /// Builds the programs of a description.

@@ -55,7 +55,16 @@ fn generators(plan: &Plan, inputs: &sirnn::run::Inputs, offline: [Box<dyn Channe
     let backend = ot::lookup("iknp").expect("there is IKNP");
     let run = |party, mut online: MemChannel, offline| {
         online.set_limits(Limits::within(DEADLINE));
-        let session = Session { plan, party, backend, id: [7; 16], nonce: [8; 16], online: &mut online, offline, budget: CORRELATION_BUDGET };
+        let session = Session {
+            plan,
+            party,
+            backend,
+            id: [7; 16],
+            nonce: [8; 16],
+            online: &mut online,
+            offline,
+            budget: CORRELATION_BUDGET,
+        };
         drop(session.run(inputs, &mut |_| {}));
     };
     let [a, b] = offline;

@@ -3,20 +3,20 @@
 //! Real sockets on this machine: a message of the handshake is whatever comes in time.
 
 use crate::files;
-use crate::models;
+use crate::graphs;
 use crate::show;
 use crate::source::Source;
 use sirnn::compile::{self, Options, compile};
 use sirnn::graph::Dim;
 use sirnn::model::{Description, Model};
 use sirnn::plan::Plan;
+use sirnn::plan::choice::{Choice, Objective};
+use sirnn::plan::speeds::Speeds;
 use sirnn::program::{LinearForms, Profile};
 use sirnn::run::Inputs;
 use sirnn::service::server::{Event, Limits};
-use sirnn::plan::choice::{Choice, Objective};
 use sirnn::service::wire::{Control, Message, Offer, Phases, Purpose, Request, hello};
 use sirnn::service::{Bounds, Client, Connection, Part, Server, client, connection_id, server};
-use sirnn::plan::speeds::Speeds;
 use sirnn_backends::inst::Party;
 use sirnn_backends::ot;
 use sirnn_backends::transport::{Channel, Limits as Waiting, Link};
@@ -59,7 +59,8 @@ fn target() -> &'static Target {
     static TARGET: OnceLock<Target> = OnceLock::new();
     TARGET.get_or_init(|| {
         let description = files::small();
-        let weights = models::weights(&mut Source::new(&[]), &description);
+        let typed = description.typed(description.graph.steps).expect("the small description is valid");
+        let weights = graphs::weights(&mut Source::new(&[]), &typed.parameters);
         let model = Model::new(description, weights).expect("weights in their widths");
         let backend = ot::lookup("iknp").expect("there is IKNP");
         let objective = Objective::Bytes;
@@ -129,7 +130,15 @@ fn message(s: &mut Source, target: &Target, bytes: &mut Vec<u8>) {
         0 | 1 => {
             let lengths = s.one_in(4).then(|| (0..s.range(0, 5)).map(|_| s.range(0, 5)).collect());
             let steps = if s.one_in(2) { number(s) } else { 2 };
-            Message::Request(Request { items: number(s), batch: number(s), steps, lengths, phases: phases(s), linear: linear(s), nonce: [9; 16] })
+            Message::Request(Request {
+                items: number(s),
+                batch: number(s),
+                steps,
+                lengths,
+                phases: phases(s),
+                linear: linear(s),
+                nonce: [9; 16],
+            })
         }
         2 => Message::Plans(vec![target.digest.clone(); s.below(3)]),
         3 => Message::Plans(vec![String::from_utf8_lossy(s.rest()).into_owned()]),
@@ -167,7 +176,7 @@ fn offer(s: &mut Source) -> Offer {
     let description = match s.range(0, 3) {
         0 => files::small().to_toml(),
         1 => huge(s).to_toml(),
-        _ => models::description(s).to_toml(),
+        _ => graphs::description(s).to_toml(),
     };
     let (max_items, max_batch) = (number(s), number(s));
     Offer { session: [1; 16], description, max_items, max_batch }
@@ -190,7 +199,7 @@ fn linear(s: &mut Source) -> LinearForms {
 
 /// A description that asks for more than it should.
 fn huge(s: &mut Source) -> Description {
-    let mut d = models::description(s);
+    let mut d = graphs::description(s);
     d.graph.steps = s.pick(&[1, 1 << 10, 1 << 16]);
     d.graph.inputs[0].shape = vec![Dim::Steps, Dim::Size(s.pick(&[1, 1 << 8, 1 << 13]))];
     d
@@ -222,7 +231,13 @@ fn to_client(s: &mut Source) {
     }
     std::thread::scope(|scope| {
         scope.spawn(|| talk(listener.accept().expect("the client connects").0, &bytes));
-        let options = client::Options { bounds: BOUNDS, connection: connection(), pinned: None, watch: Vec::new(), linear: LinearForms::Auto };
+        let options = client::Options {
+            bounds: BOUNDS,
+            connection: connection(),
+            pinned: None,
+            watch: Vec::new(),
+            linear: LinearForms::Auto,
+        };
         let client = match Client::connect(&(*address).into(), options) {
             Ok(client) => client,
             Err(e) => return show!("refused: {e}"),
@@ -250,7 +265,17 @@ fn session(s: &mut Source) {
     let Message::Offer(offer) = control.receive().expect("the server makes an offer") else {
         panic!("an offer comes first");
     };
-    control.send(&Message::Request(Request { items: 1, batch: 1, steps: 2, lengths: None, phases: Phases::Both, linear: LinearForms::Auto, nonce: [9; 16] })).expect("the server listens");
+    control
+        .send(&Message::Request(Request {
+            items: 1,
+            batch: 1,
+            steps: 2,
+            lengths: None,
+            phases: Phases::Both,
+            linear: LinearForms::Auto,
+            nonce: [9; 16],
+        }))
+        .expect("the server listens");
     control.send(&Message::Plans(vec![target.digest.clone()])).expect("the server listens");
     let chosen = control.receive();
     assert!(matches!(chosen, Ok(Message::Choice(_))), "a choice comes next: {chosen:?}");

@@ -9,7 +9,7 @@ use crate::show;
 use crate::source::Source;
 use sirnn::program::{Block, Holder, LocalOp, Node, Op, Program, Reg, Ty};
 use sirnn::run::Inputs;
-use sirnn_backends::inst::{Flag, FlagKind, Inst, LookupForm, LinearOp, Party, Ring, Table};
+use sirnn_backends::inst::{Flag, FlagKind, Inst, LinearOp, LookupForm, Party, Ring, Table};
 use sirnn_backends::onehot::Shape;
 use sirnn_backends::table::PublicTable;
 use std::sync::Arc;

@@ -9,7 +9,7 @@
 //! | [`instructions`] | `instructions` | the same below the protocols: an instruction's definition = its form |
 //! | [`frames`] | `frames` | whatever a peer sends: an error or some result, soon |
 //! | [`files`] | `description`, `weights`, `inputs` | an error or a value that can be used, and that survives being written and read |
-//! | [`models`] | `models` | random networks: cleartext = ideal machine = forms |
+//! | [`graphs`] | `graphs` | random graphs with weights: the evaluator, item by item = ideal machine = forms, with and without tables |
 //! | [`linear`] | `linear` | whatever a peer sends for products from ring-LWE: an error or some share |
 //! | [`handshake`] | `handshake` | server and client against a peer that says anything |
 //! | [`config`] | `config` | configuration files: an error of one line, or settings |
@@ -19,10 +19,10 @@
 pub mod config;
 pub mod files;
 pub mod frames;
+pub mod graphs;
 pub mod handshake;
 pub mod instructions;
 pub mod linear;
-pub mod models;
 pub mod oracle;
 pub mod programs;
 pub mod source;

@@ -45,7 +45,8 @@ pub fn check(data: &[u8]) {
     // All that would be read, of bytes that repeat; most of the time residues that are below their primes.
     let wanted = if party == Party::P0 { cost(&task, form).to_p0 + (1 << 17) } else { cost(&task, form).to_p1 };
     let pattern = s.rest();
-    let mut sent: Vec<u8> = pattern.iter().copied().cycle().take(if pattern.is_empty() { 0 } else { wanted as usize }).collect();
+    let mut sent: Vec<u8> =
+        pattern.iter().copied().cycle().take(if pattern.is_empty() { 0 } else { wanted as usize }).collect();
     if s.checksum() % 4 > 0 {
         sent.iter_mut().for_each(|b| *b &= 0x7f);
     }

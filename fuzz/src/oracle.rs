@@ -1,15 +1,15 @@
 //! What a program computes, by every machine there is.
 
 use crate::show;
-use sirnn::run::pair;
 use sirnn::plan::Plan;
 use sirnn::program::{Profile, Program};
-use sirnn::run::{clear, ideal::Machine};
+use sirnn::run::pair;
 use sirnn::run::{self, Inputs, PartyRun, RunError};
-use sirnn_backends::forms::linear_rlwe::Public;
-use sirnn_backends::ot::streams::totals;
+use sirnn::run::{clear, ideal::Machine};
 use sirnn_backends::dealer::InsecureDealer;
+use sirnn_backends::forms::linear_rlwe::Public;
 use sirnn_backends::inst::Party;
+use sirnn_backends::ot::streams::totals;
 use sirnn_backends::transport::{Channel, MemChannel, Traffic};
 use sirnn_kernels::aes::Prg;
 use std::collections::BTreeMap;

@@ -8,11 +8,12 @@ use crate::oracle::{self, Case};
 use crate::show;
 use crate::source::Source;
 use sirnn::fixed::math;
-use sirnn::program::{Build, Cx, Function, Goal, Holder, Int, LinearForms, Own, Profile, Rates, cost::OneHotRate, Reg, signed};
+use sirnn::program::{
+    Build, Cx, Function, Goal, Holder, Int, LinearForms, Own, Profile, Rates, Reg, cost::OneHotRate, signed,
+};
 use sirnn::protocols::activation::Relu;
 use sirnn::protocols::basic::{Add, Constant, Gather, Repeat, Reveal, Share, ShiftLeft, SubtractFrom, Wrap};
 use sirnn::protocols::bits::{BitToArithmetic, Mux};
-use sirnn::protocols::sign::Sign;
 use sirnn::protocols::compare::{Equal, Gate, Greater, Not, Select, Wraps, WrapsAndOnes, WrapsGivenSign};
 use sirnn::protocols::conv::SharedConv;
 use sirnn::protocols::division::{Divide, DivideGeneral, Reciprocal};
@@ -24,6 +25,7 @@ use sirnn::protocols::normalise::{AddScaled, BatchNorm, L2Normalise};
 use sirnn::protocols::pool::{AveragePool, DivideBy, MaxPool, Sum, Window};
 use sirnn::protocols::product::{Product, ScaledProduct};
 use sirnn::protocols::select::{ArgMax, Max};
+use sirnn::protocols::sign::Sign;
 use sirnn::protocols::truncation::{Rounding, Shift};
 use sirnn::protocols::{exp::Exp, roots::Root, sigmoid::Sigmoid, sigmoid::Tanh};
 use sirnn::run::Inputs;
@@ -506,7 +508,8 @@ impl Generator<'_, '_> {
                 let (w, s_in) = (self.s.range(2, 24), self.s.range(0, 16) as i32 - 1);
                 let (s_out, trailing_zeros) = (self.s.range(1, 20), self.s.range(0, 8));
                 let width = if self.s.one_in(4) { self.parameter() } else { s_out + 2 + self.s.range(0, 4) };
-                let x = if self.s.one_in(4) { x } else { self.brought(cx, x, w.saturating_sub(trailing_zeros).max(1))? };
+                let x =
+                    if self.s.one_in(4) { x } else { self.brought(cx, x, w.saturating_sub(trailing_zeros).max(1))? };
                 if self.s.range(0, 1) == 0 {
                     let reference = math::Sigmoid::new(w, s_in, s_out).ok()?;
                     self.call(cx, Sigmoid { reference, trailing_zeros, width }, &[x])?;

@@ -63,7 +63,14 @@ fn whole() -> &'static (PathBuf, Vec<u8>) {
     WHOLE.get_or_init(|| {
         let path = std::env::temp_dir().join(format!("sirnn-fuzz-{}.store", std::process::id()));
         let sections = [30, 20].map(|bytes| SectionHeader { plan: "p".into(), bytes }).into();
-        let choice = Choice { backend: "iknp".into(), objective: Objective::Rounds, fuse: true, linear: LinearForms::Cot, lanes: 1, batch: 2 };
+        let choice = Choice {
+            backend: "iknp".into(),
+            objective: Objective::Rounds,
+            fuse: true,
+            linear: LinearForms::Cot,
+            lanes: 1,
+            batch: 2,
+        };
         let header = Header {
             wire: WIRE_VERSION,
             party: Party::P1,

@@ -93,7 +93,7 @@ const BOUNDS: Bounds = Bounds { bytes: u64::MAX, memory: u64::MAX };
 impl Options {
     fn description(&self) -> Result<(Description, sirnn::graph::Weights), Box<dyn Error>> {
         let rounding = if self.rescale == Rescale::Div { Rounding::TowardZero } else { Rounding::Floor };
-        let (graph, weights) = model::load(&self.directory, rounding)?;
+        let (graph, weights) = model::load(&self.directory, model::IMAGE, rounding)?;
         Ok((Description::new("heads", graph), weights))
     }
 

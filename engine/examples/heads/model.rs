@@ -48,10 +48,10 @@ use std::path::Path;
 /// Height and width of the image.
 pub(crate) const IMAGE: [usize; 2] = [240, 320];
 
-/// Patches of RNNPool, down and across.
-const PATCHES: [usize; 2] = [29, 39];
 /// Side of a patch: steps of a sequence, and sequences of each kind.
 const SIDE: usize = 8;
+/// Distance of patches.
+const STRIDE: usize = 4;
 /// Units of both recurrent networks.
 const UNITS: usize = 16;
 
@@ -105,21 +105,24 @@ pub(crate) fn image(path: &Path) -> Outcome<Tensor> {
     Ok(Tensor::new(vec![height, width, 1], bytes.into_iter().map(|b| i64::from(b as i8)).collect()))
 }
 
-/// Graph and weights of the folder `directory`, as it was published.
-pub(crate) fn load(directory: &Path, rounding: Rounding) -> Outcome<(Graph, Weights)> {
+/// Graph and weights of the folder `directory`, as it was published, for images of `image` pixels (height, width: multiples of 8, at
+/// least 16; [`IMAGE`] as published).
+pub(crate) fn load(directory: &Path, image: [usize; 2], rounding: Rounding) -> Outcome<(Graph, Weights)> {
     let path = directory.join("params.json");
     let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let constants: Value = serde_json::from_str(&text)?;
     // Arrays are called `stage__NAME`.
     let stored = arrays(&directory.join("weights.npz"))?.into_iter();
     let arrays = stored.map(|(name, array)| (name.split("__").last().unwrap_or_default().to_string(), array)).collect();
-    let mut detector =
-        Detector { constants, arrays, rounding, weights: Weights::new(), builder: Builder::new(), missing: None };
+    // Of the convolution's result, half as large, every patch starts half a patch behind the one before.
+    let patches = image.map(|size| (size / 2 - SIDE) / STRIDE + 1);
+    let (weights, builder) = (Weights::new(), Builder::new());
+    let mut detector = Detector { constants, arrays, rounding, patches, weights, builder, missing: None };
     let value = detector.build();
     if let Some(missing) = detector.missing {
         return Err(format!("{}: no '{missing}', or of the wrong size", directory.display()).into());
     }
-    let [height, width] = IMAGE;
+    let [height, width] = image;
     let inputs = vec![fixed("image", &[height, width, 1], Number::new(8, 0))];
     let graph = detector.builder.finish(0, inputs, vec![output("boxes", &value, Reveal::Values)]);
     Ok((graph, detector.weights))
@@ -134,6 +137,8 @@ struct Detector {
     constants: Value,
     arrays: BTreeMap<String, Array>,
     rounding: Rounding,
+    /// Patches of RNNPool, down and across.
+    patches: [usize; 2],
     weights: Weights,
     builder: Builder,
     /// The first constant or array that the folder lacks.
@@ -289,11 +294,11 @@ impl Detector {
     }
 
     fn rnn_pool(&mut self, x: &str) -> String {
-        let patches = PATCHES[0] * PATCHES[1];
+        let patches = self.patches[0] * self.patches[1];
         // The product of a pixel serves all rows and columns of all patches that hold it.
         let wx = self.input_product(1, 4, x);
         let b = &mut self.builder;
-        let cut = b.arrange("patches", Patches { size: [SIDE; 2], stride: [4; 2] }, &[&wx]);
+        let cut = b.arrange("patches", Patches { size: [SIDE; 2], stride: [STRIDE; 2] }, &[&wx]);
         // [patch, row, column, unit]: a row's steps are the columns, a column's the rows.
         let rows = b.arrange("rows", Transpose { axes: vec![2, 0, 1, 3] }, &[&cut]);
         let columns = b.arrange("columns", Transpose { axes: vec![1, 0, 2, 3] }, &[&cut]);
@@ -314,7 +319,8 @@ impl Detector {
         let both = b.arrange("directions", Concat { axis: 3 }, &[&forward, &backward]);
         let x = b.arrange("sequences2", shape(&[SIDE, 4 * patches, UNITS]), &[&both]);
         let last = self.rnn(2, &x, 4 * patches, 15);
-        let states = self.builder.arrange("states", shape(&[PATCHES[0], PATCHES[1], 4 * UNITS]), &[&last]);
+        let [down, across] = self.patches;
+        let states = self.builder.arrange("states", shape(&[down, across, 4 * UNITS]), &[&last]);
         let rescale = self.up_down("ShL2", "ShR2");
         let narrow = self.builder.compute("pooled", Rescaling { rescale }, &[&states], bits(8));
         let pad = Pad { padding: vec![[0, 1], [0, 1], [0, 0]], border: Border::Edge };
@@ -415,6 +421,7 @@ impl Detector {
         let place = part("L", "loc", 4, Number::new(16, if n == 4 { 13 } else { 12 }));
         let out = Number::new(16, 12);
         let half = Rescaling { rescale: Rescale::by(1, Rounding::TowardZero) };
+        let [down, across] = self.patches.map(|n| n as i64 + 1);
         let b = &mut self.builder;
         let confidence = match n {
             1 => {
@@ -422,7 +429,8 @@ impl Detector {
                 let of = |start, end| Slice { axis: 2, start, end: Some(end), step: 1 };
                 let background = b.arrange("head1_backgrounds", of(0, 3), &[&confidence]);
                 let background = b.arrange("head1_largest", Max { axis: 2 }, &[&background]);
-                let background = b.arrange("head1_background", Reshape { shape: vec![30, 40, 1] }, &[&background]);
+                let background =
+                    b.arrange("head1_background", Reshape { shape: vec![down, across, 1] }, &[&background]);
                 let head = b.arrange("head1_head", of(3, 4), &[&confidence]);
                 b.arrange("head1_pair", Concat { axis: 2 }, &[&background, &head])
             }

@@ -123,7 +123,7 @@ fn products(plan: &Plan) -> f64 {
 }
 
 /// What one session costs on a link.
-struct Phases {
+struct SessionCost {
     cpu: f64,
     offline: f64,
     online: f64,
@@ -131,7 +131,7 @@ struct Phases {
     busy: f64,
 }
 
-fn phases(plan: &Plan, backend: &dyn BackendSpec, before: &Cost, link: Link, speeds: &Speeds) -> Phases {
+fn session_cost(plan: &Plan, backend: &dyn BackendSpec, before: &Cost, link: Link, speeds: &Speeds) -> SessionCost {
     let speed = speeds.of(backend);
     let (latency, wire) = (link.latency.as_secs_f64(), |bytes: u64| bytes as f64 * 8.0 / link.bits_per_second);
     let making = speed.making(&plan.needs) + products(plan);
@@ -148,7 +148,7 @@ fn phases(plan: &Plan, backend: &dyn BackendSpec, before: &Cost, link: Link, spe
         Mode::Prefilled => (setup + generating, talking),
         Mode::Live => (setup, talking.max(generating).max(making + computing).max(transfer + sending)),
     };
-    Phases { cpu: 2.0 * (setup + making + computing), offline, online, busy }
+    SessionCost { cpu: 2.0 * (setup + making + computing), offline, online, busy }
 }
 
 impl Candidate {
@@ -164,7 +164,7 @@ impl Candidate {
         let compiled = compile::compile(task.graph, &task.largest(batch), profile, &task.options(fuse))?;
         let plan = Plan::new(compiled.program, profile);
         let before = offline_cost(&plan, backend);
-        let one = phases(&plan, backend, &before, policy.link, speeds);
+        let one = session_cost(&plan, backend, &before, policy.link, speeds);
         // A last, smaller session counts as a full one: an estimate from above.
         let sessions = items.div_ceil(batch);
         let sum = |[a, b]: [u64; 2]| (a + b) * sessions as u64;

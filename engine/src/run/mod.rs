@@ -436,30 +436,21 @@ impl<'r, 'a> BlockRun<'r, 'a> {
         let me = self.party.party;
         let total = s.rounds(trips);
         let agenda = std::mem::take(&mut self.agenda);
-        // One buffer for all frames of a direction: fresh memory is dear.
-        let frame = |p: Party| {
-            let longest = plan.frames[start..start + total].iter().map(|f| f[p.index()]).max().unwrap_or(0);
-            memory::zeroed::<u8>(FRAME_HEADER + longest)
-        };
-        let (mut out, mut inbox) = (frame(me), frame(me.other()));
+        // One buffer for all frames of a direction: fresh memory takes time.
+        let longest = |p: Party| plan.frames[start..start + total].iter().map(|f| f[p.index()]).max().unwrap_or(0);
+        let mut out = memory::zeroed::<u8>(FRAME_HEADER + longest(me));
+        let mut inbox = memory::zeroed::<u8>(longest(me.other()));
         for round in 0..=total {
-            let active: Vec<(usize, usize)> = trips_at(s, trips, round).collect();
-            if let (Some(first), Some(last)) = (active.first(), active.last()) {
-                while self.oldest + self.trips.len() <= last.0 {
-                    self.start_trip(self.oldest + self.trips.len());
-                }
-                while self.oldest < first.0 {
-                    self.trips.pop_front();
-                    self.oldest += 1;
-                }
-            }
+            let number = start + round;
             let context = |e: Error, what: &str| RunError::Backend {
-                scope: format!("round {} of {}, {what}: ", start + round, plan.frames.len()),
+                scope: format!("round {number} of {}, {what}: ", plan.frames.len()),
                 source: e,
             };
+            let active: Vec<(usize, usize)> = trips_at(s, trips, round).collect();
+            self.keep(&active);
             let label = self.party.trace.as_ref().map(|_| self.label(&agenda, &active));
             if let (Some(trace), Some(label)) = (&mut self.party.trace, label) {
-                trace.start(start + round, label);
+                trace.start(number, label);
             }
             for &(trip, time) in &active {
                 for &node in &agenda[time].draw {
@@ -474,52 +465,75 @@ impl<'r, 'a> BlockRun<'r, 'a> {
             if round == total {
                 break;
             }
-            let [mine, theirs] = [me, me.other()].map(|p| plan.frames[start + round][p.index()]);
+            let [mine, theirs] = [me, me.other()].map(|p| plan.frames[number][p.index()]);
             // Messages without instances are empty, but are made and read like others.
             let out = &mut out[..FRAME_HEADER + mine];
-            out[..FRAME_HEADER].copy_from_slice(&header(start + round, mine));
-            let mut at = FRAME_HEADER;
-            for &(trip, time) in &active {
-                for &(node, m) in &agenda[time].send {
-                    let bytes = self.messages[node][m].bytes;
-                    let operands = self.operands(trip, node);
-                    self.instance(trip, node).produce(m, &operands, &mut out[at..at + bytes]);
-                    self.step(trip, node);
-                    at += bytes;
-                }
-            }
-            debug_assert_eq!(at, out.len(), "a frame is exactly its messages");
+            out[..FRAME_HEADER].copy_from_slice(&header(number, mine));
+            self.write(&agenda, &active, &mut out[FRAME_HEADER..]);
             if mine > 0 {
                 self.party.channel.send(out).map_err(|e| context(e, "sending"))?;
             }
             if let Some(trace) = &mut self.party.trace {
                 trace.sent(mine);
             }
-            let inbox = &mut inbox[..FRAME_HEADER + theirs];
+            let inbox = &mut inbox[..theirs];
             if theirs > 0 {
-                expect_frame(self.party.channel, start + round, theirs).map_err(|e| context(e, "receiving"))?;
-                self.party.channel.recv(&mut inbox[FRAME_HEADER..]).map_err(|e| context(e, "receiving"))?;
+                expect_frame(self.party.channel, number, theirs).map_err(|e| context(e, "receiving"))?;
+                self.party.channel.recv(inbox).map_err(|e| context(e, "receiving"))?;
                 if let Some(trace) = &mut self.party.trace {
                     trace.received(theirs);
                 }
             }
-            let mut at = FRAME_HEADER;
-            for &(trip, time) in &active {
-                for &(node, m) in &agenda[time].receive {
-                    let bytes = self.messages[node][m].bytes;
-                    let operands = self.operands(trip, node);
-                    let section = &inbox[at..at + bytes];
-                    self.instance(trip, node).consume(m, &operands, section).map_err(|e| {
-                        context(e, &plan.program.path(plan.program.blocks[self.index].nodes[node].scope))
-                    })?;
-                    self.step(trip, node);
-                    at += bytes;
-                }
-            }
-            progress(start + round + 1);
+            self.read(&agenda, &active, inbox).map_err(|(e, scope)| context(e, &scope))?;
+            progress(number + 1);
         }
         self.party.channel.flush()?;
         Ok(start + total)
+    }
+
+    /// Starts the trips that become active, and drops those that no longer are.
+    fn keep(&mut self, active: &[(usize, usize)]) {
+        let (Some(first), Some(last)) = (active.first(), active.last()) else { return };
+        while self.oldest + self.trips.len() <= last.0 {
+            self.start_trip(self.oldest + self.trips.len());
+        }
+        while self.oldest < first.0 {
+            self.trips.pop_front();
+            self.oldest += 1;
+        }
+    }
+
+    /// Writes the messages of a round.
+    fn write(&mut self, agenda: &[Agenda], active: &[(usize, usize)], payload: &mut [u8]) {
+        let mut rest = payload;
+        for &(trip, time) in active {
+            for &(node, m) in &agenda[time].send {
+                let (section, behind) = rest.split_at_mut(self.messages[node][m].bytes);
+                let operands = self.operands(trip, node);
+                self.instance(trip, node).produce(m, &operands, section);
+                self.step(trip, node);
+                rest = behind;
+            }
+        }
+        debug_assert!(rest.is_empty(), "a frame is exactly its messages");
+    }
+
+    /// Reads the peer's messages of a round. An error comes with the protocol that it happened in.
+    fn read(&mut self, agenda: &[Agenda], active: &[(usize, usize)], payload: &[u8]) -> Result<(), (Error, String)> {
+        let mut rest = payload;
+        for &(trip, time) in active {
+            for &(node, m) in &agenda[time].receive {
+                let (section, behind) = rest.split_at(self.messages[node][m].bytes);
+                let operands = self.operands(trip, node);
+                self.instance(trip, node).consume(m, &operands, section).map_err(|e| {
+                    let program = &self.party.plan.program;
+                    (e, program.path(program.blocks[self.index].nodes[node].scope))
+                })?;
+                self.step(trip, node);
+                rest = behind;
+            }
+        }
+        Ok(())
     }
 
     /// Registers of this block, and made from it, that later blocks read.

@@ -1,4 +1,0 @@
-//! Target `models`: see the library.
-#![no_main]
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sirnn_fuzz::models::check(data));
