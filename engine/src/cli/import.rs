@@ -8,8 +8,9 @@ use sirnn::compile::Request;
 use sirnn::graph::Reveal;
 use sirnn::import::convert::{Imported, Settings, convert};
 use sirnn::import::onnx::Model as FileModel;
-use sirnn::import::quantise::Options;
+use sirnn::import::quantise::{Layer, Options};
 use sirnn::import::report::{Cost, Report, measure};
+use sirnn::import::search::Search;
 use sirnn::import::tensor::{Data, Tensor};
 use sirnn::import::arrays;
 use sirnn::model::Description;
@@ -67,6 +68,12 @@ pub(super) struct Import {
     /// Bits of weights (2 to 24) and of activations (4 to 16): fewer cost less, more are closer to the file
     #[arg(long, value_name = "weights=N,activations=N", default_value = "weights=10,activations=16")]
     bits: String,
+    /// Bits of one layer, by the name that `show` prints for its node or its loop; repeatable
+    #[arg(long, value_name = "NAME:weights=N,activations=N")]
+    layer: Vec<String>,
+    /// Find the cheapest widths with which the classes agree with the file's in this share of the cases, 0 to 1
+    #[arg(long, value_name = "AGREEMENT")]
+    search: Option<f64>,
     /// An input's value, the same for all clients: a number or a .npy file. Initial states are zeros where nothing is said
     #[arg(long, value_name = "NAME=VALUE")]
     set: Vec<String>,
@@ -168,6 +175,23 @@ fn bits(text: &str) -> Result<Options, String> {
     Ok(options)
 }
 
+/// `NAME:weights=12,activations=14`.
+fn layer(text: &str) -> Result<(String, Layer), String> {
+    let wrong = || format!("--layer {text}: NAME:weights=N,activations=N is expected");
+    let (name, widths) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let mut layer = Layer::default();
+    for part in widths.split(',') {
+        let (what, n) = part.trim().split_once('=').ok_or_else(wrong)?;
+        let n = Some(n.parse().map_err(|_| wrong())?);
+        match what {
+            "weights" => layer.weights = n,
+            "activations" => layer.activations = n,
+            _ => return Err(wrong()),
+        }
+    }
+    Ok((name.to_string(), layer))
+}
+
 fn reveal(text: &str) -> Result<(Option<String>, Reveal), String> {
     let (name, what) = text.split_once('=').map_or((None, text), |(name, what)| (Some(name.to_string()), what));
     let what = match what {
@@ -222,7 +246,10 @@ impl Import {
         let files = |report: &str, json: &str| [("report.md", report.as_bytes().to_vec()), ("report.json", json.as_bytes().to_vec())];
         check_target(&self.out, &files("", ""))?;
         let file = FileModel::load(&self.file)?;
-        let (settings, labels) = self.settings()?;
+        let (mut settings, labels) = self.settings()?;
+        if let Some(agreement) = self.search {
+            settings.search = Some(Search { agreement, batch: 1, policy: policy()? });
+        }
         let imported = convert(&file, &settings).map_err(|errors| failed(&errors))?;
         let mut report = measure(&imported, labels.as_deref())?;
         report.producer = file.producer.clone();
@@ -278,6 +305,7 @@ impl Import {
         }
         settings.reveal.extend(self.reveal.iter().filter_map(|text| keep(reveal(text), e)));
         settings.options = keep(bits(&self.bits), e).unwrap_or_default();
+        settings.layers.extend(self.layer.iter().filter_map(|text| keep(layer(text), e)));
         settings.lengths = self.lengths.as_ref().and_then(|p| keep(whole(p), e));
         settings.labels = self.classes.as_ref().and_then(|c| keep(classes(c), e)).unwrap_or_default();
         settings.mean = self.mean.as_ref().and_then(|m| keep(values(m).map_err(|e| format!("--mean: {e}")), e));
@@ -287,22 +315,27 @@ impl Import {
     }
 }
 
-/// What requests of as many steps as the calibration items have cost.
-fn costs(imported: &Imported, report: &Report) -> Result<Vec<Cost>, Failure> {
-    let Description { graph, .. } = &imported.model.description;
+/// A LAN, and the fewest bytes there is a form for.
+fn policy() -> Result<Policy, Failure> {
     let link = Link::LAN;
     let objective = Objective::Time {
         bits_per_second: link.bits_per_second as u64,
         latency_ns: link.latency.as_nanos() as u64,
     };
-    let policy = Policy {
+    Ok(Policy {
         goal: objective.into(),
         link,
         backend: Some(sirnn_backends::ot::lookup("ferret")?),
         fuse: None,
         lanes: Some(1),
         linear: LinearForms::Auto,
-    };
+    })
+}
+
+/// What requests of as many steps as the calibration items have cost.
+fn costs(imported: &Imported, report: &Report) -> Result<Vec<Cost>, Failure> {
+    let Description { graph, .. } = &imported.model.description;
+    let policy = policy()?;
     let mut all = Vec::new();
     for items in BATCHES {
         let request = Request { items, steps: report.steps, lengths: None };

@@ -12,9 +12,10 @@ use super::network::evaluate::evaluate;
 use super::network::{Network, Node, ValueId};
 use super::onnx::{Dim, Graph as File, Input, Kind, Model as FileModel};
 use super::part::{Part, take_suffix};
-use super::quantise::{Options, Quantised, clean, quantise};
+use super::quantise::{self, Layer, Options, Quantised, clean, quantise_layers};
 use super::ranges::Ranges;
 use super::recognise::{Port, Request, recognise};
+use super::search::{Search, search};
 use super::tensor::{Data, Tensor, show};
 use super::time;
 use crate::graph::ops::{concat, pad, reshape, slice};
@@ -29,7 +30,7 @@ const MORE_STEPS: usize = 4;
 const PROBES: [[usize; 2]; 3] = [[4, 5], [64, 65], [400, 401]];
 
 /// What is to be made of a file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Settings {
     /// Name of the model.
     pub name: String,
@@ -39,6 +40,10 @@ pub struct Settings {
     pub lengths: Option<Vec<usize>>,
     /// Widths.
     pub options: Options,
+    /// Widths of single layers, by name.
+    pub layers: BTreeMap<String, Layer>,
+    /// If the cheapest widths are to be found that agree enough with the file.
+    pub search: Option<Search>,
     /// Inputs with known values: one number for all elements, or an array.
     pub set: BTreeMap<String, Tensor>,
     /// What is revealed, by the output's name; without a name of all that are not named. Values by default.
@@ -74,6 +79,10 @@ pub struct Imported {
     pub networks: Vec<Networks>,
     /// Name and format of the values of [`Networks::private`].
     pub values: HashMap<ValueId, (String, Number)>,
+    /// Of values whose channels have scales of their own: by how much each is finer than the format says.
+    pub channels: HashMap<ValueId, Vec<i32>>,
+    /// The widths that were chosen.
+    pub widths: quantise::Settings,
     /// What they are on the calibration items.
     pub ranges: Ranges,
     /// What the user should know.
@@ -444,6 +453,11 @@ impl Conversion<'_> {
         Ok(Networks { prefix, full, private, suffix })
     }
 
+    /// The most time steps of a request.
+    fn max_steps(&self, calibration: usize) -> usize {
+        self.settings.max_steps.unwrap_or(calibration.saturating_mul(MORE_STEPS)).min(MAX_STEPS)
+    }
+
     fn reveal(&self, output: &str) -> Reveal {
         let named = self.settings.reveal.iter().find(|(n, _)| n.as_deref() == Some(output));
         let all = self.settings.reveal.iter().find(|(n, _)| n.is_none());
@@ -482,11 +496,27 @@ impl Conversion<'_> {
             }
         }
         let ranges = ranges.ok_or_else(|| one("there is no calibration item"))?;
-        let quantised = quantise(&networks[0].private, &ranges, settings.options).map_err(one)?;
+        let mut widths = quantise::Settings { options: settings.options, layers: settings.layers.clone() };
+        widths.options.max_steps = calibration.steps.map(|n| self.max_steps(n));
+        if let Some(wanted) = settings.search {
+            let mine: Vec<Vec<Tensor>> = items.iter().filter(|(a, _)| *a == 0).map(|(_, i)| i.clone()).collect();
+            let found = search(&networks[0].private, &ranges, &mine, &widths, wanted).map_err(one)?;
+            let Options { weights, activations, .. } = found.settings.options;
+            let more = match found.settings.layers.len() {
+                0 => String::new(),
+                n => format!(", and narrower weights in {n} layers"),
+            };
+            let trials = found.trials.len();
+            self.notes.push(format!(
+                "the cheapest of {trials} settings that agrees enough: weights of {weights} bits, activations of {activations}{more}"
+            ));
+            widths = found.settings;
+        }
+        let quantised = quantise_layers(&networks[0].private, &ranges, &widths).map_err(one)?;
         let parts = self.parts(&networks[0], &quantised.graph, settings.context > 0).map_err(one)?;
         let (graph, before, after) = match calibration.steps {
             None => (quantised.graph.clone(), parts.before.clone(), parts.after.clone()),
-            Some(n) => match self.open(n, &quantised, &parts, &ranges) {
+            Some(n) => match self.open(n, &quantised, &parts, &ranges, &widths) {
                 Ok(open) => open,
                 Err(why) => {
                     self.notes.push(format!("the network is for items of {n} time steps, as the calibration's are: {why}"));
@@ -495,9 +525,9 @@ impl Conversion<'_> {
             },
         };
         let description = self.description(graph, before, after, parts.constants, calibration.steps).map_err(one)?;
-        let model = Model::new(description, quantised.weights).map_err(one)?;
-        let (values, notes) = (quantised.values, self.notes);
-        Ok(Imported { model, items, networks, values, ranges, notes })
+        let model = Model::new(description, quantised.weights.clone()).map_err(one)?;
+        let Quantised { values, channels, .. } = quantised;
+        Ok(Imported { model, items, networks, values, channels, widths, ranges, notes: self.notes })
     }
 
     /// An item of the user's after the normalisation.
@@ -612,13 +642,14 @@ impl Conversion<'_> {
         quantised: &Quantised,
         parts: &Parts,
         ranges: &Ranges,
+        widths: &quantise::Settings,
     ) -> Result<(Graph, Option<Graph>, Option<Graph>), String> {
         let all = |e: Errors| e.join("; ");
         // Where one step is all there is, axes of length 1 hide what is time.
         let lengths = if steps > 1 { [steps, steps + 1] } else { [2, 3] };
         let make = |n: usize| -> Result<(Quantised, Parts), String> {
             let networks = self.networks(n).map_err(all)?;
-            let other = quantise(&networks.private, ranges, self.settings.options)?;
+            let other = quantise_layers(&networks.private, ranges, widths)?;
             let parts = self.parts(&networks, &other.graph, self.settings.context > 0)?;
             Ok((other, parts))
         };
@@ -648,7 +679,7 @@ impl Conversion<'_> {
     ) -> Result<Description, String> {
         let settings = self.settings;
         if graph.steps > 0 {
-            let most = settings.max_steps.unwrap_or(steps.unwrap_or(1).saturating_mul(MORE_STEPS)).min(MAX_STEPS);
+            let most = self.max_steps(steps.unwrap_or(1));
             if steps.is_some_and(|n| n > most) {
                 return Err(format!("--max-steps {most}: the calibration items have {} steps", steps.unwrap_or(0)));
             }

@@ -1,12 +1,13 @@
 //! How good an imported model is: its outputs against those of the network in floats, and the formats of its values.
 //!
-//! Everything is measured on the calibration items, with the definition of the integer graph ([`graph::evaluate::inspect`]).
+//! Everything is measured on the calibration items, with the definition of the integer graph
+//! ([`evaluate_observed`](graph::evaluate::evaluate_observed)).
 
 use super::convert::{Imported, Networks};
 use super::network::evaluate::evaluate;
 use super::network::ValueId;
 use super::tensor::Tensor;
-use crate::graph::evaluate::inspect;
+use crate::graph::evaluate::evaluate_observed;
 use crate::graph::{self, Number};
 use crate::model::client::{Client, Reals};
 use crate::model::{Description, Items};
@@ -31,6 +32,8 @@ pub struct Report {
     pub model: String,
     /// What wrote the file.
     pub producer: String,
+    /// Bits of weights and of activations.
+    pub bits: [u32; 2],
     /// Calibration items.
     pub items: usize,
     /// Time steps of the longest; 0 where the network has no free time axis.
@@ -175,6 +178,7 @@ pub fn measure(imported: &Imported, labels: Option<&[usize]>) -> Result<Report, 
     let seen = imported.items.par_iter().enumerate().map(seen).collect::<Result<Vec<Seen>, String>>()?;
     let mut report = Report {
         model: description.name.clone(),
+        bits: [imported.widths.options.weights, imported.widths.options.activations],
         items: imported.items.len(),
         max_steps: description.graph.steps,
         saturated: seen.iter().map(|s| s.saturated).sum(),
@@ -218,17 +222,19 @@ fn look(
     let mut fixed: HashMap<ValueId, Vec<f64>> = HashMap::new();
     let mut wraps = BTreeMap::new();
     let weights = &imported.model.weights;
-    let outputs = inspect(&typed, weights, &items.item(0), &mut |node, ins, results| {
-        let wrapped = node.node.op.wrapped(node.place(), ins, weights, results);
+    let outputs = evaluate_observed(&typed, weights, &items.item(0), &mut |id, value, exact| {
+        let (lo, hi) = typed.ty(id).number.range();
+        let wrapped = exact.data.iter().filter(|&&v| !(lo..=hi).contains(&v.into())).count();
         if wrapped > 0 {
-            *wraps.entry(typed.name(node.outs[0]).to_string()).or_insert(0) += wrapped as u64;
+            *wraps.entry(typed.name(id).to_string()).or_insert(0) += wrapped as u64;
         }
-        if inside && let [out] = node.outs[..] {
-            let name = typed.name(out).rsplit('/').next().unwrap_or_default();
-            if let Some((id, number)) = by_name.get(name) {
-                let unit = 2f64.powi(-number.scale);
-                fixed.entry(*id).or_default().extend(results[0].data.iter().map(|&v| v as f64 * unit));
-            }
+        let name = typed.name(id).rsplit('/').next().unwrap_or_default();
+        if inside && let Some((id, number)) = by_name.get(name) {
+            let flat = vec![0];
+            let finer = imported.channels.get(id).unwrap_or(&flat);
+            let units: Vec<f64> = finer.iter().map(|f| 2f64.powi(-number.scale - f)).collect();
+            let reals = value.data.iter().enumerate().map(|(i, &v)| v as f64 * units[i % units.len()]);
+            fixed.entry(*id).or_default().extend(reals);
         }
     });
     let real = |(t, id): (graph::Tensor, &graph::ValueId)| {
@@ -381,7 +387,9 @@ impl Report {
             (0, _) => String::new(),
             (own, most) => format!(" of {own} steps (requests may have up to {most})"),
         };
-        let _ = writeln!(text, "{}: measured on {} calibration items{steps}", self.model, self.items);
+        let [weights, activations] = self.bits;
+        let _ = writeln!(text, "{}: weights of {weights} bits, activations of {activations}", self.model);
+        let _ = writeln!(text, "measured on {} calibration items{steps}", self.items);
         let _ = writeln!(text, "{:<24} {:>13} {:>13} {:>10} {:>8}", "output", "largest error", "mean error", "same class", "rows");
         for o in &self.outputs {
             let agreement = o.agreement.map_or("-".into(), |a| format!("{:.2} %", a * 100.0));
