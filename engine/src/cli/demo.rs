@@ -66,8 +66,14 @@ impl Demo {
                 items.steps()
             ));
         }
-        let wanted =
-            Request { sources: &sources, integers: false, first: Some(n), batch: self.batch, store: None, retry: Duration::ZERO };
+        let wanted = Request {
+            sources: &sources,
+            integers: false,
+            first: Some(n),
+            batch: self.batch,
+            store: None,
+            retry: Duration::ZERO,
+        };
         let answer = both(&self.model, &wanted, &self.planning, &self.spending, self.net, None)?;
 
         let exact = expected == answer.results;

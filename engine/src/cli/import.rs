@@ -6,13 +6,13 @@ use super::speeds;
 use clap::Args;
 use sirnn::compile::Request;
 use sirnn::graph::Reveal;
+use sirnn::import::arrays;
 use sirnn::import::convert::{Imported, Settings, convert};
 use sirnn::import::onnx::Model as FileModel;
 use sirnn::import::quantise::{Layer, Options};
 use sirnn::import::report::{Cost, Report, measure};
 use sirnn::import::search::Search;
 use sirnn::import::tensor::{Data, Tensor};
-use sirnn::import::arrays;
 use sirnn::model::Description;
 use sirnn::model::weights::check_target;
 use sirnn::plan::choice::Objective;
@@ -216,7 +216,9 @@ fn whole(path: &Path) -> Result<Vec<usize>, String> {
     } else {
         text(path)?.into_iter().map(f64::from).collect()
     };
-    let number = |v: f64| if v >= 0.0 && v.fract() == 0.0 { Ok(v as usize) } else { Err(format!("{place}: {v} is no class or length")) };
+    let number = |v: f64| {
+        if v >= 0.0 && v.fract() == 0.0 { Ok(v as usize) } else { Err(format!("{place}: {v} is no class or length")) }
+    };
     numbers.into_iter().map(number).collect()
 }
 
@@ -243,7 +245,9 @@ fn failed(errors: &[String]) -> Failure {
 
 impl Import {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let files = |report: &str, json: &str| [("report.md", report.as_bytes().to_vec()), ("report.json", json.as_bytes().to_vec())];
+        let files = |report: &str, json: &str| {
+            [("report.md", report.as_bytes().to_vec()), ("report.json", json.as_bytes().to_vec())]
+        };
         check_target(&self.out, &files("", ""))?;
         let file = FileModel::load(&self.file)?;
         let (mut settings, labels) = self.settings()?;
@@ -271,7 +275,10 @@ impl Import {
             return Ok(());
         }
         print_line(report.short().trim_end());
-        print_line(format_args!("{}: report.md says more. Try it: sirnn run --model {0} --input FILE", self.out.display()));
+        print_line(format_args!(
+            "{}: report.md says more. Try it: sirnn run --model {0} --input FILE",
+            self.out.display()
+        ));
         Ok(())
     }
 
@@ -315,13 +322,11 @@ impl Import {
     }
 }
 
-/// A LAN, and the fewest bytes there is a form for.
+/// The least time on a LAN, with the backend of fewest bytes.
 fn policy() -> Result<Policy, Failure> {
     let link = Link::LAN;
-    let objective = Objective::Time {
-        bits_per_second: link.bits_per_second as u64,
-        latency_ns: link.latency.as_nanos() as u64,
-    };
+    let objective =
+        Objective::Time { bits_per_second: link.bits_per_second as u64, latency_ns: link.latency.as_nanos() as u64 };
     Ok(Policy {
         goal: objective.into(),
         link,

@@ -68,7 +68,8 @@ impl Run {
         if self.cleartext {
             return cleartext(&self.model, &sources, integers, self.output.as_deref(), self.json);
         }
-        let wanted = Request { sources: &sources, integers, first: None, batch: self.batch, store, retry: Duration::ZERO };
+        let wanted =
+            Request { sources: &sources, integers, first: None, batch: self.batch, store, retry: Duration::ZERO };
         let answer = both(&self.model, &wanted, &self.planning, &self.spending, self.net, self.profile.as_deref())?;
         if let Some(path) = &self.output {
             write_results(&answer.results, path)?;

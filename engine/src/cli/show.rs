@@ -123,14 +123,21 @@ impl Show {
         if let Some(rate) = client.rate {
             print_line(format_args!("\nrecordings (.wav) of {rate} samples per second"));
         }
-        for (part, when) in [(&client.before, "before, out of what the user has"), (&client.after, "after, out of what is revealed")] {
+        for (part, when) in
+            [(&client.before, "before, out of what the user has"), (&client.after, "after, out of what is revealed")]
+        {
             let Some(part) = part else { continue };
             print_line(format_args!("\nthe client computes in the clear {when}:"));
             for input in &part.inputs {
                 print_line(format_args!("  {:<width$}  {:<op$}  {}", input.name, "input", shape_of(&input.shape)));
             }
             for node in &part.nodes {
-                print_line(format_args!("  {:<width$}  {:<op$}  of {}", node.name, node.op.name(), node.ins.join(", ")));
+                print_line(format_args!(
+                    "  {:<width$}  {:<op$}  of {}",
+                    node.name,
+                    node.op.name(),
+                    node.ins.join(", ")
+                ));
             }
             for output in &part.outputs {
                 print_line(format_args!("  {:<width$}  {:<op$}  {}", output.name, "output", output.value));
@@ -189,8 +196,7 @@ fn client_json(description: &Description) -> Value {
                 p.nodes.iter().map(|n| json!({ "node": n.name, "op": n.op.name(), "in": n.ins })).collect();
             let inputs: Vec<Value> =
                 p.inputs.iter().map(|i| json!({ "name": i.name, "shape": shape_of(&i.shape) })).collect();
-            let outputs: Vec<Value> =
-                p.outputs.iter().map(|o| json!({ "name": o.name, "value": o.value })).collect();
+            let outputs: Vec<Value> = p.outputs.iter().map(|o| json!({ "name": o.name, "value": o.value })).collect();
             json!({ "inputs": inputs, "nodes": nodes, "outputs": outputs })
         })
     };

@@ -135,7 +135,17 @@ fn is_state(file: &File, name: &str) -> bool {
             };
             let moves = matches!(
                 node.op.as_str(),
-                "Reshape" | "Transpose" | "Slice" | "Squeeze" | "Unsqueeze" | "Gather" | "Split" | "Identity" | "Concat" | "Expand" | "Cast"
+                "Reshape"
+                    | "Transpose"
+                    | "Slice"
+                    | "Squeeze"
+                    | "Unsqueeze"
+                    | "Gather"
+                    | "Split"
+                    | "Identity"
+                    | "Concat"
+                    | "Expand"
+                    | "Cast"
             );
             match (state, moves) {
                 (true, _) => found = true,
@@ -160,7 +170,8 @@ fn time_axes(input: &Input) -> Vec<usize> {
 
 /// An input as it is for some number of time steps.
 fn port(input: &Input, steps: usize) -> Result<Port, String> {
-    let dims = input.shape.as_ref().ok_or_else(|| format!("input '{}': the file does not say its shape", input.name))?;
+    let dims =
+        input.shape.as_ref().ok_or_else(|| format!("input '{}': the file does not say its shape", input.name))?;
     let batch = batch_axis(input);
     let size = |(i, d): (usize, &Dim)| match d {
         _ if Some(i) == batch => 1,
@@ -262,7 +273,8 @@ impl Conversion<'_> {
             } else if !named(name) && is_state(graph, name) {
                 match known_value(input, &Tensor::floats(vec![], vec![0.0]).expect("a number")) {
                     Ok(zeros) => {
-                        self.notes.push(format!("input '{name}' is an initial state: zeros (--set {name}=VALUE changes it)"));
+                        self.notes
+                            .push(format!("input '{name}' is an initial state: zeros (--set {name}=VALUE changes it)"));
                         self.set.insert(name.clone(), zeros);
                     }
                     Err(e) => errors.push(e),
@@ -297,7 +309,8 @@ impl Conversion<'_> {
         let shape = |steps: usize| -> Result<Vec<usize>, Errors> {
             let ports = inputs.iter().map(|i| port(i, steps)).collect::<Result<Vec<_>, _>>().map_err(one)?;
             let request = Request { ports, set: self.set.clone(), outputs: stop.clone() };
-            let network = recognise(self.file, &request).map_err(|r| r.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+            let network =
+                recognise(self.file, &request).map_err(|r| r.iter().map(ToString::to_string).collect::<Vec<_>>())?;
             Ok(network.shape(network.outputs[0].1).to_vec())
         };
         let mut failed = Vec::new();
@@ -305,7 +318,9 @@ impl Conversion<'_> {
             match (shape(a), shape(b)) {
                 (Ok(x), Ok(y)) if x.len() == y.len() => {
                     let of_inputs = inputs.iter().find_map(|i| batch_axis(i));
-                    let batch = of_inputs.filter(|&i| x.get(i) == Some(&1)).or(of_inputs.filter(|_| x.first() == Some(&1)).map(|_| 0));
+                    let batch = of_inputs
+                        .filter(|&i| x.get(i) == Some(&1))
+                        .or(of_inputs.filter(|_| x.first() == Some(&1)).map(|_| 0));
                     let dim = |(i, (&x, &y)): (usize, (&usize, &usize))| match (x, y) {
                         _ if Some(i) == batch => Ok(Dim::Free("batch".into())),
                         (x, y) if x == y => Ok(Dim::Fixed(x)),
@@ -364,7 +379,10 @@ impl Conversion<'_> {
             }
             if let Some(own) = steps_of(input, &port).map_err(one)? {
                 if steps.is_some_and(|s| s != own) {
-                    return Err(one(format!("calibration for '{}': {own} time steps, but another has {steps:?}", input.name)));
+                    return Err(one(format!(
+                        "calibration for '{}': {own} time steps, but another has {steps:?}",
+                        input.name
+                    )));
                 }
                 steps = Some(own);
             }
@@ -372,7 +390,12 @@ impl Conversion<'_> {
                 all = vec![Vec::new(); items.len()];
             }
             if all.len() != items.len() {
-                return Err(one(format!("calibration for '{}': {} items, but another has {}", input.name, items.len(), all.len())));
+                return Err(one(format!(
+                    "calibration for '{}': {} items, but another has {}",
+                    input.name,
+                    items.len(),
+                    all.len()
+                )));
             }
             let floats = |t: Tensor| Tensor::floats(t.shape().to_vec(), t.to_floats());
             for (all, item) in all.iter_mut().zip(items) {
@@ -428,9 +451,14 @@ impl Conversion<'_> {
     /// The networks for a number of time steps.
     fn networks(&self, steps: usize) -> Result<Networks, Errors> {
         let refused = |r: Vec<super::check::Refusal>| r.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let ports = |inputs: &[Input]| inputs.iter().map(|i| port(i, steps)).collect::<Result<Vec<_>, _>>().map_err(one);
+        let ports =
+            |inputs: &[Input]| inputs.iter().map(|i| port(i, steps)).collect::<Result<Vec<_>, _>>().map_err(one);
         let known = |inputs: &[Input]| -> BTreeMap<String, Tensor> {
-            self.set.iter().filter(|(n, _)| inputs.iter().all(|i| i.name != **n)).map(|(n, t)| (n.clone(), t.clone())).collect()
+            self.set
+                .iter()
+                .filter(|(n, _)| inputs.iter().all(|i| i.name != **n))
+                .map(|(n, t)| (n.clone(), t.clone()))
+                .collect()
         };
         let mut all = Vec::new();
         let prefix = if self.settings.client_until.is_empty() {
@@ -472,12 +500,20 @@ impl Conversion<'_> {
             (Some(all), Some(_)) => all.iter().map(|&n| Some(n)).collect(),
             _ => vec![calibration.steps; calibration.items.len()],
         };
-        own.iter().for_each(|n| if !lengths.contains(n) { lengths.push(*n) });
+        own.iter().for_each(|n| {
+            if !lengths.contains(n) {
+                lengths.push(*n)
+            }
+        });
         let networks = lengths.iter().map(|n| self.networks(n.unwrap_or(1))).collect::<Result<Vec<_>, _>>()?;
         let mut items = Vec::new();
         for (item, n) in calibration.items.into_iter().zip(&own) {
             let at = lengths.iter().position(|l| l == n).expect("added");
-            let item = if calibration.private { self.normalised(item).map_err(one)? } else { self.through_prefix(&networks[at], item).map_err(one)? };
+            let item = if calibration.private {
+                self.normalised(item).map_err(one)?
+            } else {
+                self.through_prefix(&networks[at], item).map_err(one)?
+            };
             items.push((at, item));
         }
         let mut ranges: Option<Ranges> = None;
@@ -487,7 +523,9 @@ impl Conversion<'_> {
                 continue;
             }
             if network.private.values.len() != networks[0].private.values.len() {
-                return Err(one("--lengths: the network depends on the number of time steps; bring items of one length"));
+                return Err(one(
+                    "--lengths: the network depends on the number of time steps; bring items of one length",
+                ));
             }
             let found = Ranges::observe(&network.private, &mine).map_err(one)?;
             match &mut ranges {
@@ -519,7 +557,8 @@ impl Conversion<'_> {
             Some(n) => match self.open(n, &quantised, &parts, &ranges, &widths) {
                 Ok(open) => open,
                 Err(why) => {
-                    self.notes.push(format!("the network is for items of {n} time steps, as the calibration's are: {why}"));
+                    self.notes
+                        .push(format!("the network is for items of {n} time steps, as the calibration's are: {why}"));
                     (quantised.graph.clone(), parts.before.clone(), parts.after.clone())
                 }
             },
@@ -582,7 +621,8 @@ impl Conversion<'_> {
                 let name = part.name(name);
                 let mut own = shape.to_vec();
                 if context {
-                    *own.last_mut().ok_or("--context: an input without axes")? -= settings.context.min(own[own.len() - 1] - 1);
+                    *own.last_mut().ok_or("--context: an input without axes")? -=
+                        settings.context.min(own[own.len() - 1] - 1);
                 }
                 inputs.push((name.clone(), own));
                 let value = if context { with_context(part, &name, shape, settings.context)? } else { name };
@@ -653,7 +693,9 @@ impl Conversion<'_> {
             let parts = self.parts(&networks, &other.graph, self.settings.context > 0)?;
             Ok((other, parts))
         };
-        let base = if steps > 1 { (quantised.graph.clone(), parts.clone()) } else {
+        let base = if steps > 1 {
+            (quantised.graph.clone(), parts.clone())
+        } else {
             let (q, p) = make(lengths[0])?;
             (q.graph, p)
         };
@@ -700,7 +742,10 @@ impl Conversion<'_> {
             let classes: Vec<usize> =
                 typed.outputs.iter().map(|&v| typed.ty(v).shape.last().copied().unwrap_or(1)).collect();
             let n = settings.labels.len();
-            let at = classes.iter().position(|&c| c == n).ok_or_else(|| format!("{n} labels, but the outputs have {classes:?} classes"))?;
+            let at = classes
+                .iter()
+                .position(|&c| c == n)
+                .ok_or_else(|| format!("{n} labels, but the outputs have {classes:?} classes"))?;
             graph.outputs[at].labels = settings.labels.clone();
         }
         // Where the class alone is revealed there is nothing to compute from.
@@ -734,7 +779,9 @@ impl Conversion<'_> {
 fn tensors(part: &Graph) -> Vec<String> {
     let of = |node: &graph::Node| {
         let fields = node.op.to_fields().unwrap_or_default();
-        let named = ["weights", "bias"].into_iter().filter_map(|key| fields.get(key)?.get("tensor")?.as_str().map(String::from));
+        let named = ["weights", "bias"]
+            .into_iter()
+            .filter_map(|key| fields.get(key)?.get("tensor")?.as_str().map(String::from));
         named.collect::<Vec<_>>()
     };
     part.nodes.iter().flat_map(of).collect()

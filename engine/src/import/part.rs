@@ -82,7 +82,8 @@ impl Part {
         let shape = if t.rank() == 0 { vec![1] } else { t.shape().to_vec() };
         let bias = self.tensor(name, shape.clone(), t.as_floats()?);
         let none = Rescale::default();
-        let op = bias::Bias { bias, shape: Some(shape), operand: none.clone(), rescale_bias: none.clone(), rescale: none };
+        let op =
+            bias::Bias { bias, shape: Some(shape), operand: none.clone(), rescale_bias: none.clone(), rescale: none };
         Ok(self.compute(name, op, &[x]))
     }
 

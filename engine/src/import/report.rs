@@ -4,8 +4,8 @@
 //! ([`evaluate_observed`](graph::evaluate::evaluate_observed)).
 
 use super::convert::{Imported, Networks};
-use super::network::evaluate::evaluate;
 use super::network::ValueId;
+use super::network::evaluate::evaluate;
 use super::tensor::Tensor;
 use crate::graph::evaluate::evaluate_observed;
 use crate::graph::{self, Number};
@@ -200,7 +200,9 @@ pub fn measure(imported: &Imported, labels: Option<&[usize]>) -> Result<Report, 
         let series = ty.shape.is_empty() || (ty.timed && ty.shape.len() == 1);
         report.outputs.push(compare(k, &output.name, series, &seen, labels, &mut report.worst)?);
     }
-    report.worst.sort_by(|a, b| (a.agrees, b.error).partial_cmp(&(b.agrees, a.error)).unwrap_or(std::cmp::Ordering::Equal));
+    report
+        .worst
+        .sort_by(|a, b| (a.agrees, b.error).partial_cmp(&(b.agrees, a.error)).unwrap_or(std::cmp::Ordering::Equal));
     report.worst.truncate(WORST);
     report.tensors = formats(imported, &seen);
     Ok(report)
@@ -214,7 +216,9 @@ fn look(
     item: &[Tensor],
     inside: bool,
 ) -> Result<Seen, String> {
-    let reals = |t: &Tensor| (1, Reals { shape: t.shape().to_vec(), data: t.to_floats().iter().map(|&v| f64::from(v)).collect() });
+    let reals = |t: &Tensor| {
+        (1, Reals { shape: t.shape().to_vec(), data: t.to_floats().iter().map(|&v| f64::from(v)).collect() })
+    };
     let items = Items::from_reals(bare, item.iter().map(reals).collect(), None).map_err(|e| e.to_string())?;
     let typed = bare.typed(items.steps()).map_err(|e| e.to_string())?;
     let by_name: HashMap<&str, (ValueId, Number)> =
@@ -390,7 +394,11 @@ impl Report {
         let [weights, activations] = self.bits;
         let _ = writeln!(text, "{}: weights of {weights} bits, activations of {activations}", self.model);
         let _ = writeln!(text, "measured on {} calibration items{steps}", self.items);
-        let _ = writeln!(text, "{:<24} {:>13} {:>13} {:>10} {:>8}", "output", "largest error", "mean error", "same class", "rows");
+        let _ = writeln!(
+            text,
+            "{:<24} {:>13} {:>13} {:>10} {:>8}",
+            "output", "largest error", "mean error", "same class", "rows"
+        );
         for o in &self.outputs {
             let agreement = o.agreement.map_or("-".into(), |a| format!("{:.2} %", a * 100.0));
             let _ = writeln!(
@@ -424,14 +432,25 @@ impl Report {
         let mut text = format!("# {}\n\n```\n{}```\n", self.model, self.short());
         text.push_str("\nErrors are differences between the network in floats and the model's integers, on the calibration items.\n");
         for o in self.outputs.iter().filter(|o| !o.by_confidence.is_empty()) {
-            let _ = writeln!(text, "\n## Agreement of `{}`\n\n| confidence in floats | rows | same class |\n|---|---|---|", o.name);
+            let _ = writeln!(
+                text,
+                "\n## Agreement of `{}`\n\n| confidence in floats | rows | same class |\n|---|---|---|",
+                o.name
+            );
             for c in &o.by_confidence {
                 let _ = writeln!(text, "| {} to {} | {} | {:.2} % |", c.from, c.to, c.rows, c.agreement * 100.0);
             }
         }
         text.push_str("\n## Worst items\n\n| item | output | largest error | same class |\n|---|---|---|---|\n");
         for w in &self.worst {
-            let _ = writeln!(text, "| {} | `{}` | {:.6} | {} |", w.item, w.output, w.error, if w.agrees { "yes" } else { "no" });
+            let _ = writeln!(
+                text,
+                "| {} | `{}` | {:.6} | {} |",
+                w.item,
+                w.output,
+                w.error,
+                if w.agrees { "yes" } else { "no" }
+            );
         }
         text.push_str("\n## Values\n\nHeadroom: how many times larger a value may become before it wraps. Error: largest difference on the first items.\n");
         let _ = writeln!(text, "Outliers: share of numbers more than {OUTLIER} standard deviations from the mean.\n");
@@ -442,11 +461,17 @@ impl Report {
             let _ = writeln!(
                 text,
                 "| `{}` | {:.4} | {:.4} | {} | {} | {headroom} | {error} | {:.4} % |",
-                t.name, t.low, t.high, t.bits, t.scale, t.outliers * 100.0
+                t.name,
+                t.low,
+                t.high,
+                t.bits,
+                t.scale,
+                t.outliers * 100.0
             );
         }
         for cost in &self.costs {
-            let _ = writeln!(text, "\n## Cost of {} items\n\n| part | rounds | bytes online |\n|---|---|---|", cost.batch);
+            let _ =
+                writeln!(text, "\n## Cost of {} items\n\n| part | rounds | bytes online |\n|---|---|---|", cost.batch);
             for (name, rounds, bytes) in &cost.layers {
                 let _ = writeln!(text, "| `{name}` | {rounds} | {bytes} |");
             }

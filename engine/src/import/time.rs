@@ -61,11 +61,7 @@ fn node(typed_a: &Typed<'_>, a: &TypedNode<'_>, typed_b: &Typed<'_>, b: &TypedNo
             }
             let lengths = [size(typed_a, a, x.axis), size(typed_b, b, y.axis)];
             let place = |i: i64, j: i64| {
-                if i == j {
-                    Some(i)
-                } else {
-                    (i - lengths[0] == j - lengths[1]).then_some(i - lengths[0])
-                }
+                if i == j { Some(i) } else { (i - lengths[0] == j - lengths[1]).then_some(i - lengths[0]) }
             };
             let [ends_a, ends_b] = [(x.end, lengths[0]), (y.end, lengths[1])].map(|(end, n)| end.unwrap_or(n));
             let end = place(ends_a, ends_b).ok_or_else(differs)?;

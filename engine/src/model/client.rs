@@ -106,7 +106,8 @@ impl Constants {
         }
         let floats = |t: &Reals| t.data.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect::<Vec<u8>>();
         let data: Vec<(&String, &Reals, Vec<u8>)> = tensors.iter().map(|(n, t)| (n, t, floats(t))).collect();
-        let views = data.iter().map(|(name, t, bytes)| Ok((*name, TensorView::new(Dtype::F32, t.shape.clone(), bytes)?)));
+        let views =
+            data.iter().map(|(name, t, bytes)| Ok((*name, TensorView::new(Dtype::F32, t.shape.clone(), bytes)?)));
         let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>().map_err(fail)?;
         let bytes = safetensors::serialize(views, None).map_err(fail)?;
         Self::parse(bytes)
@@ -258,7 +259,11 @@ impl Client {
         let typed = before.infer(steps)?;
         let results = self.evaluate(&typed, inputs).map_err(|e| e.inside("client.before"))?;
         let of = |input: &Input| before.outputs.iter().position(|o| o.name == input.name).map(|i| results[i].clone());
-        network.inputs.iter().map(|i| of(i).ok_or_else(|| ModelError::new("client.before", "an input is missing"))).collect()
+        network
+            .inputs
+            .iter()
+            .map(|i| of(i).ok_or_else(|| ModelError::new("client.before", "an input is missing")))
+            .collect()
     }
 
     /// The results for an item, out of the network's outputs.
@@ -363,7 +368,9 @@ fn compute(node: &TypedNode<'_>, ins: &[&Reals], constants: &BTreeMap<String, Re
             let pairs = x.data.chunks(rows * k).zip(b.data.chunks(k * n));
             pairs.flat_map(|(a, b)| a.chunks(k).flat_map(|row| product(row, b, n)).collect::<Vec<_>>()).collect()
         }
-        Op::Conv(op) => convolve(&op.windows(&x.shape)?, op.groups, op.filters, &x.data, &tensor(&op.weights.tensor)?.data),
+        Op::Conv(op) => {
+            convolve(&op.windows(&x.shape)?, op.groups, op.filters, &x.data, &tensor(&op.weights.tensor)?.data)
+        }
         Op::Scale(op) => with_tensor(x, tensor(&op.weights.tensor)?, |a, b| a * b),
         Op::Bias(op) => with_tensor(x, tensor(&op.bias.tensor)?, |a, b| a + b),
         Op::Mul(_) => pairs(ins, |a, b| a * b)?,

@@ -227,7 +227,8 @@ fn from_wav(bytes: &[u8], input: &Input, most: usize, rate: Option<u32>) -> Resu
     if spec.sample_rate != rate {
         return Err(fail(format!("{} samples per second, the model is for {rate}; resample it", spec.sample_rate)));
     }
-    let sample = |s: hound::Result<i16>| s.map(|v| Value::Real(f64::from(v) / 32768.0)).map_err(|e| fail(e.to_string()));
+    let sample =
+        |s: hound::Result<i16>| s.map(|v| Value::Real(f64::from(v) / 32768.0)).map_err(|e| fail(e.to_string()));
     let mut values = reader.into_samples::<i16>().map(sample).collect::<Result<Vec<_>, _>>()?;
     let step: usize = fixed(input).iter().product();
     let n = if timed(input) { values.len().div_ceil(step).max(1) * step } else { step };
@@ -382,8 +383,14 @@ fn before(
         for ((reals, input), (shape, values)) in made.into_iter().zip(&graph.inputs).zip(&mut results) {
             *shape = if timed(input) { [&[steps], &fixed(input)[..]].concat() } else { fixed(input) };
             let n: usize = shape.iter().product();
-            let fits = if timed(input) { reals.shape[0] == own && reals.shape[1..] == shape[1..] } else { reals.shape == *shape };
-            require(fits, &format!("input '{}'", input.name), || format!("shape {:?} of the client's part", reals.shape))?;
+            let fits = if timed(input) {
+                reals.shape[0] == own && reals.shape[1..] == shape[1..]
+            } else {
+                reals.shape == *shape
+            };
+            require(fits, &format!("input '{}'", input.name), || {
+                format!("shape {:?} of the client's part", reals.shape)
+            })?;
             let real = reals.data.into_iter().map(Value::Real);
             values.extend(real.chain(std::iter::repeat(Value::Real(0.0))).take(n));
         }

@@ -172,7 +172,11 @@ impl Results {
             let made = description.client.after(&typed, given).map_err(|e| e.inside(&format!("item {item}")))?;
             for (i, (made, output)) in made.into_iter().zip(&after.outputs).enumerate() {
                 if computed.len() <= i {
-                    computed.push(Computed { name: output.name.clone(), shape: made.shape.clone(), values: Vec::new() });
+                    computed.push(Computed {
+                        name: output.name.clone(),
+                        shape: made.shape.clone(),
+                        values: Vec::new(),
+                    });
                 }
                 let all = &mut computed[i];
                 // The longest item's shape is that of all.
@@ -359,8 +363,7 @@ fn array(output: &Revealed) -> Vec<u8> {
         let data: Vec<i64> = output.classes.iter().flat_map(padded).collect();
         npy::integers(&[&[output.classes.len()], leading].concat(), &data)
     } else {
-        let values: Vec<Vec<f64>> =
-            output.values.iter().map(|v| v.iter().map(|&v| output.real(v)).collect()).collect();
+        let values: Vec<Vec<f64>> = output.values.iter().map(|v| v.iter().map(|&v| output.real(v)).collect()).collect();
         padded(&output.shape, &values)
     }
 }

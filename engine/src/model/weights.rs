@@ -109,7 +109,11 @@ pub fn check_target(directory: &Path, more: &[(&str, Vec<u8>)]) -> Result<(), Mo
         return fail("not the name of a folder".into());
     }
     let Ok(entries) = std::fs::read_dir(directory) else {
-        return if std::fs::symlink_metadata(directory).is_ok() { fail("it is there, and no folder".into()) } else { Ok(()) };
+        return if std::fs::symlink_metadata(directory).is_ok() {
+            fail("it is there, and no folder".into())
+        } else {
+            Ok(())
+        };
     };
     let names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     let own = |name: &String| {
@@ -117,7 +121,9 @@ pub fn check_target(directory: &Path, more: &[(&str, Vec<u8>)]) -> Result<(), Mo
     };
     match names.iter().find(|name| !own(name)) {
         _ if names.is_empty() => Ok(()),
-        _ if !names.iter().any(|n| n == description::FILE) => fail("it is there, and no model: name another folder".into()),
+        _ if !names.iter().any(|n| n == description::FILE) => {
+            fail("it is there, and no model: name another folder".into())
+        }
         Some(name) => fail(format!("this model's folder has another file, '{name}': move it, or name another folder")),
         None => Ok(()),
     }
