@@ -190,6 +190,13 @@ impl Client {
         self.before.as_ref().map_or(&network.inputs, |before| &before.inputs)
     }
 
+    /// Where users' arrays for an input have their items, as [`Client::item_axis`]; `None` if nothing is said of what users have, and
+    /// they have the items first.
+    pub fn item_axis_of(&self, input: &str) -> Option<Option<usize>> {
+        let said = self.reals || self.before.is_some();
+        said.then(|| self.item_axis.get(input).copied().unwrap_or(Some(0)))
+    }
+
     /// Checks both parts against the network.
     ///
     /// # Errors

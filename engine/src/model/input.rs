@@ -14,8 +14,8 @@
 //! integers of the input's format, and numbers beyond the range count as the nearest in it. Where it has a part that the client
 //! computes itself, files hold what that part begins with.
 //!
-//! An array of an item's own axes is one item. In one with an axis more the items lie along the first axis, or along that which the
-//! description names; there may be yet another axis, of the items, before that.
+//! In such a model, an array of an item's own axes is one item. In one with an axis more the items lie along the first axis, or along
+//! that which the description names; there may be yet another axis, of the items, before that.
 //!
 //! Time series may be shorter than the description allows; all items of a file have as many steps. Where they have lengths of their own, a
 //! file of lengths says so, one per line, and what stands behind an item's own length is ignored: it counts as zeros, and is never
@@ -161,14 +161,14 @@ fn fixed(input: &Input) -> Vec<usize> {
     input.shape.iter().filter_map(|d| if let Dim::Size(n) = d { Some(*n) } else { None }).collect()
 }
 
-/// The numbers of an array. `item_axis` is that of the items in an array with an axis more than an item; none if such an array
-/// has them first.
+/// The numbers of an array. `item_axis` is that of the items in an array with an axis more than an item, `Some(None)` if such an array
+/// has them first and the network's own file has none; `None` if no other array is read than `[items, shape..]`.
 fn from_array(
     shape: &[usize],
     values: Vec<Value>,
     input: &Input,
     most: usize,
-    item_axis: Option<usize>,
+    item_axis: Option<Option<usize>>,
 ) -> Result<Numbers, ModelError> {
     let fits = |shape: &[usize]| match input.shape.first() {
         Some(Dim::Steps) => shape.split_first().is_some_and(|(t, rest)| (1..=most).contains(t) && rest == fixed(input)),
@@ -181,7 +181,8 @@ fn from_array(
         ModelError::new("array", what.replace(", ]", "]"))
     };
     let mut axis = 0;
-    if shape.len() == rank {
+    let (free, item_axis) = (item_axis.is_some(), item_axis.flatten());
+    if shape.len() == rank && free {
         own.insert(0, 1);
     } else if shape.len() == rank + 1 {
         axis = item_axis.unwrap_or(0);
@@ -208,7 +209,12 @@ fn from_array(
 }
 
 /// The numbers of a `.npy` file.
-fn from_npy(bytes: &[u8], input: &Input, most: usize, item_axis: Option<usize>) -> Result<Numbers, ModelError> {
+fn from_npy(
+    bytes: &[u8],
+    input: &Input,
+    most: usize,
+    item_axis: Option<Option<usize>>,
+) -> Result<Numbers, ModelError> {
     let array = Npy::parse(bytes)?;
     require(array.shape.len() <= MAX_RANK + 2, "array", || format!("{} axes", array.shape.len()))?;
     from_array(&array.shape, array.values().collect(), input, most, item_axis)
@@ -437,7 +443,7 @@ impl Items {
         let numbers = |(path, input): (&PathBuf, &Input)| {
             let place = path.display().to_string();
             let bytes = read_bounded(path, MAX_FILE)?;
-            let axis = client.item_axis.get(&input.name).copied().unwrap_or(Some(0));
+            let axis = client.item_axis_of(&input.name);
             let numbers = match path.extension().and_then(|e| e.to_str()) {
                 Some("npy") => from_npy(&bytes, input, graph.steps, axis),
                 Some("csv") => std::str::from_utf8(&bytes)
@@ -470,13 +476,13 @@ impl Items {
 
     fn from_one(
         description: &Description,
-        read: impl FnOnce(&Input, usize, Option<usize>) -> Result<Numbers, ModelError>,
+        read: impl FnOnce(&Input, usize, Option<Option<usize>>) -> Result<Numbers, ModelError>,
     ) -> Result<Self, ModelError> {
         let client = &description.client;
         let [input] = client.inputs(&description.graph) else {
             return Err(ModelError::new("items", "the network has several inputs"));
         };
-        let axis = client.item_axis.get(&input.name).copied().unwrap_or(Some(0));
+        let axis = client.item_axis_of(&input.name);
         let numbers = read(input, description.graph.steps, axis)?;
         Self::from_numbers(vec![(numbers, "items".into())], description, None, false)
     }
@@ -498,7 +504,7 @@ impl Items {
             require(n == Some(reals.data.len()), &place, || format!("{} numbers", reals.data.len()))?;
             let shape = [&[items], &reals.shape[..]].concat();
             let values = reals.data.into_iter().map(Value::Real).collect();
-            let numbers = from_array(&shape, values, input, description.graph.steps, Some(0));
+            let numbers = from_array(&shape, values, input, description.graph.steps, None);
             Ok((numbers.map_err(|e| e.inside(&place))?, place))
         };
         let numbers = arrays.into_iter().zip(inputs).map(numbers).collect::<Result<Vec<_>, ModelError>>()?;
