@@ -2,7 +2,9 @@
 //!
 //! The files are reference data that is not shipped: `SIRNN_DATA` says where it is.
 
+use sirnn::graph::Weights;
 use sirnn::model::npy::{self, Npy, Value};
+use sirnn::model::{Description, Items, Results};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -83,6 +85,91 @@ fn run_both(model: &Path, items: &Path) -> (Vec<usize>, Vec<f64>) {
 fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, |m, d| if d.is_nan() { f64::NAN } else { m.max(d) })
+}
+
+/// A network that clients feed `[x, -x]` and of whose result they take the sigmoid.
+const PARTS: &str = r#"
+format = 2
+name = "parts"
+steps = 4
+
+[[input]]
+name = "x"
+shape = ["steps", 2]
+bits = 16
+scale = 8
+
+[[node]]
+name = "y"
+op = "relu"
+in = "x"
+out = { bits = 16, scale = 8 }
+
+[[output]]
+name = "y"
+reveal = "values"
+
+[client]
+reals = true
+
+[[client.before.input]]
+name = "raw"
+shape = ["steps", 1]
+
+[[client.before.node]]
+name = "negative"
+op = "add"
+in = "raw"
+terms = [{ minus = true }]
+
+[[client.before.node]]
+name = "both"
+op = "concat"
+in = ["raw", "negative"]
+axis = 1
+
+[[client.before.output]]
+name = "x"
+value = "both"
+
+[[client.after.node]]
+name = "p"
+op = "table"
+in = "y"
+function = "sigmoid"
+
+[[client.after.output]]
+name = "y"
+value = "p"
+"#;
+
+#[test]
+fn parts_are_written_read_and_computed() {
+    let description = Description::parse(PARTS).unwrap();
+    assert_eq!(Description::parse(&description.to_toml()).unwrap(), description);
+    let items = Items::from_csv("1,-2", &description).unwrap();
+    assert_eq!((items.steps(), items.saturated()), (2, 0));
+    assert_eq!(items.inputs(0..1)["x"], [256, -256, -512, 512]);
+    let results = Results::evaluate(&description, &Weights::new(), &items).unwrap();
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    assert_eq!(results.computed[0].values, [[sigmoid(1.0), 0.5, 0.5, sigmoid(2.0)]]);
+    assert_eq!(results.computed[0].shape, [2, 2]);
+    assert!(results.to_csv().starts_with("output,item,position,integer,value\ny,0,0:0,,0.73"));
+    // Beyond the range: the nearest number in it.
+    let items = Items::from_csv("300", &description).unwrap();
+    assert_eq!((items.inputs(0..1)["x"].as_slice(), items.saturated()), (&[32767, -32768][..], 2));
+    for (from, to, word) in [
+        ("value = \"both\"", "value = \"raw\"", "the network expects"),
+        ("function = \"sigmoid\"", "function = \"sigmoid2\"", "sigmoid2"),
+        ("op = \"concat\"", "op = \"sigmoid\"", "client.before"),
+        ("in = \"y\"\nfunction", "in = \"z\"\nfunction", "client.after"),
+        ("reals = true", "reals = true\ntensors = { bytes = 99999999, digest = \"00\" }", "client.tensors"),
+    ] {
+        let text = PARTS.replacen(from, to, 1);
+        assert_ne!(text, PARTS, "{from}");
+        let error = Description::parse(&text).unwrap_err().to_string();
+        assert!(error.contains(word) && error.lines().count() == 1, "{error}");
+    }
 }
 
 #[test]
@@ -213,7 +300,7 @@ fn normalised_items_are_the_clients_business() {
     works(&["import", text(&network), "--calibration", text(&items), "--out", text(&plain)]);
     works(&["import", text(&network), "--calibration", text(&raw), "--mean", "10", "--std", "4", "--out", text(&own)]);
     let output = folder.join("y.npy");
-    let mut clear = |model: &Path, items: &Path| {
+    let clear = |model: &Path, items: &Path| {
         works(&["run", "--model", text(model), "--input", text(items), "--cleartext", "--output", text(&output)]);
         numbers(&std::fs::read(&output).unwrap()).1
     };
