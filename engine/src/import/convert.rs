@@ -2,9 +2,9 @@
 //!
 //! 1. The file's inputs are sorted: known ([`Settings::set`]), initial states that are zeros, and what the client brings.
 //! 2. The network is cut where the client's own part ends ([`Settings::client_until`]) or where the client begins
-//!    ([`Settings::from`]), and taken over by [`recognise`](super::recognise) for the calibration's number of time steps. Functions at its end
+//!    ([`Settings::from`]), and taken over by [`recognise`](fn@recognise) for the calibration's number of time steps. Functions at its end
 //!    (softmax, sigmoid) become the client's.
-//! 3. Ranges are observed on the calibration items and formats chosen ([`quantise`](super::quantise)).
+//! 3. Ranges are observed on the calibration items and formats chosen ([`quantise`](mod@quantise)).
 //! 4. Where a time axis is free, the same is done for one step more, and what differs stays open ([`time`]).
 
 use super::items::{Items, batch_axis, items};

@@ -1,7 +1,7 @@
 //! How good an imported model is: its outputs against those of the network in floats, and the formats of its values.
 //!
 //! Everything is measured on the calibration items, with the definition of the integer graph
-//! ([`evaluate_observed`](graph::evaluate::evaluate_observed)).
+//! ([`evaluate_observed`]).
 
 use super::convert::{Imported, Networks};
 use super::network::ValueId;
@@ -193,11 +193,16 @@ pub fn measure(imported: &Imported, labels: Option<&[usize]>) -> Result<Report, 
             *report.wraps.entry(name.clone()).or_default() += n;
         }
     }
-    let typed = description.typed(description.graph.steps).map_err(|e| e.to_string())?;
-    for (k, (output, &value)) in description.graph.outputs.iter().zip(&typed.outputs).enumerate() {
+    // An output whose length follows that of the item.
+    let most = description.graph.steps;
+    let length = |steps: usize, k: usize| -> Result<usize, String> {
+        let typed = description.typed(steps).map_err(|e| e.to_string())?;
+        Ok(typed.ty(typed.outputs[k]).len())
+    };
+    for (k, output) in description.graph.outputs.iter().enumerate() {
         // Without an axis of its own, or with that of time alone, an output is one number.
-        let ty = typed.ty(value);
-        let series = ty.shape.is_empty() || (ty.timed && ty.shape.len() == 1);
+        let axes = seen.first().map_or(0, |s| s.fixed[k].shape.len());
+        let series = axes == 0 || (axes == 1 && most > 1 && length(most, k)? != length(most - 1, k)?);
         report.outputs.push(compare(k, &output.name, series, &seen, labels, &mut report.worst)?);
     }
     report
