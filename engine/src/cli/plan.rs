@@ -1,12 +1,14 @@
 //! `sirnn plan`: everything that can be known before anything runs.
 
 use super::output::{bytes, write_file};
+use super::show::shape_of;
 use super::{Failure, Planning, link_name, speeds};
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 use sirnn::compile::Request;
 use sirnn::graph::{Dim, Reveal};
+use sirnn::model::client::operations;
 use sirnn::model::{Description, Model, weights};
 use sirnn::plan::correlations::{kind_name, offline_cost};
 use sirnn::plan::planner::{self, Candidate, Task};
@@ -387,7 +389,7 @@ fn comparison(all: &[Candidate], link: String) {
 }
 
 /// All that a client learns about a model.
-fn revealed(d: &Description, steps: usize) -> Result<Vec<String>, Failure> {
+pub(super) fn revealed(d: &Description, steps: usize) -> Result<Vec<String>, Failure> {
     let typed = d.typed(steps)?;
     let mut lines = Vec::new();
     for (output, &value) in d.graph.outputs.iter().zip(&typed.outputs) {
@@ -399,6 +401,19 @@ fn revealed(d: &Description, steps: usize) -> Result<Vec<String>, Failure> {
             Reveal::Class => "the class alone".into(),
         };
         lines.push(format!("output '{}', {per}: {what}", output.name));
+    }
+    let client = &d.client;
+    for input in client.inputs(&d.graph).iter().filter(|_| client.before.is_some()) {
+        lines.push(format!("input '{}' of the user: {}, real numbers", input.name, shape_of(&input.shape)));
+    }
+    if let Some(before) = &client.before {
+        lines.push(format!("what the client computes before, in the clear: {}", operations(before)));
+    }
+    if let Some(after) = &client.after {
+        lines.push(format!("what the client computes from what is revealed, in the clear: {}", operations(after)));
+    }
+    if let Some(stamp) = &client.stamp {
+        lines.push(format!("the tensors of what the client computes: {} bytes (client.safetensors)", stamp.bytes));
     }
     for input in &d.graph.inputs {
         let dims = input.shape.iter().map(|dim| match dim {
