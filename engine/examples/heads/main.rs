@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release --example heads -- DIR [--rescale floor|div] [--input FILE] [--picture FILE] [--ot NAME] [--json]
 //! cargo run --release --example heads -- DIR --cleartext    # the evaluator alone
+//! cargo run --release --example heads -- DIR --model models/heads    # a model directory, for `sirnn show`, `plan`, `serve`
 //! ```
 //! `DIR` holds `params.json`, `weights.npz` and `input_i8_240x320.bin`.
 
@@ -56,6 +57,9 @@ struct Options {
     /// What to optimise where a protocol has several forms
     #[arg(long, default_value = "time")]
     optimize: Goal,
+    /// Write the network as a model directory, for the commands of sirnn, and compute nothing
+    #[arg(long, value_name = "DIR")]
+    model: Option<PathBuf>,
     /// Evaluate in the clear, without a second party
     #[arg(long)]
     cleartext: bool,
@@ -154,6 +158,10 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
 }
 
 fn detect(options: &Options) -> Result<(), Box<dyn Error>> {
+    if let Some(directory) = &options.model {
+        let (description, weights) = options.description()?;
+        return Ok(Model::new(description, weights)?.save(directory, &[])?);
+    }
     let path = options.input.clone().unwrap_or_else(|| options.directory.join("input_i8_240x320.bin"));
     let image = model::image(&path)?;
     let (output, mut report) = if options.cleartext { clear(options, &image)? } else { secure(options, &image)? };

@@ -4,7 +4,7 @@
 //! stacked network then overlap as a wavefront (the schedule starts a step of the lower layer before the upper one has finished the
 //! step before), and the two directions of a bidirectional one share their rounds.
 
-use super::ir::{Home, Ir, Item, Val};
+use super::ir::{Home, Ir, Item, Loop, Val};
 use std::collections::HashSet;
 
 /// Joins loops until no two can be joined.
@@ -27,13 +27,19 @@ fn pair(ir: &Ir) -> Option<(usize, usize)> {
             let stepwise = |outer: &Val| a.stacks.iter().any(|s| s.1 == *outer);
             let sliced = b.slices.iter().all(|s| stepwise(&s.0) || !behind.contains(&s.0));
             let begun = b.states.iter().all(|s| !behind.contains(&s.init));
+            let made = made(b).all(|v| !behind.contains(&v));
             let outside = b.body.iter().all(|&v| ir.value(v).ins.iter().all(|x| !behind.contains(x)));
-            if a.trips == b.trips && sliced && begun && outside {
+            if a.trips == b.trips && sliced && begun && made && outside {
                 return Some((first, second));
             }
         }
     }
     None
+}
+
+/// What a step hands on or out. It may be a value from outside, where nothing in the body makes it.
+fn made(l: &Loop) -> impl Iterator<Item = Val> + '_ {
+    l.states.iter().map(|s| s.next).chain(l.lasts.iter().chain(&l.stacks).map(|s| s.0))
 }
 
 /// Values outside of loops that depend on what the loop at a place of the list hands out.
@@ -53,7 +59,7 @@ fn depending(ir: &Ir, place: usize) -> HashSet<Val> {
             Item::Loop(l) => {
                 let read = ir.loops[l].body.iter().flat_map(|&v| &ir.value(v).ins);
                 let cut = ir.loops[l].slices.iter().map(|s| &s.0).chain(ir.loops[l].states.iter().map(|s| &s.init));
-                if read.chain(cut).any(|x| found.contains(x)) {
+                if read.copied().chain(cut.copied()).chain(made(&ir.loops[l])).any(|x| found.contains(&x)) {
                     found.extend(handed(l));
                 }
             }

@@ -473,6 +473,40 @@ fn products_of_known_sign() {
     }
 }
 
+/// The largest value of a column that its ring just determines.
+#[test]
+fn columns_in_narrow_rings() {
+    use crate::graph::builder::fixed;
+    let mut g = Builder::new();
+    g.compute("y", activation::Exp {}, &["x"], Number::new(36, 13));
+    let inputs = vec![fixed("x", &[600], Number::new(9, 8))];
+    check(&g.finish(0, inputs, vec![output("y", "y", Reveal::Values)]), None, 2);
+}
+
+/// A loop that hands on what another one made, without an operation of its own.
+#[test]
+fn a_state_from_outside() {
+    use crate::graph::ops::reshape::Reshape;
+    let n = Number::new(8, 0);
+    let step = |name: &str, of: &str| {
+        let mut body = Body { slices: vec![format!("{name}_x")], ..Body::default() };
+        body.state(&format!("{name}_h"), &format!("{name}_next"), &[3], n);
+        if of.is_empty() {
+            let (x, h) = (format!("{name}_x"), format!("{name}_h"));
+            body.nodes.compute(&format!("{name}_next"), add::Add::default(), &[&x, &h], n);
+        } else {
+            body.nodes.arrange(&format!("{name}_next"), Reshape { shape: vec![3] }, &[of]);
+        }
+        body.hand_out("h", &format!("{name}_h"), Steps::Last);
+        body
+    };
+    let mut g = Builder::new();
+    g.scan("first", &["x"], step("a", ""));
+    g.scan("second", &["x"], step("b", "first.h"));
+    let graph = g.finish(4, vec![series("x", &[3], n)], vec![output("y", "second.h", Reveal::Values)]);
+    check(&graph, None, 2);
+}
+
 #[test]
 fn filters_in_groups() {
     use crate::graph::builder::fixed;
