@@ -99,6 +99,7 @@ impl Infer {
         };
         let wanted = Request {
             sources: &sources,
+            integers: self.items.integers(),
             first: None,
             shard: self.shard,
             batch: self.batch,

@@ -11,6 +11,8 @@ mod demo;
 mod doctor;
 mod failure;
 mod generate;
+#[cfg(feature = "import")]
+mod import;
 mod infer;
 mod log;
 mod merge;
@@ -59,6 +61,7 @@ use failure::Failure;
 Start here:
   sirnn demo                                   server and client on this machine, handwritten digits
   sirnn show --model models/digits             the network, node by node
+  sirnn import net.onnx --calibration x.npy --out models/mine    your own network, trained elsewhere
   sirnn plan --model models/digits             rounds, bytes, memory, and what the client learns, before anything runs
   sirnn serve --model models/digits --listen 127.0.0.1:7700
   sirnn infer --connect 127.0.0.1:7700 --input models/digits/inputs.npy --output result.csv
@@ -85,6 +88,8 @@ enum Command {
     Show(show::Show),
     #[cfg(feature = "import")]
     Check(check::Check),
+    #[cfg(feature = "import")]
+    Import(import::Import),
     Plan(plan::PlanCommand),
     Run(run::Run),
     Serve(serve::Serve),
@@ -124,6 +129,8 @@ fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
         Command::Show(c) => c.run(),
         #[cfg(feature = "import")]
         Command::Check(c) => c.run(),
+        #[cfg(feature = "import")]
+        Command::Import(c) => c.run(),
         Command::Plan(c) => c.run(),
         Command::Run(c) => c.run(),
         Command::Serve(c) => c.run(),

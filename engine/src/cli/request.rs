@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sirnn::compile;
 use sirnn::graph::Reveal;
 use sirnn::model::input::Sources;
+use sirnn::model::results::Computed;
 use sirnn::model::{Description, Items, Results};
 use sirnn::run::store::Store;
 use sirnn::run::usage::{cpu_seconds, peak_memory};
@@ -24,25 +25,42 @@ const SHOWN: usize = 8;
 /// Where a client's items are.
 #[derive(Args, Clone)]
 pub(super) struct ItemFiles {
-    /// Items: .npy of shape [N, ...], or .csv with one item per line, step after step. Of several inputs each is named (--input
-    /// NAME=FILE, repeated), or all are in one folder as NAME.npy or NAME.csv
+    /// Items: .npy of shape [N, ...] (of an item's own shape: one item), .csv with one item per line, step after step, or a .wav
+    /// recording where the model is for such. Of several inputs each is named (--input NAME=FILE, repeated), or all are in one
+    /// folder as NAME.npy or NAME.csv
     #[arg(long = "input", value_name = "[NAME=]FILE", required = true)]
     inputs: Vec<String>,
     /// Where items have different numbers of time steps: a file with one number per line. What stands behind an item's
     /// own length is not read
     #[arg(long, value_name = "FILE")]
     lengths: Option<PathBuf>,
+    /// Whole numbers are the integers of the model's format, where it would take them for real numbers
+    #[arg(long)]
+    integers: bool,
 }
 
 impl ItemFiles {
-    pub(super) fn sources(self) -> Sources {
-        Sources { inputs: self.inputs, lengths: self.lengths }
+    pub(super) fn sources(&self) -> Sources {
+        Sources { inputs: self.inputs.clone(), lengths: self.lengths.clone() }
+    }
+
+    pub(super) fn integers(&self) -> bool {
+        self.integers
     }
 }
 
 /// Reads items, at least one.
-pub(super) fn load(sources: &Sources, description: &Description, first: Option<usize>) -> Result<Items, Failure> {
-    let items = Items::load(sources, description)?;
+pub(super) fn load(
+    sources: &Sources,
+    integers: bool,
+    description: &Description,
+    first: Option<usize>,
+) -> Result<Items, Failure> {
+    let items = Items::load_as(sources, description, integers)?;
+    if items.saturated() > 0 {
+        let n = items.saturated();
+        tracing::warn!("{n} numbers are beyond what the model was made for and count as the nearest that it can take");
+    }
     if items.is_empty() {
         return Err(format!("{}: there are no items", sources.inputs.join(", ")).into());
     }
@@ -62,6 +80,8 @@ pub(super) struct Answer {
 /// Which items to ask for.
 pub(super) struct Request<'a> {
     pub(super) sources: &'a Sources,
+    /// Whole numbers are integers of the model's format.
+    pub(super) integers: bool,
     /// Only the first so many.
     pub(super) first: Option<usize>,
     /// Only those of a part of the job.
@@ -122,7 +142,7 @@ fn attempt(
     let client = Client::connect_within(server, options, patience, &Cancellation::default())
         .map_err(|e| of_server(server, e))?;
     let description = client.description().clone();
-    let all = load(request.sources, &description, request.first)?;
+    let all = load(request.sources, request.integers, &description, request.first)?;
     let range = request.shard.map_or(Ok(0..all.len()), |shard| shard.items(all.len()))?;
     let items = all.slice(range.clone());
     let wanted = facts(&items);
@@ -140,6 +160,7 @@ fn attempt(
     }
     .map_err(|e| of_server(server, e))?;
     drop(bar);
+    results.finish(&description, &lengths)?;
     let mut report = serde_json::to_value(&summary)?;
     report["cpu_seconds"] = json!([null, cpu_seconds()]);
     report["peak_memory"] = json!([null, peak_memory()]);
@@ -162,6 +183,10 @@ pub(super) fn of_server(server: &Address, e: ServiceError) -> Failure {
 /// Adds results to a report: the first output's values (or classes), the class of each item, and all outputs where there are several.
 pub(super) fn results_to(report: &mut Value, results: &Results) {
     report["output"] = json!(results.rows());
+    if !results.computed.is_empty() {
+        let one = |c: &Computed| (c.name.clone(), json!({ "shape": c.shape, "values": c.values }));
+        report["computed"] = results.computed.iter().map(one).collect::<serde_json::Map<_, _>>().into();
+    }
     if let Some(classes) = results.classes() {
         report["class"] = json!(classes);
     }
@@ -187,15 +212,25 @@ pub(super) fn write_results(results: &Results, path: &Path) -> Result<(), Failur
 
 /// A line per item and output.
 pub(super) fn show_results(results: &Results) {
+    let cut = |words: Vec<String>| {
+        let more = if words.len() > SHOWN { format!(" ... ({} in all)", words.len()) } else { String::new() };
+        format!("{}{more}", words[..words.len().min(SHOWN)].join(" "))
+    };
+    for computed in &results.computed {
+        let of = if results.computed.len() > 1 { format!(" {}", computed.name) } else { String::new() };
+        for (item, values) in computed.values.iter().enumerate() {
+            print_line(format_args!("item {item}{of}: {}", cut(values.iter().map(|v| format!("{v:.6}")).collect())));
+        }
+    }
     for output in &results.outputs {
         let of = if results.outputs.len() > 1 { format!(" {}", output.name) } else { String::new() };
         for item in 0..output.values.len().max(output.classes.len()) {
             let words: Vec<String> = match output.classes.get(item) {
                 Some(classes) => classes.iter().map(|&c| output.label(c)).collect(),
+                None if !results.computed.is_empty() => continue,
                 None => output.values[item].iter().map(|&v| output.real(v).to_string()).collect(),
             };
-            let more = if words.len() > SHOWN { format!(" ... ({} in all)", words.len()) } else { String::new() };
-            print_line(format_args!("item {item}{of}: {}{more}", words[..words.len().min(SHOWN)].join(" ")));
+            print_line(format_args!("item {item}{of}: {}", cut(words)));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! number. As arrays (`.npy`): reals `[items, shape..]`, classes as integers; the first output in the file that was named, the
 //! others beside it. Steps behind an item's own length are NaN, and class -1.
 
+use super::client::Reals;
 use super::description::Description;
 use super::input::Items;
 use super::{ModelError, npy, require};
@@ -65,11 +66,25 @@ impl Revealed {
     }
 }
 
+/// What the client made of what it learned, itself: a result of the description's part `client.after`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Computed {
+    /// Its name.
+    pub name: String,
+    /// Shape of one item's values at the request's number of steps.
+    pub shape: Vec<usize>,
+    /// The values of each item, last axis fastest.
+    pub values: Vec<Vec<f64>>,
+}
+
 /// What the client learned of all outputs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Results {
     /// The outputs, in the description's order.
     pub outputs: Vec<Revealed>,
+    /// What the client made of them, in the order of the description's part; files and tables show these, where there are any, instead of
+    /// the outputs' values.
+    pub computed: Vec<Computed>,
     /// Number of the first item in tables.
     first: usize,
 }
@@ -103,7 +118,8 @@ impl Results {
                 classes: Vec::new(),
             }
         };
-        Ok(Self { outputs: description.graph.outputs.iter().zip(&typed.outputs).map(revealed).collect(), first: 0 })
+        let outputs = description.graph.outputs.iter().zip(&typed.outputs).map(revealed).collect();
+        Ok(Self { outputs, computed: Vec::new(), first: 0 })
     }
 
     /// The same, of items that are not the first of their job: tables count from `first`.
@@ -136,7 +152,49 @@ impl Results {
                 }
             }
         }
+        let lengths: Vec<usize> = (0..items.len()).map(|item| items.length(item)).collect();
+        results.finish(description, &lengths)?;
         Ok(results)
+    }
+
+    /// Computes what the client makes of the outputs itself; `lengths` are the numbers of time steps of all items. Without effect where
+    /// the description says nothing.
+    ///
+    /// # Errors
+    /// Results that are no finite numbers.
+    pub fn finish(&mut self, description: &Description, lengths: &[usize]) -> Result<(), ModelError> {
+        let Some(after) = &description.client.after else { return Ok(()) };
+        let mut computed: Vec<Computed> = Vec::new();
+        for (item, &steps) in lengths.iter().enumerate() {
+            let typed = description.typed(steps)?;
+            let reals = |o: &Revealed| {
+                let shape = o.shape_of(steps);
+                let data = match o.reveal {
+                    Reveal::Class => vec![0.0; shape.iter().product()],
+                    _ => o.values[item].iter().map(|&v| o.real(v)).collect(),
+                };
+                Reals { shape, data }
+            };
+            let given = self.outputs.iter().map(reals).collect();
+            let made = description.client.after(&typed, given).map_err(|e| e.inside(&format!("item {item}")))?;
+            for (i, (made, output)) in made.into_iter().zip(&after.outputs).enumerate() {
+                if computed.len() <= i {
+                    computed.push(Computed {
+                        name: output.name.clone(),
+                        shape: made.shape.clone(),
+                        values: Vec::new(),
+                    });
+                }
+                let all = &mut computed[i];
+                // The longest item's shape is that of all.
+                if made.shape.iter().product::<usize>() > all.shape.iter().product() {
+                    all.shape = made.shape;
+                }
+                all.values.push(made.data);
+            }
+        }
+        self.computed = computed;
+        Ok(())
     }
 
     /// Adds a batch of items, `lengths` their numbers of time steps: the outputs of a program by name.
@@ -206,14 +264,18 @@ impl Results {
     /// The table. One row of scores per item: item, label, class, then each class's score as an integer and as a real number.
     /// Else, for each number: output, item, position, the integer, and the real number; of classes (`output.class`) the label.
     pub fn to_csv(&self) -> String {
-        match &self.outputs[..] {
-            [one] if one.is_a_row() => rows_csv(one, self.first),
-            all => numbers_csv(all, self.first),
+        match (&self.outputs[..], &self.computed[..]) {
+            ([one], []) if one.is_a_row() => rows_csv(one, self.first),
+            (all, []) => numbers_csv(all, self.first),
+            (outputs, all) => reals_csv(all, outputs, self.first),
         }
     }
 
     /// The arrays: name of the output and content of a `.npy` file.
     pub fn to_npy(&self) -> Vec<(&str, Vec<u8>)> {
+        if !self.computed.is_empty() {
+            return self.computed.iter().map(|c| (c.name.as_str(), padded(&c.shape, &c.values))).collect();
+        }
         self.outputs.iter().map(|o| (o.name.as_str(), array(o))).collect()
     }
 
@@ -358,21 +420,21 @@ fn numbers_csv(outputs: &[Revealed], first: usize) -> String {
                 let _ = writeln!(csv, "{name},{},{},{v},{}", first + item, position(i, &output.shape), output.real(v));
             }
         }
-        let (name, leading) =
-            (quoted(&format!("{}.class", output.name)), output.shape.split_last().map_or(&[][..], |s| s.1));
-        for (item, classes) in output.classes.iter().enumerate() {
-            for (i, &class) in classes.iter().enumerate() {
-                let _ = writeln!(
-                    csv,
-                    "{name},{},{},{class},{}",
-                    first + item,
-                    position(i, leading),
-                    quoted(&output.label(class))
-                );
-            }
-        }
+        class_lines(&mut csv, output, first);
     }
     csv
+}
+
+/// A line per class, in a table of numbers.
+fn class_lines(csv: &mut String, output: &Revealed, first: usize) {
+    let name = quoted(&format!("{}.class", output.name));
+    let leading = output.shape.split_last().map_or(&[][..], |s| s.1);
+    for (item, classes) in output.classes.iter().enumerate() {
+        for (i, &class) in classes.iter().enumerate() {
+            let label = quoted(&output.label(class));
+            let _ = writeln!(csv, "{name},{},{},{class},{label}", first + item, position(i, leading));
+        }
+    }
 }
 
 fn array(output: &Revealed) -> Vec<u8> {
@@ -386,12 +448,29 @@ fn array(output: &Revealed) -> Vec<u8> {
         let data: Vec<i64> = output.classes.iter().flat_map(padded).collect();
         npy::integers(&[&[output.classes.len()], leading].concat(), &data)
     } else {
-        let n: usize = output.shape.iter().product();
-        let padded = |v: &Vec<i64>| {
-            let own: Vec<f64> = v.iter().map(|&v| output.real(v)).collect();
-            own.into_iter().chain(std::iter::repeat(f64::NAN)).take(n).collect::<Vec<_>>()
-        };
-        let data: Vec<f64> = output.values.iter().flat_map(padded).collect();
-        npy::reals(&[&[output.values.len()], &output.shape[..]].concat(), &data)
+        let values: Vec<Vec<f64>> = output.values.iter().map(|v| v.iter().map(|&v| output.real(v)).collect()).collect();
+        padded(&output.shape, &values)
     }
+}
+
+/// An array of the values of all items, NaN behind an item's own length.
+fn padded(shape: &[usize], values: &[Vec<f64>]) -> Vec<u8> {
+    let n: usize = shape.iter().product();
+    let all = values.iter().flat_map(|v| v.iter().copied().chain(std::iter::repeat(f64::NAN)).take(n));
+    npy::reals(&[&[values.len()], shape].concat(), &all.collect::<Vec<f64>>())
+}
+
+/// A line per number that the client computed itself, which has no integer; and the classes.
+fn reals_csv(computed: &[Computed], outputs: &[Revealed], first: usize) -> String {
+    let mut csv = String::from("output,item,position,integer,value\n");
+    for output in computed {
+        let name = quoted(&output.name);
+        for (item, values) in output.values.iter().enumerate() {
+            for (i, v) in values.iter().enumerate() {
+                let _ = writeln!(csv, "{name},{},{},,{v}", first + item, position(i, &output.shape));
+            }
+        }
+    }
+    outputs.iter().for_each(|output| class_lines(&mut csv, output, first));
+    csv
 }

@@ -4,7 +4,7 @@ use super::wire::{Control, Message, Offer, Phases, Purpose, Request, unexpected}
 use super::{Agreed, Bounds, Cancellation, Connection, Group, Plans, ServiceError, Summary, Work};
 use super::{connection_id, in_lanes};
 use crate::compile;
-use crate::model::Description;
+use crate::model::{Description, ModelError};
 use crate::plan::choice::Choice;
 use crate::plan::planner::Task;
 use crate::program::LinearForms;
@@ -151,7 +151,13 @@ impl Client {
         let mut control = open(stream, &server.host, &options.connection)?;
         group.add(control.channel().handle());
         let offer = offer(&mut control).map_err(|e| group.or_cancelled(e))?;
-        match examine(&offer, options.pinned.as_ref()) {
+        let examined = examine(&offer, options.pinned.as_ref()).and_then(|mut description| {
+            let n = description.client.stamp.as_ref().map_or(0, |stamp| stamp.bytes);
+            let tensors = control.receive_tensors(n)?;
+            description.client.attach(tensors, &description.graph).map_err(of_description)?;
+            Ok(description)
+        });
+        match examined {
             Ok(description) => {
                 Ok(Self { control, group, address, host: server.host.clone(), options, offer, description })
             }
@@ -469,11 +475,14 @@ fn offer(control: &mut Control) -> Result<Offer, ServiceError> {
     }
 }
 
+/// What is wrong with what the server says of its model.
+fn of_description(e: ModelError) -> ServiceError {
+    ServiceError::Handshake(format!("the server's description of its model: {}", printable(&e.to_string())))
+}
+
 /// Whether an offer can be accepted.
 fn examine(offer: &Offer, pinned: Option<&Description>) -> Result<Description, ServiceError> {
-    let description = Description::from_bytes(offer.description.as_bytes()).map_err(|e| {
-        ServiceError::Handshake(format!("the server's description of its model: {}", printable(&e.to_string())))
-    })?;
+    let description = Description::from_bytes(offer.description.as_bytes()).map_err(of_description)?;
     if let Some(pinned) = pinned
         && !pinned.is_offered_as(&description)
     {

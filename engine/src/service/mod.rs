@@ -60,10 +60,10 @@ use crate::compile::{self, Request};
 use crate::graph::Weights;
 use crate::plan::choice::Choice;
 use crate::plan::correlations::{CORRELATION_BUDGET, correlation_bytes, offline_cost};
-use crate::plan::planner::{MAX_LANES, Task};
+use crate::plan::planner::{self, MAX_LANES, Task};
 use crate::plan::{Plan, WIRE_VERSION};
 use crate::program::{BuildError, Profile};
-use crate::run::session::{Report, Session, Stored};
+use crate::run::session::{Kept, Report, Session, Stored};
 use crate::run::store::{Header, SectionHeader, Store, Writer};
 use crate::run::trace::Trace;
 use crate::run::{self, Inputs, RunError};
@@ -224,6 +224,8 @@ struct Plans {
     items: usize,
     batch: usize,
     lanes: usize,
+    /// The lanes that there are when both phases run: batches as far apart share keys. A store is made of the same messages in one lane.
+    stride: usize,
     backend: &'static dyn BackendSpec,
     fuse: bool,
     phases: Phases,
@@ -266,7 +268,6 @@ impl Plans {
                 choice.lanes, choice.batch
             )));
         };
-        let profile = Profile { linear: choice.linear, ..Profile::of(choice.objective.into(), backend) };
         let mut requests: Vec<Request> = Vec::new();
         let mut kinds = Vec::new();
         for start in (0..items).step_by(size) {
@@ -284,16 +285,22 @@ impl Plans {
         if phases != Phases::Both && task.request.lengths.is_some() {
             return Err(ServiceError::Limit("stores are for items of one length".into()));
         }
+        let stride = lanes;
         let options = task.options(choice.fuse);
-        let plan = |request| {
+        let plan = |(kind, request)| {
+            let profile = Profile {
+                linear: choice.linear,
+                sessions: planner::sharing(&kinds, stride, kind),
+                ..Profile::of(choice.objective.into(), backend)
+            };
             let compiled = compile::compile(task.graph, request, profile, &options)?;
             let inputs = weights.map(|w| compiled.server_inputs(w)).unwrap_or_default();
             Ok(Planned { plan: Plan::new(compiled.program, profile), inputs })
         };
-        let plans = requests.iter().map(plan).collect::<Result<_, BuildError>>()?;
+        let plans = requests.iter().enumerate().map(plan).collect::<Result<_, BuildError>>()?;
         // Stores are written from front to back.
         let lanes = if phases == Phases::Offline { 1 } else { lanes };
-        Ok(Self { items, batch: size, lanes, backend, fuse: choice.fuse, phases, plans, kinds })
+        Ok(Self { items, batch: size, lanes, stride, backend, fuse: choice.fuse, phases, plans, kinds })
     }
 
     /// Items and plan of each batch.
@@ -348,8 +355,13 @@ impl Plans {
 
     /// Refuses what exceeds the bounds.
     fn check(&self, party: Party, bounds: Bounds) -> Result<(), ServiceError> {
-        let each: Vec<u64> = self.plans.iter().map(|p| bytes(&p.plan, self.backend, self.phases)).collect();
-        let bytes = self.kinds.iter().fold(0u64, |sum, &kind| sum.saturating_add(each[kind]));
+        let each = |(k, &kind): (usize, &usize)| {
+            let plan = &self.plans[kind].plan;
+            let made = !matches!(self.phases, Phases::Online(_));
+            let kept = made && planner::follows(&self.kinds, self.stride, k);
+            bytes(plan, self.backend, self.phases) - if kept { plan.kept_key_bytes() } else { 0 }
+        };
+        let bytes = self.kinds.iter().enumerate().map(each).fold(0, u64::saturating_add);
         if bytes > bounds.bytes {
             let what = format!(
                 "{} items take {bytes} bytes on the wire, {} are allowed (--max-bytes)",
@@ -381,9 +393,10 @@ pub enum Part {
 /// A batch to compute: its number, its items, its plan.
 type Batch<'a> = (usize, Range<usize>, &'a Planned);
 
-/// The connections of a session.
-struct Channels<'a> {
+/// What a lane has for a session: connections, and what the session before left.
+struct Lane<'a> {
     online: &'a mut dyn Channel,
+    kept: &'a mut Kept,
     /// Makes the one for its generator.
     second: &'a dyn Fn() -> Result<Box<dyn Channel>, ServiceError>,
 }
@@ -420,7 +433,7 @@ fn in_lanes<'p, T: Send>(
     group: &Group,
     first: &mut dyn Channel,
     connect: &Connect<'_>,
-    compute: &(dyn Fn(usize, Batch<'p>, Channels<'_>) -> Result<T, ServiceError> + Sync),
+    compute: &(dyn Fn(usize, Batch<'p>, Lane<'_>) -> Result<T, ServiceError> + Sync),
 ) -> Result<Vec<T>, ServiceError> {
     let batches: Vec<Batch<'p>> = plans.batches().enumerate().map(|(k, (items, plan))| (k, items, plan)).collect();
     let span = tracing::Span::current();
@@ -436,8 +449,10 @@ fn in_lanes<'p, T: Send>(
         };
         let second = || connect(lane, Part::Offline);
         let mut done = Vec::new();
+        let mut kept: Vec<Kept> = (0..plans.stride).map(|_| Kept::default()).collect();
         for batch in batches.iter().skip(lane).step_by(plans.lanes) {
-            let computed = compute(lane, batch.clone(), Channels { online, second: &second });
+            let computed =
+                compute(lane, batch.clone(), Lane { online, kept: &mut kept[batch.0 % plans.stride], second: &second });
             done.push(computed.map_err(|e| failed(e, online, group))?);
         }
         // What was sent last must not stay behind when the process ends.
@@ -499,7 +514,7 @@ impl Agreed {
         party: Party,
         connection: &Connection,
         (lane, k, plan): (usize, usize, &Plan),
-        Channels { online, second }: Channels<'_>,
+        Lane { online, kept, second }: Lane<'_>,
         inputs: &Inputs,
         progress: &mut dyn FnMut(usize),
     ) -> Result<(BTreeMap<String, Vec<i128>>, Report), ServiceError> {
@@ -515,6 +530,7 @@ impl Agreed {
             id,
             nonce: self.nonce,
             online,
+            kept,
             offline: second()?,
             budget: CORRELATION_BUDGET,
         };

@@ -526,6 +526,7 @@ impl Shared {
             max_items: limits.items as u64,
             max_batch: limits.batch as u64,
         }))?;
+        control.send_tensors(self.description.client.constants.bytes())?;
         let mut echoes = 0;
         let asked = loop {
             match control.receive() {

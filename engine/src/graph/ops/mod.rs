@@ -342,7 +342,7 @@ pub(super) fn check_axis(axis: usize, shape: &[usize]) -> Result<(), String> {
 }
 
 /// The shape to which operands are broadcast (numpy's rule: aligned at the last axis, sizes equal or 1).
-pub(super) fn broadcast<'a>(shapes: impl IntoIterator<Item = &'a [usize]>) -> Result<Vec<usize>, String> {
+pub(crate) fn broadcast<'a>(shapes: impl IntoIterator<Item = &'a [usize]>) -> Result<Vec<usize>, String> {
     let mut result: Vec<usize> = Vec::new();
     for shape in shapes {
         let missing = shape.len().saturating_sub(result.len());
