@@ -117,7 +117,7 @@ fn measure_rlwe() -> Result<Rlwe, Failure> {
     };
     // What is made once a process is made by the first.
     measure(1, 1)?;
-    let (([a, b], few), ([c, d], many)) = (measure(8, 8)?, measure(96, 96)?);
+    let (([a, b], few), ([c, d], many)) = (measure(32, 32)?, measure(512, 512)?);
     let product = ((many * a - few * c) / (d * a - b * c)).clamp(0.0, many / d);
     Ok(Rlwe { coefficient: ((few - b * product) / a).max(0.0), product })
 }
