@@ -92,6 +92,8 @@ pub(crate) enum Unary {
         entries: Arc<Vec<i128>>,
         operand: Number,
     },
+    /// 1 if `x < 0`, else 0.
+    Negative,
     /// `x / divisor`, rounded.
     DivideBy {
         divisor: i128,

@@ -5,7 +5,7 @@ use super::rings::Rings;
 use super::server::{Brought, Recipe};
 use super::tables::Site;
 use crate::graph::Graph;
-use crate::program::{Build, Cx, Int, Own, Profile, Program, signed};
+use crate::program::{Bit, Build, Cx, Int, Own, Profile, Program, signed};
 use crate::protocols::activation;
 use crate::protocols::basic::{self, Share};
 use crate::protocols::bits::signed_bits;
@@ -20,6 +20,7 @@ use crate::protocols::product::Product;
 use crate::protocols::roots::Root;
 use crate::protocols::select::{ArgMax, Max};
 use crate::protocols::sigmoid::{Sigmoid, Tanh};
+use crate::protocols::sign::Sign;
 use sirnn_backends::inst::Party;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -301,6 +302,10 @@ impl Lowering<'_> {
                 let index = cx.retype(low, 0, (1 << operand.bits) - 1);
                 let column = Column { width: ring, entries: entries.clone() };
                 cx.call_int(Lookup { columns: vec![column] }, &[index.0])?
+            }
+            Unary::Negative => {
+                let bit = Bit(cx.call(Sign, &[x.0])?[0]);
+                cx.b2a(bit, ring)
             }
             Unary::DivideBy { divisor, rounding } => {
                 cx.call_int(DivideBy { divisor: *divisor, rounding: *rounding, width: ring }, &[x.0])?

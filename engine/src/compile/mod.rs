@@ -7,6 +7,7 @@
 //! | 2 | `loops` | loops of as many steps that read each other step by step, or not at all, become one |
 //! | 2 | `hoist` | what a step computes without the state moves before the loop; rows before gathers that repeat them |
 //! | 3 | `rescales` | chains of shifts and wraps become one carry tree |
+//! | 3 | `signs` | products divided toward zero, whose sign is known, are rounded down |
 //! | 4 | `rings` | every value in the ring of its readers |
 //! | 5 | `tables` | what depends on one narrow value becomes one look-up |
 //! | 7 | `lower` | every operation calls the protocol that exists for it |
@@ -24,6 +25,7 @@ mod rescales;
 mod rings;
 mod scalar;
 mod server;
+mod signs;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -103,6 +105,7 @@ pub fn compile(graph: &Graph, request: &Request, profile: Profile, options: &Opt
     hoist::before_gathers(&mut ir);
     ranges::run(&mut ir);
     rescales::shifts(&mut ir);
+    signs::run(&mut ir);
     if options.tables {
         tables::run(&mut ir, MAX_OT_INDEX, |_| true);
     }

@@ -124,6 +124,7 @@ fn unary(function: &Unary, (lo, hi): (i128, i128)) -> (i128, i128) {
             (clip(lo), clip(hi))
         }
         Unary::Table { entries, .. } => hull(entries.iter().copied()),
+        Unary::Negative => (i128::from(hi < 0), i128::from(lo < 0)),
         Unary::DivideBy { divisor, rounding } => {
             let divide = |x: i128| rounding.divide(x, *divisor);
             (divide(lo), divide(hi))

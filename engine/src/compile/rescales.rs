@@ -8,6 +8,7 @@
 
 use super::ir::{Def, Home, Ir, Item, Shift, Unary, Val};
 use crate::fixed::math;
+use crate::protocols::lookup::MAX_INDEX;
 use crate::protocols::truncation::Rounding;
 
 /// Chains of shifts, and functions of what was moved up.
@@ -29,7 +30,7 @@ pub(super) fn sums(ir: &mut Ir) {
 }
 
 /// Rewrites until nothing changes.
-fn rewrite(ir: &mut Ir, rule: impl Fn(&Ir, Val, &dyn Fn(Val) -> bool) -> Option<Chain>) {
+pub(super) fn rewrite(ir: &mut Ir, rule: impl Fn(&Ir, Val, &dyn Fn(Val) -> bool) -> Option<Chain>) {
     for home in std::iter::once(Home::Top).chain((0..ir.loops.len()).map(Home::Loop)) {
         let mut at = 0;
         // New values stand before the one that they replace, and are looked at again.
@@ -59,7 +60,7 @@ fn values(ir: &Ir, home: Home) -> Vec<Val> {
 }
 
 /// Operations of which each reads the one before (`None`) and others.
-type Chain = Vec<(Def, Vec<Option<Val>>)>;
+pub(super) type Chain = Vec<(Def, Vec<Option<Val>>)>;
 
 /// Puts a chain in the place of `v`, whose value is that of the last link.
 fn replace(ir: &mut Ir, home: Home, v: Val, chain: Chain) {
@@ -139,10 +140,10 @@ fn composed(ir: &Ir, v: Val, second: Shift, single: &dyn Fn(Val) -> bool) -> Opt
 }
 
 /// Rounds of a carry tree, roughly.
-const TREE: u32 = 7;
+pub(super) const TREE: u32 = 7;
 
 /// Rounds of the longest chain of operations before a value, roughly.
-fn depth(ir: &Ir, v: Val, known: &mut Vec<Option<u32>>) -> u32 {
+pub(super) fn depth(ir: &Ir, v: Val, known: &mut Vec<Option<u32>>) -> u32 {
     if let Some(d) = known[v.index()] {
         return d;
     }
@@ -151,6 +152,12 @@ fn depth(ir: &Ir, v: Val, known: &mut Vec<Option<u32>>) -> u32 {
     let own = match &value.def {
         Def::Linear { .. } | Def::Mul => 1,
         Def::Shift(s) if s.drops() => TREE,
+        Def::Unary { function: Unary::Negative, .. } => TREE,
+        // One look-up, where the operand is narrow.
+        Def::Unary {
+            function: Unary::Sigmoid(math::Sigmoid { exp, .. }) | Unary::Tanh(math::Tanh { exp, .. }),
+            zeros,
+        } if exp.width - zeros <= MAX_INDEX => 2,
         Def::Unary { .. } | Def::Rows(_) => 24,
         Def::Column { .. } => 2,
         _ => 0,

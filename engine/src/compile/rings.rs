@@ -98,6 +98,7 @@ pub(super) fn asked(ir: &Ir, v: Val, i: usize, ring: u32) -> u32 {
                 if roomy <= MAX_RING { own.max(roomy) } else { own }
             }
             Unary::Table { operand, .. } => operand.bits,
+            Unary::Negative => signed_bits(lo, hi),
             Unary::DivideBy { .. } => slack(lo, hi).max(signed_bits(lo, hi)),
         },
         Def::Rows(rows) => match rows {

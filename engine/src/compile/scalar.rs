@@ -35,6 +35,7 @@ impl Unary {
             Unary::Root(f) => f.eval(x),
             Unary::Relu { high, shift } => x.clamp(0, high.unwrap_or(x.max(0))) >> shift,
             Unary::Table { entries, operand } => entries[(x & ((1 << operand.bits) - 1)) as usize],
+            Unary::Negative => i128::from(x < 0),
             Unary::DivideBy { divisor, rounding } => rounding.divide(x, *divisor),
         }
     }

@@ -447,6 +447,32 @@ mod rescales {
     }
 }
 
+/// A product whose sign is that of one factor is divided toward zero in the rounds in which it is rounded down.
+#[test]
+fn products_of_known_sign() {
+    use crate::graph::builder::fixed;
+    let n = |bits, scale| Number::new(bits, scale);
+    let graph = |tanh: bool, rounding: Rounding| {
+        let mut g = Builder::new();
+        // Late, and not negative.
+        g.compute("gate", activation::Sigmoid {}, &["x"], n(16, 14));
+        let z = scale::Scale {
+            weights: Parameter::new("zeta", 10).within(0, 511),
+            shape: Some(vec![1]),
+            rescale: Rescale::by(9, rounding),
+        };
+        g.compute("z", z, &["gate"], n(16, 14));
+        let factor = if tanh { g.compute("t", activation::Tanh {}, &["h"], n(16, 9)) } else { "h".into() };
+        g.compute("y", mul::Mul { rescale: Rescale::by(9, rounding) }, &["z", &factor], n(24, 5));
+        let inputs = vec![fixed("x", &[60], n(12, 8)), fixed("h", &[60], n(12, 8))];
+        g.finish(0, inputs, vec![output("y", "y", Reveal::Values)])
+    };
+    for tanh in [false, true] {
+        let [down, zero] = [Rounding::Floor, Rounding::TowardZero].map(|r| check(&graph(tanh, r), None, 2));
+        assert_eq!(down.rounds, zero.rounds);
+    }
+}
+
 #[test]
 fn filters_in_groups() {
     use crate::graph::builder::fixed;

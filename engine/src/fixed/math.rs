@@ -450,6 +450,12 @@ impl Tanh {
         })
     }
 
+    /// Whether no value has the other sign than its argument (0 counts as either).
+    pub fn keeps_sign(&self) -> bool {
+        let magnitude = self.div.hull(|den, index, low| self.at(less_one(den, self.div.s_out), den, index, low, |t| t));
+        magnitude.result.lo >= 0
+    }
+
     fn at<N: Number>(&self, exp: N, den: N, index: usize, low: N, sign: impl Fn(N) -> N) -> TanhSteps<N> {
         let s = self.div.s_out;
         let numerator = within(s + 1, N::from(1 << s) - exp);
