@@ -4,8 +4,9 @@
 //! for a batch of items of different lengths equals it bit for bit.
 
 use super::infer::{Typed, TypedBody, TypedNode, ValueId};
+use super::ops::Place;
 use super::ops::scan::{Scan, Steps};
-use super::{Op, Tensor};
+use super::{MAX_BITS, Number, Op, Tensor};
 use std::collections::{BTreeMap, HashMap};
 
 /// The server's tensors by name, checked against the graph.
@@ -14,8 +15,9 @@ pub type Weights = BTreeMap<String, Tensor>;
 /// Called with every value as soon as it is known: its name and its elements.
 pub type Watch<'a> = dyn FnMut(&str, &Tensor) + 'a;
 
-/// Called with every node that is computed, those of loops in every step: the node, its operands and its results.
-pub type Inspect<'a> = dyn FnMut(&TypedNode<'_>, &[&Tensor], &[Tensor]) + 'a;
+/// Called with every value of every step as soon as it is known: its elements, and what they were before they were wrapped to
+/// the value's width, as far as that fits [`MAX_BITS`].
+pub type Observe<'a> = dyn FnMut(ValueId, &Tensor, &Tensor) + 'a;
 
 /// Evaluates a graph on one item: `inputs` in the order of the graph's, shaped as declared. Returns the outputs' values in
 /// order, before classes are taken.
@@ -31,29 +33,37 @@ pub fn evaluate(graph: &Typed<'_>, weights: &Weights, inputs: &[Tensor]) -> Vec<
 /// # Panics
 /// As [`evaluate`].
 pub fn evaluate_watched(graph: &Typed<'_>, weights: &Weights, inputs: &[Tensor], watch: &mut Watch<'_>) -> Vec<Tensor> {
-    run(graph, weights, inputs, watch, &mut |_, _, _| {})
+    run(graph, weights, inputs, watch, None)
 }
 
-/// [`evaluate`], showing every node but the loops themselves, whose bodies are shown in every step.
+/// [`evaluate`], showing the inputs, the result of every node in every step of loops, and what was wrapped.
 ///
 /// # Panics
 /// As [`evaluate`].
-pub fn inspect(graph: &Typed<'_>, weights: &Weights, inputs: &[Tensor], inspect: &mut Inspect<'_>) -> Vec<Tensor> {
-    run(graph, weights, inputs, &mut |_, _| {}, inspect)
+pub fn evaluate_observed(
+    graph: &Typed<'_>,
+    weights: &Weights,
+    inputs: &[Tensor],
+    observe: &mut Observe<'_>,
+) -> Vec<Tensor> {
+    run(graph, weights, inputs, &mut |_, _| {}, Some(observe))
 }
 
-fn run<'r>(
-    graph: &'r Typed<'_>,
-    weights: &'r Weights,
+fn run(
+    graph: &Typed<'_>,
+    weights: &Weights,
     inputs: &[Tensor],
-    watch: &'r mut Watch<'_>,
-    inspect: &'r mut Inspect<'_>,
+    watch: &mut Watch<'_>,
+    observe: Option<&mut Observe<'_>>,
 ) -> Vec<Tensor> {
     assert_eq!(inputs.len(), graph.graph.inputs.len(), "inputs of the graph");
-    let mut run = Run { graph, weights, values: HashMap::new(), watch, inspect };
+    let mut run = Run { graph, weights, values: HashMap::new(), watch, observe };
     for (i, input) in inputs.iter().enumerate() {
         let id = ValueId(i as u32);
         assert_eq!(input.shape, graph.ty(id).shape, "shape of input {i}");
+        if let Some(observe) = &mut run.observe {
+            observe(id, input, input);
+        }
         run.values.insert(id, input.clone());
     }
     for node in &graph.nodes {
@@ -68,21 +78,40 @@ fn run<'r>(
     graph.outputs.iter().map(|v| run.values[v].clone()).collect()
 }
 
-struct Run<'r, 'g, 'w, 'i> {
+struct Run<'r, 'g, 'w, 'o> {
     graph: &'r Typed<'g>,
     weights: &'r Weights,
     values: HashMap<ValueId, Tensor>,
     watch: &'r mut Watch<'w>,
-    inspect: &'r mut Inspect<'i>,
+    observe: Option<&'r mut Observe<'o>>,
 }
 
 impl Run<'_, '_, '_, '_> {
     fn node(&mut self, node: &TypedNode<'_>) {
         let ins: Vec<&Tensor> = node.ins.iter().map(|v| &self.values[v]).collect();
-        let results = node.node.op.clear(node.place(), &ins, self.weights);
-        (self.inspect)(node, &ins, &results);
-        for (&out, result) in node.outs.iter().zip(results) {
+        let op = &node.node.op;
+        // A table saturates; every other declared width matters by the last wrap alone.
+        let wide = match (node.node.out, op) {
+            (Some(out), op) if self.observe.is_some() && !matches!(op, Op::Table(_)) => {
+                Some((out, Number { bits: MAX_BITS, unsigned: false, ..out }))
+            }
+            _ => None,
+        };
+        let place = node.place();
+        let place = wide.map_or(place, |(_, wide)| Place { out: Some(wide), ..place });
+        let results = op.clear(place, &ins, self.weights);
+        for (&out, mut result) in node.outs.iter().zip(results) {
             debug_assert_eq!(result.shape, self.graph.ty(out).shape, "{}", self.graph.name(out));
+            if let Some(observe) = &mut self.observe {
+                match wide {
+                    None => observe(out, &result, &result),
+                    Some((number, _)) => {
+                        let wrapped = result.data.iter().map(|&v| number.wrap(v.into()) as i64).collect();
+                        let exact = std::mem::replace(&mut result.data, wrapped);
+                        observe(out, &result, &Tensor::new(result.shape.clone(), exact));
+                    }
+                }
+            }
             self.values.insert(out, result);
         }
     }

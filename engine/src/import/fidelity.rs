@@ -5,7 +5,7 @@ use super::network::evaluate::evaluate;
 use super::network::{Network, ValueId};
 use super::quantise::Quantised;
 use super::tensor::Tensor;
-use crate::graph::evaluate::inspect;
+use crate::graph::evaluate::evaluate_observed;
 use crate::graph::{self, Number};
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,7 +24,7 @@ pub struct TensorFidelity {
     pub elements: usize,
     /// Elements that did not fit their width before they were wrapped.
     pub wraps: usize,
-    /// How many times larger the numbers that were seen might become, where none wrapped.
+    /// The largest number of the format by the largest magnitude that was seen before wrapping: below 1 it wrapped.
     pub headroom: f64,
     /// Largest difference.
     pub largest_error: f64,
@@ -95,8 +95,12 @@ impl Fidelity {
         match self.tensors.iter().find(|t| t.wraps > 0) {
             None => Ok(()),
             Some(t) => Err(format!(
-                "tensor '{}' of {} bits wraps around in {} of {} elements",
-                t.name, t.number.bits, t.wraps, t.elements
+                "tensor '{}' of {} bits wraps around in {} of {} elements; it reaches {:.2} times what fits",
+                t.name,
+                t.number.bits,
+                t.wraps,
+                t.elements,
+                1.0 / t.headroom
             )),
         }
     }
@@ -147,12 +151,12 @@ pub fn compare(network: &Network, quantised: &Quantised, items: &[Vec<Tensor>]) 
         let float = evaluate(network, item, &mut |id, value| floats.entry(id).or_default().push(value.clone()))?;
         let inputs = quantised.inputs(item)?;
         let mut seen: HashMap<graph::ValueId, usize> = HashMap::new();
-        let mut collect = |id: graph::ValueId, value: &graph::Tensor, wraps: usize| {
+        let fixed = evaluate_observed(&typed, &quantised.weights, &inputs, &mut |id, value, exact| {
             let ty = typed.ty(id);
             let sums = sums.entry(id).or_default();
             let (lo, hi) = ty.number.range();
-            sums.wraps += wraps;
-            for &x in &value.data {
+            for &x in &exact.data {
+                sums.wraps += usize::from(!(lo..=hi).contains(&x.into()));
                 let reach = if x < 0 { x as f64 / lo.min(-1) as f64 } else { x as f64 / hi as f64 };
                 sums.reach = sums.reach.max(reach);
             }
@@ -172,15 +176,6 @@ pub fn compare(network: &Network, quantised: &Quantised, items: &[Vec<Tensor>]) 
                 sums.signal += f64::from(f) * f64::from(f);
             }
             sums.elements += float.len();
-        };
-        for (i, input) in inputs.iter().enumerate() {
-            collect(graph::ValueId(i as u32), input, 0);
-        }
-        let fixed = inspect(&typed, &quantised.weights, &inputs, &mut |node, ins, results| {
-            let wraps = node.node.op.wrapped(node.place(), ins, &quantised.weights, results);
-            for (&out, result) in node.outs.iter().zip(results) {
-                collect(out, result, wraps);
-            }
         });
         let pair = |((float, fixed), id): ((&Tensor, graph::Tensor), &graph::ValueId)| {
             let unit = 2f64.powi(-typed.ty(*id).number.scale);

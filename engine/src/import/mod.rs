@@ -11,6 +11,7 @@
 //! | `quantise`(mod@quantise) | formats of fixed point, and the graph of integers |
 //! | `fidelity` | floats against integers, tensor by tensor; wraps |
 //! | `search` | the cheapest widths that keep an agreement |
+//! | `fastgrnn` | FastGRNNs from arrays of weights; models of integers with products multiplied out |
 //! | `arrays` | arrays from `.npy` and `.npz` files |
 //! | `items` | which part of an array is an item, for the inputs of a file |
 //! | `check` | what of a network cannot be imported, all at once |
@@ -25,6 +26,7 @@
 pub mod arrays;
 mod channels;
 pub mod check;
+pub mod fastgrnn;
 pub mod fidelity;
 pub mod float;
 pub mod items;

@@ -274,35 +274,6 @@ impl Op {
         self.operation().gather(place)
     }
 
-    /// Whether the operation wraps its results to their declared width, and does nothing else that depends on it.
-    fn wraps(&self) -> bool {
-        matches!(
-            self,
-            Self::MatMul(_)
-                | Self::Conv(_)
-                | Self::Scale(_)
-                | Self::Bias(_)
-                | Self::MatMulShared(_)
-                | Self::Mul(_)
-                | Self::Add(_)
-                | Self::Sum(_)
-                | Self::Mean(_)
-                | Self::Rescaling(_)
-                | Self::Relu(_)
-                | Self::Clip(_)
-        )
-    }
-
-    /// How many elements of the results were wrapped: those that would be others if the declared width were the largest there is.
-    /// Zero for operations whose results do not wrap.
-    pub fn wrapped(&self, place: Place<'_>, ins: &[&Tensor], weights: &Weights, results: &[Tensor]) -> usize {
-        let Some(out) = place.out.filter(|_| self.wraps()) else { return 0 };
-        let wide = Place { out: Some(Number { bits: super::MAX_BITS, ..out }), ..place };
-        let exact = self.clear(wide, ins, weights);
-        let differ = |(a, b): (&Tensor, &Tensor)| a.data.iter().zip(&b.data).filter(|(a, b)| a != b).count();
-        exact.iter().zip(results).map(differ).sum()
-    }
-
     /// See [`Operation::clear`].
     pub fn clear(&self, place: Place<'_>, ins: &[&Tensor], weights: &Weights) -> Vec<Tensor> {
         self.operation().clear(place, ins, weights)
