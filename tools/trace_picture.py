@@ -25,7 +25,7 @@ def colour(name):
 
 
 def draw(events, first, rounds):
-    slices = [e for e in events if e["ph"] == "X" and first <= e["args"]["round"] < first + rounds]
+    slices = [e for e in events if e["ph"] == "X" and first <= e["args"].get("round", -1) < first + rounds]
     if not slices:
         raise SystemExit(f"no rounds {first} to {first + rounds - 1} in this trace")
     start = min(e["ts"] for e in slices)

@@ -94,7 +94,7 @@ fn linear(c: &mut Criterion) {
         ("lstm128", vec![matrix(100, 256, 512, 25)]),
         ("conv3x3", vec![conv]),
     ] {
-        let forms = choose(&tasks, &vec![f64::INFINITY; tasks.len()]);
+        let forms = choose(&tasks, &vec![f64::INFINITY; tasks.len()], 1);
         let tasks: Vec<_> = tasks.into_iter().zip(forms).map(|(t, f)| (t, f.expect("a form"))).collect();
         let weights: Vec<Vector> =
             tasks.iter().map(|(t, _)| Vector::from_u64s(8, (0..t.op.weights() as u64).map(|i| i * 37))).collect();
@@ -104,7 +104,7 @@ fn linear(c: &mut Criterion) {
                 both([zero, one], |party, channel| {
                     let weights: Vec<_> = weights.iter().map(|w| (party == Party::P0).then_some(w)).collect();
                     let public = Public::new(&[1; 16], &[2; 16]);
-                    let shares = linear_rlwe_offline(party, &public, &tasks, &weights, channel);
+                    let shares = linear_rlwe_offline(party, &public, &tasks, &weights, &mut None, channel);
                     std::hint::black_box(shares.expect("the peer follows"));
                 });
             });

@@ -84,6 +84,83 @@ fn a_run_costs_what_was_planned() {
     }
 }
 
+/// Several sessions, a smaller last one, lanes, keys that are kept: one number for all, which the run has too.
+#[test]
+fn a_job_costs_what_was_planned() {
+    let numbers = |plan: &Value, key: &str| plan[key].as_u64().unwrap();
+    for (linear, batch, lanes, sessions) in [("rlwe", "2", "1", 4), ("auto", "4", "2", 4), ("rlwe", "7", "3", 3)] {
+        let options =
+            ["--items", "7", "--batch", batch, "--lanes", lanes, "--ot", "iknp", "--linear", linear, "--json"];
+        let plan = json(&[&["plan", "--model", DIGITS], &options[..]].concat());
+        let run = json(&[&["demo"], &options[..]].concat());
+        assert_eq!(run["exact"], true);
+        for key in [
+            "instances",
+            "batches",
+            "lanes",
+            "rounds",
+            "rounds_offline",
+            "bytes_sent",
+            "bytes_received",
+            "bytes_total",
+            "bytes_offline",
+            "bytes_online",
+            "linear_values",
+            "correlations_used",
+        ] {
+            assert_eq!(plan[key], run[key], "{key} with {options:?}");
+        }
+        assert_eq!(numbers(&plan, "batches"), sessions);
+        // A lane is a part of it, and sessions add up to all of it, but for keys.
+        assert!((plan["lane"]["bytes_total"] == plan["bytes_total"]) == (lanes == "1"), "{}", plan["lane"]);
+        assert_eq!(numbers(&plan["lane"], "batches"), sessions.div_ceil(lanes.parse().unwrap()));
+        let apart: u64 = plan["sessions"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| s["count"].as_u64().unwrap() * numbers(&s["each"], "bytes_total"))
+            .sum();
+        let kept = numbers(&plan, "linear_kept_key_bytes");
+        assert_eq!(apart > numbers(&plan, "bytes_total"), kept > 0);
+        assert!(kept > 0 || (linear, batch) != ("rlwe", "2"));
+        assert_eq!(plan["estimate"]["bytes"], plan["bytes_total"]);
+    }
+    let people = run(&["plan", "--model", DIGITS, "--items", "7", "--batch", "2", "--linear", "rlwe", "--lanes", "1"]);
+    let people = String::from_utf8(people.stdout).unwrap();
+    for part in ["7 items in 4 sessions of 2", "request", "a session", "the last", "with kept keys", "time "] {
+        assert!(people.contains(part), "'{part}' is not in: {people}");
+    }
+}
+
+#[test]
+fn pictures_have_names() {
+    let folder = folder("pictures");
+    json(&[
+        "run",
+        "--model",
+        DIGITS,
+        "--input",
+        text(&digits("inputs.npy")),
+        "--batch",
+        "64",
+        "--profile",
+        text(&folder),
+        "--json",
+    ]);
+    let trace: Value = serde_json::from_slice(&std::fs::read(folder.join("trace.json")).unwrap()).unwrap();
+    let slices: Vec<&Value> = trace["traceEvents"].as_array().unwrap().iter().filter(|e| e["ph"] == "X").collect();
+    assert!(slices.iter().all(|s| !s["name"].as_str().unwrap().is_empty() && s["dur"].as_f64().unwrap() >= 0.0));
+    for party in 0..2 {
+        for name in ["set-up", "products with the weights"] {
+            assert!(slices.iter().any(|s| s["pid"] == party && s["name"] == name), "{name} of party {party}");
+        }
+        // Correlations have a track of their own.
+        assert!(slices.iter().any(|s| s["pid"] == party && s["args"]["correlations"].is_u64()));
+    }
+    let [server, client] = ["p0", "p1"].map(|p| std::fs::read_to_string(folder.join(format!("flamegraph-{p}.svg"))));
+    assert!(server.unwrap().contains("P0, the server") && client.unwrap().contains("P1, the client"));
+}
+
 #[test]
 fn simulated_links_take_their_time() {
     let items = folder("link").join("items.csv");
@@ -418,7 +495,7 @@ fn a_client_survives_bad_servers() {
     };
     refuses(&pretend("garbage", bytes(b"HTTP/1.1 400 Bad Request\r\n")), &["HTTP/1.1"]);
     refuses(&pretend("silence", |_| std::thread::sleep(Duration::from_secs(2))), &["sent nothing for 1s"]);
-    refuses(&pretend("version", ahead(9, 1)), &["wire version 25"]);
+    refuses(&pretend("version", ahead(9, 1)), &["wire version 26"]);
     refuses(&pretend("role", ahead(12, 1)), &["wrong role"]);
     let refused = |name: &str, change: fn(&mut Offer), parts: &[&str]| {
         refuses(&pretend(name, move |s| offer(&mut s.control, change)), parts);
@@ -604,8 +681,9 @@ fn scores(table: &Path) -> Vec<Vec<i64>> {
 fn stores_replace_the_offline_phase() {
     let folder = folder("stores");
     let output = folder.join("result.csv");
-    for (ot, lanes) in [("iknp", "1"), ("ferret", "2")] {
-        let planning = ["--ot", ot, "--lanes", lanes];
+    // With ring-LWE, batches of a lane share keys, also where a store is made in one.
+    for (ot, lanes, linear) in [("iknp", "1", "auto"), ("ferret", "2", "rlwe")] {
+        let planning = ["--ot", ot, "--lanes", lanes, "--linear", linear];
         let ([server, client], made) = stores(&folder, ot, &planning, &["--items", "3", "--batch", "2", "--ot", ot]);
         let copy = folder.join("copy");
         std::fs::copy(&client, &copy).unwrap();

@@ -7,7 +7,7 @@ use sirnn::plan::correlations::mode;
 use sirnn::plan::operations::{OPERATIONS, Params, inputs};
 use sirnn::program::{Goal, Profile};
 use sirnn::run::Inputs;
-use sirnn::run::session::{Report, Session};
+use sirnn::run::session::{Kept, Report, Session};
 use sirnn_backends::Party;
 use sirnn_backends::ot::{self, BackendSpec, streams::Mode};
 use sirnn_backends::transport::{Channel, Limits, TcpChannel};
@@ -37,7 +37,8 @@ fn run(plan: &Plan, backend: &'static dyn BackendSpec, inputs: &Inputs) -> Repor
     let party = |party, mut online: TcpChannel, offline: TcpChannel| {
         let offline = Box::new(offline);
         let (id, nonce) = ([3; 16], [4; 16]);
-        let session = Session { plan, party, backend, id, nonce, online: &mut online, offline, budget: 1 };
+        let kept = &mut Kept::default();
+        let session = Session { plan, party, backend, id, nonce, online: &mut online, offline, kept, budget: 1 };
         let done = session.run(inputs, &mut |_| {});
         // The peer may still need what was sent last.
         let flushed = online.flush();

@@ -6,7 +6,7 @@ use crate::show;
 use crate::source::Source;
 use sirnn::plan::Plan;
 use sirnn::plan::correlations::CORRELATION_BUDGET;
-use sirnn::run::session::Session;
+use sirnn::run::session::{Kept, Session};
 use sirnn_backends::inst::Party;
 use sirnn_backends::transport::{Channel, Limits, MemChannel, Traffic};
 use sirnn_backends::{Error, ot};
@@ -55,16 +55,8 @@ fn generators(plan: &Plan, inputs: &sirnn::run::Inputs, offline: [Box<dyn Channe
     let backend = ot::lookup("iknp").expect("there is IKNP");
     let run = |party, mut online: MemChannel, offline| {
         online.set_limits(Limits::within(DEADLINE));
-        let session = Session {
-            plan,
-            party,
-            backend,
-            id: [7; 16],
-            nonce: [8; 16],
-            online: &mut online,
-            offline,
-            budget: CORRELATION_BUDGET,
-        };
+        let (id, nonce, online, kept) = ([7; 16], [8; 16], &mut online, &mut Kept::default());
+        let session = Session { plan, party, backend, id, nonce, online, offline, kept, budget: CORRELATION_BUDGET };
         drop(session.run(inputs, &mut |_| {}));
     };
     let [a, b] = offline;

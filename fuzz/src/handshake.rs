@@ -14,12 +14,13 @@ use sirnn::plan::choice::{Choice, Objective};
 use sirnn::plan::speeds::Speeds;
 use sirnn::program::{LinearForms, Profile};
 use sirnn::run::Inputs;
+use sirnn::service::identity::Identity;
 use sirnn::service::server::{Event, Limits};
 use sirnn::service::wire::{Control, Message, Offer, Phases, Purpose, Request, hello};
 use sirnn::service::{Bounds, Client, Connection, Part, Server, client, connection_id, server};
 use sirnn_backends::inst::Party;
 use sirnn_backends::ot;
-use sirnn_backends::transport::{Channel, Limits as Waiting, Link};
+use sirnn_backends::transport::{Channel, Limits as Waiting, Link, TcpChannel};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, OnceLock, mpsc::Receiver};
@@ -57,37 +58,69 @@ struct Target {
 
 fn target() -> &'static Target {
     static TARGET: OnceLock<Target> = OnceLock::new();
-    TARGET.get_or_init(|| {
-        let description = files::small();
-        let typed = description.typed(description.graph.steps).expect("the small description is valid");
-        let weights = graphs::weights(&mut Source::new(&[]), &typed.parameters);
-        let model = Model::new(description, weights).expect("weights in their widths");
-        let backend = ot::lookup("iknp").expect("there is IKNP");
-        let objective = Objective::Bytes;
-        let profile = Profile::of(objective.into(), backend);
-        let graph = &model.description.graph;
-        let request = compile::Request { items: 1, steps: graph.steps, lengths: None };
-        let compiled = compile(graph, &request, profile, &Options::default()).expect("the model is complete");
-        let digest = Plan::new(compiled.program, profile).digest.iter().map(|b| format!("{b:02x}")).collect();
-        let limits = Limits { items: 4, batch: 2, sessions: 4, queue: 4, bounds: BOUNDS, handshake: DEADLINE };
-        let options = server::Options {
-            backend: Some(backend),
-            fuse: Some(false),
-            lanes: None,
-            linear: LinearForms::Cot,
-            ledger: None,
-            objective,
-            link: Link::LAN,
-            speeds: Speeds::default(),
-            limits,
-            connection: connection(),
-            watch: Vec::new(),
-            stores: server::Stores::None,
-        };
-        let server = Server::bind("127.0.0.1:0", &model, options).expect("a free port");
-        let address = server.address().expect("it is bound");
-        Target { address, events: Mutex::new(server.start()), digest }
-    })
+    TARGET.get_or_init(|| start(None))
+}
+
+/// The same with TLS.
+fn start(identity: Option<Identity>) -> Target {
+    let description = files::small();
+    let typed = description.typed(description.graph.steps).expect("the small description is valid");
+    let weights = graphs::weights(&mut Source::new(&[]), &typed.parameters);
+    let model = Model::new(description, weights).expect("weights in their widths");
+    let backend = ot::lookup("iknp").expect("there is IKNP");
+    let objective = Objective::Bytes;
+    let profile = Profile::of(objective.into(), backend);
+    let graph = &model.description.graph;
+    let request = compile::Request { items: 1, steps: graph.steps, lengths: None };
+    let compiled = compile(graph, &request, profile, &Options::default()).expect("the model is complete");
+    let digest = Plan::new(compiled.program, profile).digest.iter().map(|b| format!("{b:02x}")).collect();
+    let limits = Limits { items: 4, batch: 2, sessions: 4, queue: 4, bounds: BOUNDS, handshake: DEADLINE };
+    let options = server::Options {
+        backend: Some(backend),
+        fuse: Some(false),
+        lanes: None,
+        linear: LinearForms::Cot,
+        ledger: None,
+        objective,
+        link: Link::LAN,
+        speeds: Speeds::default(),
+        limits,
+        connection: Connection { identity, ..connection() },
+        watch: Vec::new(),
+        stores: server::Stores::None,
+    };
+    let server = Server::bind("127.0.0.1:0", &model, options).expect("a free port");
+    let address = server.address().expect("it is bound");
+    Target { address, events: Mutex::new(server.start()), digest }
+}
+
+/// Messages of a client inside TLS, in pieces that have nothing to do with where messages end.
+pub fn sealed_to_server(s: &mut Source, server: Identity, client: Identity) {
+    static TARGET: OnceLock<Target> = OnceLock::new();
+    let target = TARGET.get_or_init(|| start(Some(server)));
+    let mut bytes = hello(Party::P1, Purpose::Session).to_vec();
+    let pieces: Vec<usize> = (0..s.below(8)).map(|_| 1 + s.below(100)).collect();
+    while !s.is_empty() {
+        message(s, target, &mut bytes);
+    }
+    let mut channel = TcpChannel::new(connect(target)).expect("a socket");
+    channel.set_limits(Waiting::within(PATIENCE));
+    if let Err(e) = channel.secure(client.connect("localhost").expect("a name")) {
+        // On a busy machine the server may not have had its time.
+        show!("{e}");
+        return outcome(target);
+    }
+    let mut rest = &bytes[..];
+    for n in pieces.into_iter().chain([bytes.len()]) {
+        let (piece, more) = rest.split_at(n.min(rest.len()));
+        rest = more;
+        // The server may have given up already.
+        if channel.send(piece).and_then(|()| channel.flush()).is_err() {
+            break;
+        }
+    }
+    channel.close();
+    outcome(target);
 }
 
 /// Sends bytes, and reads all that comes.

@@ -12,6 +12,7 @@
 //! | [`graphs`] | `graphs` | random graphs with weights: the evaluator, item by item = ideal machine = forms, with and without tables |
 //! | [`linear`] | `linear` | whatever a peer sends for products from ring-LWE: an error or some share |
 //! | [`handshake`] | `handshake` | server and client against a peer that says anything |
+//! | [`tls`] | `tls` | records that somebody changes, messages in any pieces inside TLS: what is read is what was sent, or an error |
 //! | [`config`] | `config` | configuration files: an error of one line, or settings |
 //! | [`store`] | `store` | damage to a store is noticed; records that were forged are errors or other correlations |
 #![forbid(unsafe_code)]
@@ -27,3 +28,4 @@ pub mod oracle;
 pub mod programs;
 pub mod source;
 pub mod store;
+pub mod tls;

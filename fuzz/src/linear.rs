@@ -36,7 +36,7 @@ pub fn check(data: &[u8]) {
         (LinearOp::MatMul { inner, outer }, rows * inner as usize)
     };
     let task = Task { op, weight_bits, width, n };
-    let [Some(form)] = choose(&[task], &[f64::INFINITY])[..] else { return };
+    let [Some(form)] = choose(&[task], &[f64::INFINITY], 1)[..] else { return };
     show!("{party:?} {task:?} {form:?} {:?}", cost(&task, form));
     let weights = Vector::from_u64s(weight_bits.into(), (0..op.weights()).map(|_| s.word()));
     let weights = (party == Party::P0).then_some(&weights);
@@ -54,7 +54,8 @@ pub fn check(data: &[u8]) {
         sent.truncate(s.checksum() as usize % (sent.len() + 1));
     }
     theirs.send(&sent).expect("the other end is open");
-    match linear_rlwe_offline(party, &Public::new(&[1; 16], &[2; 16]), &[(task, form)], &[weights], &mut ours) {
+    let public = Public::new(&[1; 16], &[2; 16]);
+    match linear_rlwe_offline(party, &public, &[(task, form)], &[weights], &mut None, &mut ours) {
         Ok(shares) => {
             assert_eq!(shares[0].share.len(), op.output_len(n));
             assert!(shares[0].share.to_u64s().iter().all(|x| width == 64 || x >> width == 0));

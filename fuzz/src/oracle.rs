@@ -112,7 +112,7 @@ pub fn dealt_over(plan: &Plan, inputs: &Inputs, channels: [Box<dyn Channel>; 2])
             prg: &mut prg,
             trace: None,
         };
-        let prepared = run.prepare(&inputs, &Public::new(&[7; 16], &[9; 16]))?;
+        let prepared = run.prepare(&inputs, &Public::new(&[7; 16], &[9; 16]), &mut None)?;
         let before = run.channel.traffic();
         let outputs = run.online(inputs, prepared, &mut |_| {})?;
         let Traffic { sent, received, .. } = channel.traffic();

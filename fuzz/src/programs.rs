@@ -64,7 +64,7 @@ pub fn profile(s: &mut Source) -> Profile {
             Rates { cot: 1e4, one_of: [1.0; 13], triple: 100.0, triples: 1e3, one_hot }
         }
     };
-    Profile { goal, rates, linear: LinearForms::Cot }
+    Profile { goal, rates, linear: LinearForms::Cot, sessions: 1 }
 }
 
 /// A flavour of oblivious transfer for some of the inputs: base OTs take longer than all the rest of a case. By all bytes together, or

@@ -12,7 +12,7 @@ pub enum Level {
     Aesni,
     /// With VAES on 256-bit registers.
     Vaes256,
-    /// AVX-512 F/BW/DQ/VL/VBMI/VBMI2, VAES and GFNI.
+    /// AVX-512 F/BW/DQ/VL/VBMI/VBMI2/VNNI, VAES and GFNI.
     Avx512,
 }
 

@@ -1,6 +1,6 @@
 //! Products of long numbers with small weights: numbers in limbs of 15 bits, weights in 16, sums in 32 and then in 64.
 //!
-//! A `vpmaddwd` multiplies two limbs with two weights for each 32-bit lane. Against bytes (`vpdpbusd`: four products a
+//! A `vpmaddwd` multiplies two limbs with two weights for each 32-bit lane; with AVX-512 `vpdpwssd` also adds to the sums. Against bytes (`vpdpbusd`: four products a
 //! lane, 9 limbs for 72 bits instead of 5) it needs a tenth more multiplications, exists in AVX2 without loss to
 //! saturation, takes signed limbs, which wrap-around modulo `X^n + 1` wants, and weights of up to 12 bits as they are.
 

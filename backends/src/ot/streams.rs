@@ -68,6 +68,21 @@ pub struct Report {
     pub traffic: Traffic,
     /// The record of that channel, if it keeps one, when the generator is done.
     pub transcript: Option<Transcript>,
+    /// When what was made.
+    pub chunks: Vec<Made>,
+}
+
+/// A chunk of correlations that was made or read.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    /// What.
+    pub kind: CorrelationKind,
+    /// How many.
+    pub n: usize,
+    /// When that began.
+    pub start: Instant,
+    /// How long it took.
+    pub time: Duration,
 }
 
 /// The FIFOs.
@@ -174,7 +189,9 @@ impl Shared {
             let (batch, traffic) = next(i, (kind, n))?;
             let mut state = self.lock();
             state.ready.entry(kind).or_default().push_back(batch);
-            state.report.generating += start.elapsed();
+            let time = start.elapsed();
+            state.report.generating += time;
+            state.report.chunks.push(Made { kind, n, start, time });
             state.report.traffic = traffic;
             *state.generated.entry(kind).or_insert(0) += n as u64;
             drop(state);

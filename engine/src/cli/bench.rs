@@ -7,7 +7,7 @@ use sirnn::plan::correlations::CORRELATION_BUDGET;
 use sirnn::plan::correlations::offline_cost;
 use sirnn::plan::operations::{self, OPERATIONS, Operation, Params};
 use sirnn::program::{Goal, Profile};
-use sirnn::run::session::Session;
+use sirnn::run::session::{Kept, Session};
 use sirnn::run::usage;
 use sirnn::service::{Summary, local};
 use sirnn_backends::ot::{self, BackendSpec};
@@ -147,6 +147,7 @@ impl Bench {
                 nonce: [0; 16],
                 online: &mut online,
                 offline,
+                kept: &mut Kept::default(),
                 budget: CORRELATION_BUDGET,
             };
             let (_, report) = session.run(&inputs, &mut |_| {})?;

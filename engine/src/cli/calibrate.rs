@@ -3,14 +3,16 @@
 
 use super::Failure;
 use sirnn::plan::operations::{self, Params};
-use sirnn::plan::speeds::{Backend, Costs, Speeds};
+use sirnn::plan::speeds::{Backend, Costs, Rlwe, Speeds};
 use sirnn::program::{Goal, Profile};
 use sirnn::run::pair;
 use sirnn::run::usage::cpu_seconds;
-use sirnn_backends::inst::{CorrelationKind, Party};
+use sirnn_backends::forms::linear_rlwe::{Form, Public, Task, choose, cost, linear_rlwe_offline};
+use sirnn_backends::inst::{CorrelationKind, LinearOp, Party};
 use sirnn_backends::onehot::Shape;
 use sirnn_backends::ot::{self, BackendSpec, streams::totals};
 use sirnn_backends::transport::MemChannel;
+use sirnn_backends::vector::Vector;
 use std::collections::BTreeMap;
 
 /// Nanoseconds to spend a bit triple: too few to be measured by themselves.
@@ -33,6 +35,8 @@ pub(super) fn measure(progress: &mut dyn FnMut(&str)) -> Result<Speeds, Failure>
         progress(name);
         backend.insert(name.to_string(), measure_backend(ot::lookup(name)?)?);
     }
+    progress("products from ring-LWE");
+    let rlwe = measure_rlwe()?;
     progress("rounds");
     let mut round = f64::INFINITY;
     // The least of a few: what else the machine does only adds.
@@ -40,7 +44,7 @@ pub(super) fn measure(progress: &mut dyn FnMut(&str)) -> Result<Speeds, Failure>
         let run = session("sigmoid", "iknp", Params { n: 1, ..Params::default() })?;
         round = round.min(run.online / run.rounds as f64 * 1e9);
     }
-    Ok(Speeds { round, backend })
+    Ok(Speeds { round, rlwe, backend })
 }
 
 fn measure_backend(spec: &dyn BackendSpec) -> Result<Backend, Failure> {
@@ -98,6 +102,43 @@ fn measure_backend(spec: &dyn BackendSpec) -> Result<Backend, Failure> {
     let (products, cots) = rest(&measured, "mul", many, |k| matches!(k, CorrelationKind::Cot { .. }))?;
     measured.spend.cot = products / count(&cots)[0].max(1.0);
     Ok(measured)
+}
+
+/// Two matrices, one of which has many products for its coefficients: two equations.
+fn measure_rlwe() -> Result<Rlwe, Failure> {
+    let measure = |inner: u32, outer: u32| -> Result<([f64; 2], f64), Failure> {
+        let op = LinearOp::MatMul { inner, outer };
+        let task = Task { op, weight_bits: 8, width: 20, n: 4096 * inner as usize };
+        let form = choose(&[task], &[f64::INFINITY], 1)[0].expect("a form of a matrix");
+        let tasks = [(task, form)];
+        let least =
+            (0..3).map(|_| products(&tasks)).try_fold(f64::INFINITY, |least, s| Ok::<_, Failure>(least.min(s?)))?;
+        Ok((cost(&task, form).work.map(|n| n as f64), least * 1e9))
+    };
+    // What is made once a process is made by the first.
+    measure(1, 1)?;
+    let (([a, b], few), ([c, d], many)) = (measure(8, 8)?, measure(96, 96)?);
+    let product = ((many * a - few * c) / (d * a - b * c)).clamp(0.0, many / d);
+    Ok(Rlwe { coefficient: ((few - b * product) / a).max(0.0), product })
+}
+
+/// CPU seconds of a party for products from ring-LWE.
+fn products(tasks: &[(Task, Form)]) -> Result<f64, Failure> {
+    let weights: Vec<Vector> =
+        tasks.iter().map(|(t, _)| Vector::U8((0..t.op.weights()).map(|i| i as u8).collect())).collect();
+    let party = |party: Party, mut channel: MemChannel| {
+        let weights: Vec<_> = weights.iter().map(|w| (party == Party::P0).then_some(w)).collect();
+        linear_rlwe_offline(party, &Public::new(&[0; 16], &[1; 16]), tasks, &weights, &mut None, &mut channel).map(drop)
+    };
+    let (a, b) = MemChannel::pair();
+    let ((), seconds) = half_cpu(|| {
+        std::thread::scope(|s| {
+            let peer = s.spawn(|| party(Party::P0, a));
+            party(Party::P1, b)?;
+            peer.join().expect("products do not panic")
+        })
+    })?;
+    Ok(seconds)
 }
 
 /// CPU seconds of a party that connects and makes `n` correlations of each of some kinds.

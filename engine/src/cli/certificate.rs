@@ -4,13 +4,9 @@ use super::Failure;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use sirnn::run::file;
-use sirnn::service::identity::{Fingerprint, new_certificate};
+use sirnn::service::identity::{Fingerprint, NewFiles, create_certificate};
 use sirnn::service::local::print_line;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
 
 /// Make a key and a certificate, or show a certificate's fingerprint
 ///
@@ -61,35 +57,16 @@ impl Certificate {
     }
 }
 
-/// A file that was not there before.
-fn create(path: &Path, mode: u32, content: &str) -> Result<(), Failure> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
-        .map_err(|e| format!("{}: {e}", path.display()))?;
-    let written = file.write_all(content.as_bytes()).and_then(|()| file.sync_all());
-    written.map_err(|e| format!("{}: {e}", path.display()).into())
-}
-
 impl New {
     fn run(self) -> Result<(), Failure> {
-        const DAY: Duration = Duration::from_secs(86_400);
-        // Clocks differ: it is valid since an hour ago.
-        let from = SystemTime::now() - DAY / 24;
-        let new = new_certificate(&self.name, from, DAY * self.days)
-            .map_err(|e| format!("a certificate for '{}': {e}", self.name))?;
-        std::fs::create_dir_all(&self.out).map_err(|e| format!("{}: {e}", self.out.display()))?;
-        let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| self.out.join(name));
-        create(&key, 0o600, &new.key)?;
-        create(&certificate, 0o644, &new.certificate)?;
+        let new = create_certificate(&self.name, &self.out, self.days)?;
+        let NewFiles { certificate, key, fingerprint } = new;
         if self.json {
-            print_line(json!({ "certificate": certificate, "key": key, "fingerprint": new.fingerprint.to_string() }));
+            print_line(json!({ "certificate": certificate, "key": key, "fingerprint": fingerprint.to_string() }));
         } else {
             print_line(format_args!("certificate  {}", certificate.display()));
             print_line(format_args!("key          {} (secret)", key.display()));
-            print_line(format_args!("fingerprint  {}", new.fingerprint));
+            print_line(format_args!("fingerprint  {fingerprint}"));
         }
         Ok(())
     }

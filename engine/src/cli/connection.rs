@@ -6,7 +6,6 @@ use sirnn::service::client::Address;
 use sirnn::service::identity::{Fingerprint, Identity, Settings};
 use sirnn::service::{Bounds, Connection};
 use sirnn_backends::transport::Limits;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -122,20 +121,15 @@ impl Tls {
 
     /// Resolves an address; off loopback only with an identity, or if the user said that plaintext is fine.
     pub(super) fn resolve(&self, address: &str) -> Result<(Address, Option<Identity>), Failure> {
-        let found = address.to_socket_addrs().map_err(|e| format!("address '{address}': {e}"))?;
-        let addresses: Vec<SocketAddr> = found.collect();
-        if addresses.is_empty() {
-            return Err(format!("address '{address}' does not resolve").into());
-        }
+        let server = Address::resolve(address)?;
         let identity = self.settings().as_ref().map(Identity::load).transpose()?;
-        if identity.is_none() && !self.insecure_plaintext && addresses.iter().any(|a| !a.ip().is_loopback()) {
+        if identity.is_none() && !self.insecure_plaintext && !server.is_loopback() {
             return Err(format!(
                 "address '{address}' is not on this machine: it takes --certificate, --key and --peer-fingerprint or \
                  --peer-ca; or say --insecure-plaintext, and everybody on the way can read and change everything"
             )
             .into());
         }
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
-        Ok((Address { host: host.into(), addresses }, identity))
+        Ok((server, identity))
     }
 }

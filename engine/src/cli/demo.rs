@@ -52,7 +52,7 @@ impl Demo {
         let input = self.model.join("inputs.npy");
         let Model { description, weights } = Model::load(&self.model)?;
         let sources = Sources::one(&input);
-        let items = load(&sources, &description, Some(self.items as usize))?;
+        let items = load(&sources, false, &description, Some(self.items as usize))?;
         let n = items.len();
         // The definition of correct: the same network on integers, in the clear.
         let expected = Results::evaluate(&description, &weights, &items)?;
@@ -66,8 +66,15 @@ impl Demo {
                 items.steps()
             ));
         }
-        let wanted =
-            Request { sources: &sources, first: Some(n), batch: self.batch, store: None, retry: Duration::ZERO };
+        let wanted = Request {
+            sources: &sources,
+            integers: false,
+            first: Some(n),
+            shard: None,
+            batch: self.batch,
+            store: None,
+            retry: Duration::ZERO,
+        };
         let answer = both(&self.model, &wanted, &self.planning, &self.spending, self.net, None)?;
 
         let exact = expected == answer.results;

@@ -2,10 +2,11 @@
 
 use super::connection::{Tls, seconds};
 use super::output::write_file;
-use super::{Failure, calibrate, speeds_file};
+use super::{Failure, calibrate};
 use clap::Args;
 use serde_json::json;
 use sirnn::plan::WIRE_VERSION;
+use sirnn::plan::speeds::Speeds;
 use sirnn::program::LinearForms;
 use sirnn::service::client::{self, Client};
 use sirnn::service::identity::{Fingerprint, describe};
@@ -146,7 +147,7 @@ impl Doctor {
     }
 
     fn calibrate(&self) -> Result<(), Failure> {
-        let file = speeds_file().ok_or("there is no folder for settings: name a file in SIRNN_SPEEDS")?;
+        let file = Speeds::file().ok_or("there is no folder for settings: name a file in SIRNN_SPEEDS")?;
         let terminal = std::io::stderr().is_terminal();
         let speeds = calibrate::measure(&mut |what| {
             if terminal {

@@ -11,8 +11,11 @@ mod demo;
 mod doctor;
 mod failure;
 mod generate;
+#[cfg(feature = "import")]
+mod import;
 mod infer;
 mod log;
+mod merge;
 mod offline;
 mod output;
 mod plan;
@@ -21,6 +24,7 @@ mod request;
 mod run;
 mod serve;
 mod settings;
+mod shard;
 mod show;
 mod table;
 
@@ -57,6 +61,7 @@ use failure::Failure;
 Start here:
   sirnn demo                                   server and client on this machine, handwritten digits
   sirnn show --model models/digits             the network, node by node
+  sirnn import net.onnx --calibration x.npy --out models/mine    your own network, trained elsewhere
   sirnn plan --model models/digits             rounds, bytes, memory, and what the client learns, before anything runs
   sirnn serve --model models/digits --listen 127.0.0.1:7700
   sirnn infer --connect 127.0.0.1:7700 --input models/digits/inputs.npy --output result.csv
@@ -83,10 +88,13 @@ enum Command {
     Show(show::Show),
     #[cfg(feature = "import")]
     Check(check::Check),
+    #[cfg(feature = "import")]
+    Import(import::Import),
     Plan(plan::PlanCommand),
     Run(run::Run),
     Serve(serve::Serve),
     Infer(infer::Infer),
+    Merge(merge::Merge),
     Offline(offline::Offline),
     Table(table::Table),
     Bench(bench::Bench),
@@ -121,10 +129,13 @@ fn run(arguments: Vec<OsString>) -> Result<(), Failure> {
         Command::Show(c) => c.run(),
         #[cfg(feature = "import")]
         Command::Check(c) => c.run(),
+        #[cfg(feature = "import")]
+        Command::Import(c) => c.run(),
         Command::Plan(c) => c.run(),
         Command::Run(c) => c.run(),
         Command::Serve(c) => c.run(),
         Command::Infer(c) => c.run(),
+        Command::Merge(c) => c.run(),
         Command::Offline(c) => c.run(),
         Command::Table(c) => c.run(),
         Command::Bench(c) => c.run(),
@@ -312,19 +323,9 @@ impl Planning {
     }
 }
 
-/// Where this machine's speeds are kept: the file that SIRNN_SPEEDS names, else `sirnn/speeds.toml` among the user's settings.
-fn speeds_file() -> Option<PathBuf> {
-    let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let settings = || var("XDG_CONFIG_HOME").or_else(|| var("HOME").map(|home| home.join(".config")));
-    var("SIRNN_SPEEDS").or_else(|| settings().map(|folder| folder.join("sirnn").join("speeds.toml")))
-}
-
-/// This machine's speeds: measured if somebody did, else safe guesses.
+/// This machine's speeds.
 fn speeds() -> Result<Speeds, Failure> {
-    match speeds_file() {
-        Some(file) if file.exists() => Ok(Speeds::load(&file)?),
-        _ => Ok(Speeds::default()),
-    }
+    Ok(Speeds::of_this_machine()?)
 }
 
 /// A registered OT backend's name.

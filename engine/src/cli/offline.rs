@@ -106,7 +106,7 @@ impl Offline {
             sessions: 1,
             queue: 0,
             bounds: self.spending.bounds(),
-            handshake: serve::HANDSHAKE.min(self.spending.deadline()),
+            handshake: Limits::default().handshake.min(self.spending.deadline()),
         };
         let stores = Stores::Make(self.store.clone());
         let connection = self.spending.connection(self.net, identity);

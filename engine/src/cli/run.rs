@@ -64,11 +64,19 @@ impl Run {
         for path in self.output.iter().chain(&self.labels) {
             check_writable(path)?;
         }
-        let sources = self.items.sources();
+        let (sources, integers) = (self.items.sources(), self.items.integers());
         if self.cleartext {
-            return cleartext(&self.model, &sources, self.output.as_deref(), self.json);
+            return cleartext(&self.model, &sources, integers, self.output.as_deref(), self.json);
         }
-        let wanted = Request { sources: &sources, first: None, batch: self.batch, store, retry: Duration::ZERO };
+        let wanted = Request {
+            sources: &sources,
+            integers,
+            first: None,
+            shard: None,
+            batch: self.batch,
+            store,
+            retry: Duration::ZERO,
+        };
         let answer = both(&self.model, &wanted, &self.planning, &self.spending, self.net, self.profile.as_deref())?;
         if let Some(path) = &self.output {
             write_results(&answer.results, path)?;
@@ -92,9 +100,15 @@ impl Run {
 }
 
 /// Evaluates the model on integers.
-fn cleartext(model: &Path, sources: &Sources, output: Option<&Path>, as_json: bool) -> Result<(), Failure> {
+fn cleartext(
+    model: &Path,
+    sources: &Sources,
+    integers: bool,
+    output: Option<&Path>,
+    as_json: bool,
+) -> Result<(), Failure> {
     let Model { description, weights } = Model::load(model)?;
-    let items = load(sources, &description, None)?;
+    let items = load(sources, integers, &description, None)?;
     let results = Results::evaluate(&description, &weights, &items)?;
     if let Some(path) = output {
         write_results(&results, path)?;
@@ -139,7 +153,7 @@ pub(super) fn both(
     connection.trace = profile.as_ref().map(|_| profile::EVENTS);
     let options =
         Options { bounds: spending.bounds(), connection, pinned, watch: Vec::new(), linear: planning.linear.into() };
-    let mut answer = request(&server.address.into(), &options, wanted)?;
+    let mut answer = request(&[server.address.into()], &options, wanted)?;
     complete(&mut answer.report, &server.finish()?);
     if let Some(profile) = profile {
         profile.finish()?;

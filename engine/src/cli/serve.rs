@@ -36,16 +36,16 @@ pub(super) struct Serve {
     #[command(flatten)]
     spending: Spending,
     /// Most items of a request
-    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().items)]
     max_items: usize,
     /// Most items of a request at the same time
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().batch)]
     max_batch: usize,
     /// Most requests at the same time
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().sessions)]
     max_sessions: usize,
     /// Most requests that wait for others to end; one more is told to come back later
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().queue)]
     queue: usize,
     /// Stores of `sirnn offline --listen` (a file, or a folder of them) for clients that have the other halves. Each is used up by
     /// one request, which is computed as it was planned then, whatever the options of planning are now
@@ -88,7 +88,7 @@ impl Serve {
             sessions: self.max_sessions,
             queue: self.queue,
             bounds: self.spending.bounds(),
-            handshake: HANDSHAKE.min(self.spending.deadline()),
+            handshake: Limits::default().handshake.min(self.spending.deadline()),
         };
         let stores = self.store.map_or(Stores::None, Stores::Use);
         let connection = self.spending.connection(self.net, identity);
@@ -113,9 +113,6 @@ impl Serve {
         })
     }
 }
-
-/// From a connection to its request.
-pub(super) const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// A connection takes a descriptor, and there may be many.
 fn raise_descriptors() {

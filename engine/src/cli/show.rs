@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use sirnn::compile::Request;
 use sirnn::graph::{Dim, Graph, Typed, TypedNode, ValueId};
+use sirnn::model::Description;
 use sirnn::plan::explain::ScopeCost;
 use sirnn::plan::planner::{self, Task};
 use sirnn::service::local::print_line;
@@ -82,7 +83,7 @@ impl Show {
                 .map(|o| json!({ "name": o.name, "value": o.value, "reveal": o.reveal, "labels": o.labels }))
                 .collect();
             print_line(json!({
-                "model": description.name, "steps": steps, "inputs": inputs, "nodes": rows, "outputs": outputs,
+                "model": description.name, "steps": steps, "client": client_json(&description), "inputs": inputs, "nodes": rows, "outputs": outputs,
                 "fits": graph.fits, "parameters": typed.parameters.values().map(|p| p.shape.iter().product::<usize>()).sum::<usize>(),
             }));
             return Ok(());
@@ -117,6 +118,30 @@ impl Show {
             let reveal = json!(output.reveal);
             let reveal = reveal.as_str().unwrap_or_default();
             print_line(format_args!("{:<width$}  {:<op$}  {} ({reveal})", output.name, "output", output.value));
+        }
+        let client = &description.client;
+        if let Some(rate) = client.rate {
+            print_line(format_args!("\nrecordings (.wav) of {rate} samples per second"));
+        }
+        for (part, when) in
+            [(&client.before, "before, out of what the user has"), (&client.after, "after, out of what is revealed")]
+        {
+            let Some(part) = part else { continue };
+            print_line(format_args!("\nthe client computes in the clear {when}:"));
+            for input in &part.inputs {
+                print_line(format_args!("  {:<width$}  {:<op$}  {}", input.name, "input", shape_of(&input.shape)));
+            }
+            for node in &part.nodes {
+                print_line(format_args!(
+                    "  {:<width$}  {:<op$}  of {}",
+                    node.name,
+                    node.op.name(),
+                    node.ins.join(", ")
+                ));
+            }
+            for output in &part.outputs {
+                print_line(format_args!("  {:<width$}  {:<op$}  {}", output.name, "output", output.value));
+            }
         }
         Ok(())
     }
@@ -155,12 +180,28 @@ impl Row {
     }
 }
 
-fn shape_of(shape: &[Dim]) -> String {
+pub(super) fn shape_of(shape: &[Dim]) -> String {
     let dims = shape.iter().map(|d| match d {
         Dim::Size(n) => n.to_string(),
         Dim::Steps => "steps".into(),
     });
     format!("[{}]", dims.collect::<Vec<_>>().join(", "))
+}
+
+/// What the client computes itself.
+fn client_json(description: &Description) -> Value {
+    let part = |part: &Option<Graph>| {
+        part.as_ref().map(|p| {
+            let nodes: Vec<Value> =
+                p.nodes.iter().map(|n| json!({ "node": n.name, "op": n.op.name(), "in": n.ins })).collect();
+            let inputs: Vec<Value> =
+                p.inputs.iter().map(|i| json!({ "name": i.name, "shape": shape_of(&i.shape) })).collect();
+            let outputs: Vec<Value> = p.outputs.iter().map(|o| json!({ "name": o.name, "value": o.value })).collect();
+            json!({ "inputs": inputs, "nodes": nodes, "outputs": outputs })
+        })
+    };
+    let client = &description.client;
+    json!({ "rate": client.rate, "reals": client.reals, "before": part(&client.before), "after": part(&client.after) })
 }
 
 /// The rows of a node: its results, behind those of its body.

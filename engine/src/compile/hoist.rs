@@ -6,7 +6,7 @@
 
 use super::ir::{Def, Home, Ir, Item, Rows, Val};
 use sirnn_backends::inst::LinearOp;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Moves out of every loop what does not depend on its states.
@@ -29,7 +29,8 @@ fn hoist(ir: &mut Ir, index: usize) {
     let trips = l.trips;
     // Values of all steps, by value of a step.
     let mut stacked: HashMap<Val, Val> = l.slices.iter().map(|&(outer, inner)| (inner, outer)).collect();
-    let mut moved: HashSet<Val> = HashSet::new();
+    // In the order of the body: both parties have to come to the same program.
+    let mut moved: Vec<Val> = Vec::new();
     let mut body = Vec::new();
     for &v in &l.body {
         let value = ir.value(v).clone();
@@ -49,11 +50,11 @@ fn hoist(ir: &mut Ir, index: usize) {
         let sizes: Vec<usize> = value.ins.iter().map(|&x| ir.value(x).len).collect();
         let all = whole(ir, &value.name, &value.def, ins, &sizes, value.len, trips);
         stacked.insert(v, all);
-        moved.insert(v);
+        moved.push(v);
     }
     ir.loops[index].body = body;
     // What the loop still reads of the moved values is cut from them.
-    for &v in moved.iter() {
+    for &v in &moved {
         let name = ir.value(v).name.clone();
         let len = ir.value(v).len;
         let entry = ir.detached(Home::Loop(index), &name, Def::Slice, vec![], len);

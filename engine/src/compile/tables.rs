@@ -13,8 +13,7 @@ use super::scalar;
 use super::server::Recipe;
 use crate::fixed::wrap;
 use crate::graph::Weights;
-use crate::program::signed;
-use crate::protocols::bits::signed_bits;
+use crate::program::{bits_for, signed};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -72,10 +71,10 @@ impl Site {
         rings[self.values[column].index()].min(rings::slack(lo, hi))
     }
 
-    /// Range in which a column is held: where its ring is narrower than its range only the low bits are asked for.
+    /// Range in which a column is held: where its ring does not determine the value only the low bits are asked for.
     pub(super) fn held(&self, width: u32, column: usize) -> (i128, i128) {
         let (lo, hi) = self.ranges[column];
-        if signed_bits(lo, hi) > width { signed(width) } else { (lo, hi) }
+        if bits_for(hi - lo) > width { signed(width) } else { (lo, hi) }
     }
 
     /// The value that entry `e` stands for.
@@ -159,7 +158,7 @@ impl Site {
     /// never read, and is brought inside.
     pub(super) fn held_entries(&self, column: usize, width: u32, weights: &Weights) -> Vec<i128> {
         let (lo, hi) = self.ranges[column];
-        let narrow = signed_bits(lo, hi) > width;
+        let narrow = bits_for(hi - lo) > width;
         let held = |v: i128| if narrow { wrap(v, width, true) } else { v.clamp(lo, hi) };
         self.entries(column, weights).into_iter().map(held).collect()
     }

@@ -11,32 +11,35 @@
 //! | `quantise`(mod@quantise) | formats of fixed point, and the graph of integers |
 //! | `fidelity` | floats against integers, tensor by tensor; wraps |
 //! | `search` | the cheapest widths that keep an agreement |
+//! | `part` | what the client computes itself, out of the same networks |
+//! | `time` | a free time axis: one graph out of those for two lengths |
+//! | `convert` | all of it: from a file and calibration items to a model |
+//! | `report` | how close the model's answers are to those of the file |
 //! | `fastgrnn` | FastGRNNs from arrays of weights; models of integers with products multiplied out |
 //! | `arrays` | arrays from `.npy` and `.npz` files |
 //! | `items` | which part of an array is an item, for the inputs of a file |
 //! | `check` | what of a network cannot be imported, all at once |
-//!
-//! What it does today: reads ONNX files; says what of a network it cannot import, all at once (`sirnn check`); computes a file's
-//! operators in floats; recognises cells and loops, so that one description in floats stands for what every exporter writes.
-//! A first quantiser is library code ([`quantise`](fn@quantise::quantise)). What it does not do yet: there is no command that
-//! makes a model from an ONNX file, and the quantiser chooses scales from ranges alone, without a look at the accuracy.
 //!
 //! Files are not trusted: sizes, lengths and the work of a run are bounded, and what is wrong is said in one line.
 
 pub mod arrays;
 mod channels;
 pub mod check;
+pub mod convert;
 pub mod fastgrnn;
 pub mod fidelity;
 pub mod float;
 pub mod items;
 pub mod network;
 pub mod onnx;
+pub mod part;
 pub mod quantise;
 pub mod ranges;
 pub mod recognise;
+pub mod report;
 pub mod search;
 pub mod tensor;
+pub mod time;
 
 use std::path::Path;
 

@@ -185,7 +185,7 @@ pub fn quantise_layers(network: &Network, ranges: &Ranges, settings: &Settings) 
 }
 
 /// A name as the graph's rules allow it.
-fn clean(name: &str) -> String {
+pub(super) fn clean(name: &str) -> String {
     let name: String = name.chars().map(|c| if c == '/' || c.is_control() { '.' } else { c }).collect();
     let mut name = name.trim_matches('.').to_string();
     while name.len() > MAX_NAME {

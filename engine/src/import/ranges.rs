@@ -41,6 +41,16 @@ impl Ranges {
         Ok(ranges)
     }
 
+    /// Adds what was observed on other items, of the same network or of that for another number of time steps.
+    pub fn merge(&mut self, other: &Self) {
+        for (own, other) in self.low.iter_mut().zip(&other.low) {
+            *own = own.min(*other);
+        }
+        for (own, other) in self.high.iter_mut().zip(&other.high) {
+            *own = own.max(*other);
+        }
+    }
+
     /// The smallest and largest element of a value; of one that was never computed, zero.
     pub fn of(&self, id: ValueId) -> (f32, f32) {
         let (low, high) = (self.low[id.index()], self.high[id.index()]);

@@ -10,12 +10,14 @@
 
 mod abbreviation;
 
+use super::client::{Client, REAL, Stamp};
 use super::{ModelError, require};
 use crate::graph::infer::check_name;
 use crate::graph::{Dim, Graph, GraphError, Input, Node, Number, Output, Reveal, Typed};
 use crate::protocols::truncation::Rounding;
 use abbreviation::Defaults;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use toml::{Table, Value};
@@ -42,10 +44,50 @@ pub struct Description {
     pub client: Client,
 }
 
-/// What the client does itself, in the clear, before and after. Reserved: nothing can be said yet.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// `[client]`.
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Client {}
+struct ClientFields {
+    rate: Option<u32>,
+    #[serde(default)]
+    reals: bool,
+    tensors: Option<Stamp>,
+    #[serde(default)]
+    item_axis: BTreeMap<String, i64>,
+    before: Option<PartFields>,
+    after: Option<PartFields>,
+}
+
+/// `[client.before]`, `[client.after]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PartFields {
+    #[serde(default)]
+    input: Vec<Table>,
+    #[serde(default)]
+    node: Vec<Table>,
+    #[serde(default)]
+    output: Vec<Table>,
+}
+
+/// `[[client.before.input]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RealInputFields {
+    name: String,
+    shape: Vec<Value>,
+}
+
+/// `[[client.before.output]]`, `[[client.after.output]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RealOutputFields {
+    name: String,
+    value: Option<String>,
+}
+
+/// How `item_axis` says that a file describes one item.
+const NO_ITEM_AXIS: i64 = -1;
 
 /// The text's top level.
 #[derive(Deserialize)]
@@ -63,7 +105,7 @@ struct File {
     #[serde(default)]
     default: Defaults,
     #[serde(default)]
-    client: Client,
+    client: ClientFields,
     #[serde(default)]
     input: Vec<Table>,
     #[serde(default)]
@@ -125,16 +167,72 @@ fn read<T: for<'de> Deserialize<'de>>(place: &str, table: Table) -> Result<T, Mo
 fn input((i, table): (usize, Table)) -> Result<Input, ModelError> {
     let place = place("input", &table, i);
     let fields: InputFields = read(&place, table)?;
+    let shape = shape(&place, &fields.shape)?;
+    let number = Number { bits: fields.bits, scale: fields.scale, unsigned: fields.unsigned };
+    Ok(Input { name: fields.name, shape, number })
+}
+
+fn shape(place: &str, values: &[Value]) -> Result<Vec<Dim>, ModelError> {
     let dim = |v: &Value| match v {
         Value::Integer(n) => usize::try_from(*n).ok().map(Dim::Size),
         Value::String(s) if s == STEPS => Some(Dim::Steps),
         _ => None,
     };
-    let shape: Option<Vec<Dim>> = fields.shape.iter().map(dim).collect();
-    let shape = shape
-        .ok_or_else(|| ModelError::new(&place, "a shape is a list of sizes, the first of them perhaps \"steps\""))?;
-    let number = Number { bits: fields.bits, scale: fields.scale, unsigned: fields.unsigned };
-    Ok(Input { name: fields.name, shape, number })
+    let shape: Option<Vec<Dim>> = values.iter().map(dim).collect();
+    shape.ok_or_else(|| ModelError::new(place, "a shape is a list of sizes, the first of them perhaps \"steps\""))
+}
+
+/// One of the client's parts: a graph on real numbers.
+fn part(fields: PartFields, section: &str, rounding: Rounding, steps: usize) -> Result<Graph, ModelError> {
+    let input = |(i, table): (usize, Table)| {
+        let place = format!("{section}: {}", place("input", &table, i));
+        let fields: RealInputFields = read(&place, table)?;
+        Ok(Input { shape: shape(&place, &fields.shape)?, name: fields.name, number: REAL })
+    };
+    let output = |(i, table): (usize, Table)| {
+        let place = format!("{section}: {}", place("output", &table, i));
+        let RealOutputFields { name, value } = read(&place, table)?;
+        Ok(Output { value: value.unwrap_or_else(|| name.clone()), name, reveal: Reveal::Values, labels: Vec::new() })
+    };
+    let inputs = fields.input.into_iter().enumerate().map(input).collect::<Result<Vec<Input>, ModelError>>()?;
+    let node = |entry| node(entry, rounding, &Defaults::reals()).map_err(|e| e.inside(section));
+    let timed = inputs.iter().any(|i| i.shape.contains(&Dim::Steps));
+    Ok(Graph {
+        steps: if timed { steps } else { 0 },
+        inputs,
+        nodes: fields.node.into_iter().enumerate().map(node).collect::<Result<_, _>>()?,
+        outputs: fields.output.into_iter().enumerate().map(output).collect::<Result<Vec<_>, ModelError>>()?,
+        fits: Vec::new(),
+    })
+}
+
+fn client(fields: ClientFields, rounding: Rounding, steps: usize) -> Result<Client, ModelError> {
+    let section = |fields: Option<PartFields>, name: &str| fields.map(|f| part(f, name, rounding, steps)).transpose();
+    let (before, after) = (section(fields.before, "client.before")?, section(fields.after, "client.after")?);
+    if after.as_ref().is_some_and(|after| !after.inputs.is_empty()) {
+        return Err(ModelError::new("client.after", "its inputs are the network's outputs, and are not written"));
+    }
+    let axis = |(name, axis): (String, i64)| match axis {
+        NO_ITEM_AXIS => Ok((name, None)),
+        axis => match usize::try_from(axis).ok().filter(|&a| a < crate::graph::MAX_RANK) {
+            Some(axis) => Ok((name, Some(axis))),
+            None => Err(ModelError::new("client.item_axis", format!("{axis} is no axis"))),
+        },
+    };
+    let item_axis = fields.item_axis.into_iter().map(axis).collect::<Result<_, _>>()?;
+    let (rate, reals) = (fields.rate.filter(|&rate| rate > 0), fields.reals);
+    Ok(Client { rate, reals, item_axis, before, after, stamp: fields.tensors, ..Client::default() })
+}
+
+/// Reads a node.
+fn node((i, mut table): (usize, Table), rounding: Rounding, default: &Defaults) -> Result<Node, ModelError> {
+    let place = place("node", &table, i);
+    abbreviation::expand(&mut table, rounding, default).map_err(|e| e.inside(&place))?;
+    let node: Result<Node, toml::de::Error> = table.try_into();
+    node.map_err(|e| {
+        let what = e.message();
+        ModelError::new(&place, what.strip_prefix(&format!("{place}: ")).unwrap_or(what))
+    })
 }
 
 fn output((i, table): (usize, Table)) -> Result<Output, ModelError> {
@@ -166,15 +264,7 @@ impl Description {
         }
         drop(table);
         let file: File = toml::from_str(text).map_err(|e| in_text(text, &e))?;
-        let node = |(i, mut table): (usize, Table)| {
-            let place = place("node", &table, i);
-            abbreviation::expand(&mut table, file.rounding, &file.default).map_err(|e| e.inside(&place))?;
-            let node: Result<Node, toml::de::Error> = table.try_into();
-            node.map_err(|e| {
-                let what = e.message();
-                ModelError::new(&place, what.strip_prefix(&format!("{place}: ")).unwrap_or(what))
-            })
-        };
+        let node = |entry| node(entry, file.rounding, &file.default);
         let graph = Graph {
             steps: file.steps,
             inputs: file.input.into_iter().enumerate().map(input).collect::<Result<_, _>>()?,
@@ -182,7 +272,8 @@ impl Description {
             outputs: file.output.into_iter().enumerate().map(output).collect::<Result<_, _>>()?,
             fits: file.fits,
         };
-        let description = Self { name: file.name, rounding: file.rounding, graph, client: file.client };
+        let client = client(file.client, file.rounding, graph.steps)?;
+        let description = Self { name: file.name, rounding: file.rounding, graph, client };
         description.validate()?;
         Ok(description)
     }
@@ -204,7 +295,9 @@ impl Description {
         let path = directory.join(FILE);
         let place = path.display().to_string();
         let bytes = super::input::read_bounded(&path, MAX_TEXT as u64)?;
-        Self::from_bytes(&bytes).map_err(|e| e.inside(&place))
+        let mut description = Self::from_bytes(&bytes).map_err(|e| e.inside(&place))?;
+        description.client.load(directory, &description.graph)?;
+        Ok(description)
     }
 
     /// Checks name and graph.
@@ -213,7 +306,8 @@ impl Description {
     /// Names what is wrong.
     pub fn validate(&self) -> Result<(), ModelError> {
         check_name("name", &self.name)?;
-        self.typed(self.graph.steps).map(drop)
+        self.typed(self.graph.steps)?;
+        self.client.validate(&self.graph)
     }
 
     /// The graph for some number of time steps.
@@ -244,13 +338,8 @@ impl Description {
             write_fields(&mut text, "", fields);
         }
         for input in &self.graph.inputs {
-            let dim = |d: &Dim| match *d {
-                Dim::Size(n) => Value::Integer(n as i64),
-                Dim::Steps => STEPS.into(),
-            };
             text.push_str("\n[[input]]\n");
-            let shape: Vec<Value> = input.shape.iter().map(dim).collect();
-            let _ = writeln!(text, "name = {}\nshape = {}", Value::from(input.name.as_str()), Value::from(shape));
+            write_input(&mut text, input);
             write_fields(&mut text, "", Table::try_from(input.number).expect("numbers"));
         }
         for node in &mut nodes {
@@ -268,7 +357,50 @@ impl Description {
                 let _ = writeln!(text, "labels = {}", Value::from(output.labels.clone()));
             }
         }
+        if !self.client.is_empty() {
+            self.write_client(&mut text);
+        }
         text
+    }
+
+    fn write_client(&self, text: &mut String) {
+        let Client { rate, reals, item_axis, before, after, stamp, .. } = &self.client;
+        text.push_str("\n[client]\n");
+        if let Some(rate) = rate {
+            let _ = writeln!(text, "rate = {rate}");
+        }
+        if *reals {
+            text.push_str("reals = true\n");
+        }
+        if let Some(Stamp { bytes, digest }) = stamp {
+            let _ = writeln!(text, "tensors = {{ bytes = {bytes}, digest = \"{digest}\" }}");
+        }
+        if !item_axis.is_empty() {
+            let axis = |axis: &Option<usize>| axis.map_or(NO_ITEM_AXIS, |a| a as i64);
+            let table: Table = item_axis.iter().map(|(name, a)| (name.clone(), axis(a).into())).collect();
+            let _ = writeln!(text, "item_axis = {}", Value::from(table));
+        }
+        for (part, section) in [(before, "client.before"), (after, "client.after")] {
+            let Some(part) = part else { continue };
+            if part.nodes.is_empty() && part.outputs.is_empty() {
+                let _ = writeln!(text, "\n[{section}]");
+            }
+            for input in &part.inputs {
+                let _ = writeln!(text, "\n[[{section}.input]]");
+                write_input(text, input);
+            }
+            for node in &part.nodes {
+                let mut node = Table::try_from(node).expect("a node is a table");
+                abbreviation::shorten(&mut node, self.rounding, &Defaults::reals());
+                write_node(text, &format!("{section}.node"), "", node);
+            }
+            for output in &part.outputs {
+                let _ = writeln!(text, "\n[[{section}.output]]\nname = {}", Value::from(output.name.as_str()));
+                if output.value != output.name {
+                    let _ = writeln!(text, "value = {}", Value::from(output.value.as_str()));
+                }
+            }
+        }
     }
 
     /// Whether `offered` is this model. What the server proves about its weights it may add.
@@ -277,6 +409,16 @@ impl Description {
         let known = Graph { fits: self.graph.fits.clone(), ..offered.graph.clone() };
         self.graph.fits.iter().all(fits) && *self == Description { graph: known, ..offered.clone() }
     }
+}
+
+/// Name and shape.
+fn write_input(text: &mut String, input: &Input) {
+    let dim = |d: &Dim| match *d {
+        Dim::Size(n) => Value::Integer(n as i64),
+        Dim::Steps => STEPS.into(),
+    };
+    let shape: Vec<Value> = input.shape.iter().map(dim).collect();
+    let _ = writeln!(text, "name = {}\nshape = {}", Value::from(input.name.as_str()), Value::from(shape));
 }
 
 /// Lines `key = value`.

@@ -3,6 +3,7 @@
 //! | module | whose | content |
 //! |---|---|---|
 //! | [`description`] | both | `model.toml`: the graph of the network |
+//! | [`client`] | client | what the client computes itself, in the clear |
 //! | [`weights`] | server | `weights.safetensors`, checked against the description |
 //! | [`input`] | client | items from `.npy` or `.csv`, and their lengths |
 //! | [`results`] | client | what was revealed, as a table or as arrays; the same from the cleartext evaluator |
@@ -11,6 +12,7 @@
 //! Programs are made out of nothing but a [`Description`] and the public facts of a request: every bound in them is
 //! public. What such a fact claims about the weights is checked when they are loaded ([`weights`]).
 
+pub mod client;
 pub mod description;
 pub mod input;
 pub mod npy;

@@ -4,6 +4,7 @@
 //! number. As arrays (`.npy`): reals `[items, shape..]`, classes as integers; the first output in the file that was named, the
 //! others beside it. Steps behind an item's own length are NaN, and class -1.
 
+use super::client::Reals;
 use super::description::Description;
 use super::input::Items;
 use super::{ModelError, npy, require};
@@ -65,11 +66,27 @@ impl Revealed {
     }
 }
 
+/// What the client made of what it learned, itself: a result of the description's part `client.after`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Computed {
+    /// Its name.
+    pub name: String,
+    /// Shape of one item's values at the request's number of steps.
+    pub shape: Vec<usize>,
+    /// The values of each item, last axis fastest.
+    pub values: Vec<Vec<f64>>,
+}
+
 /// What the client learned of all outputs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Results {
     /// The outputs, in the description's order.
     pub outputs: Vec<Revealed>,
+    /// What the client made of them, in the order of the description's part; files and tables show these, where there are any, instead of
+    /// the outputs' values.
+    pub computed: Vec<Computed>,
+    /// Number of the first item in tables.
+    first: usize,
 }
 
 /// The first of the largest.
@@ -101,7 +118,13 @@ impl Results {
                 classes: Vec::new(),
             }
         };
-        Ok(Self { outputs: description.graph.outputs.iter().zip(&typed.outputs).map(revealed).collect() })
+        let outputs = description.graph.outputs.iter().zip(&typed.outputs).map(revealed).collect();
+        Ok(Self { outputs, computed: Vec::new(), first: 0 })
+    }
+
+    /// The same, of items that are not the first of their job: tables count from `first`.
+    pub fn numbered_from(self, first: usize) -> Self {
+        Self { first, ..self }
     }
 
     /// What the cleartext evaluator says: the definition of correct. Items are evaluated side by side.
@@ -129,7 +152,49 @@ impl Results {
                 }
             }
         }
+        let lengths: Vec<usize> = (0..items.len()).map(|item| items.length(item)).collect();
+        results.finish(description, &lengths)?;
         Ok(results)
+    }
+
+    /// Computes what the client makes of the outputs itself; `lengths` are the numbers of time steps of all items. Without effect where
+    /// the description says nothing.
+    ///
+    /// # Errors
+    /// Results that are no finite numbers.
+    pub fn finish(&mut self, description: &Description, lengths: &[usize]) -> Result<(), ModelError> {
+        let Some(after) = &description.client.after else { return Ok(()) };
+        let mut computed: Vec<Computed> = Vec::new();
+        for (item, &steps) in lengths.iter().enumerate() {
+            let typed = description.typed(steps)?;
+            let reals = |o: &Revealed| {
+                let shape = o.shape_of(steps);
+                let data = match o.reveal {
+                    Reveal::Class => vec![0.0; shape.iter().product()],
+                    _ => o.values[item].iter().map(|&v| o.real(v)).collect(),
+                };
+                Reals { shape, data }
+            };
+            let given = self.outputs.iter().map(reals).collect();
+            let made = description.client.after(&typed, given).map_err(|e| e.inside(&format!("item {item}")))?;
+            for (i, (made, output)) in made.into_iter().zip(&after.outputs).enumerate() {
+                if computed.len() <= i {
+                    computed.push(Computed {
+                        name: output.name.clone(),
+                        shape: made.shape.clone(),
+                        values: Vec::new(),
+                    });
+                }
+                let all = &mut computed[i];
+                // The longest item's shape is that of all.
+                if made.shape.iter().product::<usize>() > all.shape.iter().product() {
+                    all.shape = made.shape;
+                }
+                all.values.push(made.data);
+            }
+        }
+        self.computed = computed;
+        Ok(())
     }
 
     /// Adds a batch of items, `lengths` their numbers of time steps: the outputs of a program by name.
@@ -199,14 +264,18 @@ impl Results {
     /// The table. One row of scores per item: item, label, class, then each class's score as an integer and as a real number.
     /// Else, for each number: output, item, position, the integer, and the real number; of classes (`output.class`) the label.
     pub fn to_csv(&self) -> String {
-        match &self.outputs[..] {
-            [one] if one.is_a_row() => rows_csv(one),
-            all => numbers_csv(all),
+        match (&self.outputs[..], &self.computed[..]) {
+            ([one], []) if one.is_a_row() => rows_csv(one, self.first),
+            (all, []) => numbers_csv(all, self.first),
+            (outputs, all) => reals_csv(all, outputs, self.first),
         }
     }
 
     /// The arrays: name of the output and content of a `.npy` file.
     pub fn to_npy(&self) -> Vec<(&str, Vec<u8>)> {
+        if !self.computed.is_empty() {
+            return self.computed.iter().map(|c| (c.name.as_str(), padded(&c.shape, &c.values))).collect();
+        }
         self.outputs.iter().map(|o| (o.name.as_str(), array(o))).collect()
     }
 
@@ -225,8 +294,86 @@ impl Results {
     }
 }
 
+/// The records of a table, with their ends; what is quoted may have several lines.
+fn records(text: &str) -> Vec<&str> {
+    let (mut all, mut start, mut inside) = (Vec::new(), 0, false);
+    for (i, byte) in text.bytes().enumerate() {
+        match byte {
+            b'"' => inside = !inside,
+            b'\n' if !inside => {
+                all.push(&text[start..=i]);
+                start = i + 1;
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+/// The first field of a record.
+fn first_field(record: &str) -> &str {
+    let mut inside = false;
+    let end = record.bytes().position(|byte| {
+        inside ^= byte == b'"';
+        byte == b',' && !inside
+    });
+    &record[..end.unwrap_or(record.len())]
+}
+
+/// The table of all items of a job from those of its parts, in order.
+///
+/// # Errors
+/// They are not tables of the same outputs.
+pub fn join_csv(parts: &[&[u8]]) -> Result<Vec<u8>, ModelError> {
+    let place = |i: usize| format!("part {i}");
+    let mut header = None;
+    // A table of rows is one block; else there is one for each output, all its items together.
+    let mut blocks: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (i, part) in parts.iter().enumerate() {
+        let text = std::str::from_utf8(part).map_err(|e| ModelError::new(place(i), e.to_string()))?;
+        let mut lines = records(text).into_iter();
+        let own = lines.next().unwrap_or_default();
+        require(*header.get_or_insert(own) == own, &place(i), || "another header than part 0".into())?;
+        let rows = own.starts_with("item,");
+        for line in lines {
+            let name = if rows { "" } else { first_field(line) };
+            match blocks.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, lines)) => lines.push(line),
+                None => blocks.push((name, vec![line])),
+            }
+        }
+    }
+    let lines = blocks.iter().flat_map(|(_, lines)| lines).copied();
+    Ok(header.into_iter().chain(lines).collect::<String>().into_bytes())
+}
+
+/// The array of all items of a job from those of its parts, in order.
+///
+/// # Errors
+/// They are not arrays of the same output.
+pub fn join_npy(parts: &[&[u8]]) -> Result<Vec<u8>, ModelError> {
+    let arrays = parts.iter().map(|part| npy::Npy::parse(part)).collect::<Result<Vec<_>, _>>()?;
+    let whole = arrays.iter().all(npy::Npy::is_whole);
+    let Some(rest) = arrays.first().and_then(|a| a.shape.get(1..)) else {
+        return Err(ModelError::new("parts", "there are no items in them"));
+    };
+    let same = |a: &npy::Npy<'_>| a.shape.get(1..) == Some(rest) && a.is_whole() == whole;
+    require(arrays.iter().all(same), "parts", || "arrays of different shapes or types".into())?;
+    let items: usize = arrays.iter().map(|a| a.shape[0]).sum();
+    let shape = [&[items], rest].concat();
+    let values = arrays.iter().flat_map(npy::Npy::values);
+    Ok(match whole {
+        true => {
+            npy::integers(&shape, &values.map(|v| if let npy::Value::Whole(n) = v { n } else { 0 }).collect::<Vec<_>>())
+        }
+        false => {
+            npy::reals(&shape, &values.map(|v| if let npy::Value::Real(x) = v { x } else { 0.0 }).collect::<Vec<_>>())
+        }
+    })
+}
+
 /// A line per item.
-fn rows_csv(output: &Revealed) -> String {
+fn rows_csv(output: &Revealed, first: usize) -> String {
     let mut csv = String::from("item,label,class");
     if output.reveal == Reveal::Scores {
         for kind in ["integer", "score"] {
@@ -238,7 +385,7 @@ fn rows_csv(output: &Revealed) -> String {
     csv.push('\n');
     for (item, classes) in output.classes.iter().enumerate() {
         let class = classes[0];
-        let _ = write!(csv, "{item},{},{class}", quoted(&output.label(class)));
+        let _ = write!(csv, "{},{},{class}", first + item, quoted(&output.label(class)));
         if let Some(values) = output.values.get(item) {
             for v in values {
                 let _ = write!(csv, ",{v}");
@@ -264,25 +411,30 @@ fn position(mut i: usize, shape: &[usize]) -> String {
 }
 
 /// A line per number.
-fn numbers_csv(outputs: &[Revealed]) -> String {
+fn numbers_csv(outputs: &[Revealed], first: usize) -> String {
     let mut csv = String::from("output,item,position,integer,value\n");
     for output in outputs {
         let name = quoted(&output.name);
         for (item, values) in output.values.iter().enumerate() {
             for (i, &v) in values.iter().enumerate() {
-                let _ = writeln!(csv, "{name},{item},{},{v},{}", position(i, &output.shape), output.real(v));
+                let _ = writeln!(csv, "{name},{},{},{v},{}", first + item, position(i, &output.shape), output.real(v));
             }
         }
-        let (name, leading) =
-            (quoted(&format!("{}.class", output.name)), output.shape.split_last().map_or(&[][..], |s| s.1));
-        for (item, classes) in output.classes.iter().enumerate() {
-            for (i, &class) in classes.iter().enumerate() {
-                let _ =
-                    writeln!(csv, "{name},{item},{},{class},{}", position(i, leading), quoted(&output.label(class)));
-            }
-        }
+        class_lines(&mut csv, output, first);
     }
     csv
+}
+
+/// A line per class, in a table of numbers.
+fn class_lines(csv: &mut String, output: &Revealed, first: usize) {
+    let name = quoted(&format!("{}.class", output.name));
+    let leading = output.shape.split_last().map_or(&[][..], |s| s.1);
+    for (item, classes) in output.classes.iter().enumerate() {
+        for (i, &class) in classes.iter().enumerate() {
+            let label = quoted(&output.label(class));
+            let _ = writeln!(csv, "{name},{},{},{class},{label}", first + item, position(i, leading));
+        }
+    }
 }
 
 fn array(output: &Revealed) -> Vec<u8> {
@@ -296,12 +448,29 @@ fn array(output: &Revealed) -> Vec<u8> {
         let data: Vec<i64> = output.classes.iter().flat_map(padded).collect();
         npy::integers(&[&[output.classes.len()], leading].concat(), &data)
     } else {
-        let n: usize = output.shape.iter().product();
-        let padded = |v: &Vec<i64>| {
-            let own: Vec<f64> = v.iter().map(|&v| output.real(v)).collect();
-            own.into_iter().chain(std::iter::repeat(f64::NAN)).take(n).collect::<Vec<_>>()
-        };
-        let data: Vec<f64> = output.values.iter().flat_map(padded).collect();
-        npy::reals(&[&[output.values.len()], &output.shape[..]].concat(), &data)
+        let values: Vec<Vec<f64>> = output.values.iter().map(|v| v.iter().map(|&v| output.real(v)).collect()).collect();
+        padded(&output.shape, &values)
     }
+}
+
+/// An array of the values of all items, NaN behind an item's own length.
+fn padded(shape: &[usize], values: &[Vec<f64>]) -> Vec<u8> {
+    let n: usize = shape.iter().product();
+    let all = values.iter().flat_map(|v| v.iter().copied().chain(std::iter::repeat(f64::NAN)).take(n));
+    npy::reals(&[&[values.len()], shape].concat(), &all.collect::<Vec<f64>>())
+}
+
+/// A line per number that the client computed itself, which has no integer; and the classes.
+fn reals_csv(computed: &[Computed], outputs: &[Revealed], first: usize) -> String {
+    let mut csv = String::from("output,item,position,integer,value\n");
+    for output in computed {
+        let name = quoted(&output.name);
+        for (item, values) in output.values.iter().enumerate() {
+            for (i, v) in values.iter().enumerate() {
+                let _ = writeln!(csv, "{name},{},{},,{v}", first + item, position(i, &output.shape));
+            }
+        }
+    }
+    outputs.iter().for_each(|output| class_lines(&mut csv, output, first));
+    csv
 }

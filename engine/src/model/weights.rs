@@ -6,10 +6,10 @@
 
 use super::description::Description;
 use super::input::read_bounded;
-use super::{ModelError, require};
+use super::{ModelError, client, description, require};
 use crate::compile::prove;
-use crate::graph::{Tensor, Weights};
-use safetensors::{Dtype, SafeTensors};
+use crate::graph::{Graph, Tensor, Weights};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::path::Path;
 
 /// Name of the file in a model directory.
@@ -39,6 +39,49 @@ impl Model {
         Self::new(description, weights)
     }
 
+    /// Writes a model directory with further files, as a whole or not at all: a directory beside it takes its place when all is there.
+    ///
+    /// # Errors
+    /// There is something else than a model, or a model with files of other kinds, which would be lost; or it cannot be written.
+    pub fn save(&self, directory: &Path, more: &[(&str, Vec<u8>)]) -> Result<(), ModelError> {
+        check_target(directory, more)?;
+        let place = |e: std::io::Error| ModelError::new(directory.display().to_string(), e.to_string());
+        let fits = Vec::new();
+        let graph = Graph { fits, ..self.description.graph.clone() };
+        let public = Description { graph, ..self.description.clone() };
+        let mut files = vec![(description::FILE, public.to_toml().into_bytes())];
+        files.push((FILE, to_bytes(&self.description, &self.weights)?));
+        let tensors = self.description.client.constants.bytes();
+        if !tensors.is_empty() {
+            files.push((client::FILE, tensors.to_vec()));
+        }
+        let parent = crate::run::file::folder(directory);
+        std::fs::create_dir_all(parent).map_err(place)?;
+        let name = directory.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let beside = |what: &str| parent.join(format!(".{name}.{what}-{}", std::process::id()));
+        let (new, old) = (beside("new"), beside("old"));
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir(&new)?;
+            let more = more.iter().map(|(name, bytes)| (*name, bytes));
+            for (name, bytes) in files.iter().map(|(name, bytes)| (*name, bytes)).chain(more) {
+                crate::run::file::write(&new.join(name), bytes)?;
+            }
+            if directory.exists() {
+                std::fs::rename(directory, &old)?;
+            }
+            std::fs::rename(&new, directory)
+        };
+        let written = write();
+        if written.is_err() {
+            let _ = std::fs::remove_dir_all(&new);
+            if old.exists() && !directory.exists() {
+                let _ = std::fs::rename(&old, directory);
+            }
+        }
+        let _ = std::fs::remove_dir_all(&old);
+        written.map_err(place)
+    }
+
     /// A model of a description and tensors by name.
     ///
     /// # Errors
@@ -52,6 +95,37 @@ impl Model {
         }
         description.graph.fits = proved;
         Ok(Self { description, weights })
+    }
+}
+
+/// Refuses to write a model where that would lose something else.
+///
+/// # Errors
+/// Says what is there.
+pub fn check_target(directory: &Path, more: &[(&str, Vec<u8>)]) -> Result<(), ModelError> {
+    let place = directory.display().to_string();
+    let fail = |what: String| Err(ModelError::new(&place, what));
+    if directory.file_name().is_none() {
+        return fail("not the name of a folder".into());
+    }
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return if std::fs::symlink_metadata(directory).is_ok() {
+            fail("it is there, and no folder".into())
+        } else {
+            Ok(())
+        };
+    };
+    let names: Vec<String> = entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    let own = |name: &String| {
+        [description::FILE, FILE, client::FILE].contains(&name.as_str()) || more.iter().any(|(other, _)| other == name)
+    };
+    match names.iter().find(|name| !own(name)) {
+        _ if names.is_empty() => Ok(()),
+        _ if !names.iter().any(|n| n == description::FILE) => {
+            fail("it is there, and no model: name another folder".into())
+        }
+        Some(name) => fail(format!("this model's folder has another file, '{name}': move it, or name another folder")),
+        None => Ok(()),
     }
 }
 
@@ -96,6 +170,26 @@ pub fn parse(bytes: &[u8], description: &Description) -> Result<Weights, ModelEr
         })?;
     }
     Ok(weights)
+}
+
+/// The content of a safetensors file with these weights.
+///
+/// # Errors
+/// A tensor that is missing.
+pub fn to_bytes(description: &Description, weights: &Weights) -> Result<Vec<u8>, ModelError> {
+    let typed = description.typed(description.graph.steps)?;
+    let mut data = Vec::new();
+    for (name, spec) in &typed.parameters {
+        let tensor = weights.get(name).ok_or_else(|| ModelError::new(format!("tensor '{name}'"), "missing"))?;
+        let dtype = storage(spec.bits);
+        let size = if dtype == Dtype::I8 { 1 } else { dtype.bitsize() / 8 };
+        let bytes: Vec<u8> = tensor.data.iter().flat_map(|v| v.to_le_bytes()[..size].to_vec()).collect();
+        data.push((name, dtype, &tensor.shape, bytes));
+    }
+    let fail = |e: safetensors::SafeTensorError| ModelError::new("safetensors", e.to_string());
+    let view = |(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype, Vec::clone(shape), bytes)?));
+    let views = data.iter().map(|(name, dtype, shape, bytes)| view((*name, *dtype, *shape, &bytes[..])));
+    safetensors::serialize(views.collect::<Result<Vec<_>, _>>().map_err(fail)?, None).map_err(fail)
 }
 
 /// Makes weights of flat row-major arrays by name, in the shapes that the description declares.

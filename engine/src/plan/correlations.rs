@@ -28,3 +28,13 @@ pub fn mode(plan: &Plan, budget: u64) -> Mode {
 pub fn offline_cost(plan: &Plan, backend: &dyn BackendSpec) -> Cost {
     plan.offline_cost(backend, mode(plan, CORRELATION_BUDGET))
 }
+
+/// Name of a kind of correlation in reports.
+pub fn kind_name(kind: CorrelationKind) -> String {
+    match kind {
+        CorrelationKind::Cot { sender } => format!("cot_p{}", sender.index()),
+        CorrelationKind::OneOf { sender, bits } => format!("one_of_{}_p{}", 1u64 << bits, sender.index()),
+        CorrelationKind::Triple { cols } => format!("triple_{cols}"),
+        CorrelationKind::OneHot(shape) => format!("one_hot_{}", 1u64 << shape.bits),
+    }
+}

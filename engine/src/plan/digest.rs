@@ -153,7 +153,7 @@ impl Encoder {
         self.number(bits);
     }
 
-    fn profile(&mut self, &Profile { goal, rates, linear }: &Profile) {
+    fn profile(&mut self, &Profile { goal, rates, linear, sessions }: &Profile) {
         match goal {
             Goal::Rounds => self.tag(0),
             Goal::Bytes => self.tag(1),
@@ -178,6 +178,7 @@ impl Encoder {
             LinearForms::Rlwe => 1,
             LinearForms::Auto => 2,
         });
+        self.number(sessions);
     }
 
     fn form(&mut self, form: Option<Form>) {
@@ -531,7 +532,7 @@ mod tests {
             ..Program::default()
         };
         let goal = Goal::Time { bits_per_second: 1e9, latency: 0.5e-3 };
-        (program, vec![schedule], Profile { goal, rates: Rates::iknp(), linear: LinearForms::Cot })
+        (program, vec![schedule], Profile { goal, rates: Rates::iknp(), linear: LinearForms::Cot, sessions: 1 })
     }
 
     /// If this fails, read the last paragraph of the module's head.
@@ -539,7 +540,7 @@ mod tests {
     fn the_encoding_is_pinned() {
         let (program, blocks, profile) = everything();
         let digest = blake3::Hash::from(digest(&program, &blocks, &profile));
-        assert_eq!(digest.to_hex().as_str(), "72ffccce0cc219af402ea0dab5600e87468276c5aca4d1e7359e2e570d6091d5");
+        assert_eq!(digest.to_hex().as_str(), "9614a1280204d7e7b05920712990a198473bee6f94c79312c8f37b6baa47e8d8");
     }
 
     #[test]
@@ -575,6 +576,7 @@ mod tests {
         differs(&|_, _, f| f.goal = Goal::Bytes);
         differs(&|_, _, f| f.rates.one_of[12] += 1.0);
         differs(&|_, _, f| f.linear = LinearForms::Auto);
+        differs(&|_, _, f| f.sessions = 2);
         let forms =
             [(Set::N4096Q100, 1, 70), (Set::N4096Q100, 2, 70), (Set::N4096Q100, 1, 71), (Set::N8192Q150, 1, 70)];
         for (set, spread, bits) in forms {

@@ -244,6 +244,20 @@ impl Plan {
             let path = program.path(program.blocks[block].nodes[node].scope);
             lines.push(format!("merged: the masks of {path} are made for all {} trips at once, offline", task.trips));
         }
+        for task in &self.linear {
+            let (block, node) = task.node;
+            let path = program.path(program.blocks[block].nodes[node].scope);
+            lines.push(match task.form {
+                None => format!("products of {path}: from COTs"),
+                Some(form) => {
+                    let keys = match self.profile.sessions {
+                        1 => String::new(),
+                        sessions => format!(", keys kept for {sessions} sessions"),
+                    };
+                    format!("products of {path}: from ring-LWE ({}, spread {}){keys}", form.set.name(), form.spread)
+                }
+            });
+        }
         lines.dedup();
         let mut fused: BTreeMap<String, u64> = BTreeMap::new();
         for node in &program.blocks[b].nodes {

@@ -22,7 +22,7 @@ pub const FRAME_HEADER: usize = 8;
 
 /// Version of everything that the digest covers. Raise it when the wire changes without the plan showing it.
 // AGREEMENT.
-pub const WIRE_VERSION: u32 = 3;
+pub const WIRE_VERSION: u32 = 4;
 
 /// What products with the weights are made from, where that is correlations.
 const PRODUCTS: CorrelationKind = CorrelationKind::Cot { sender: Party::P1 };
@@ -90,7 +90,7 @@ fn choose_forms(linear: &mut [LinearTask], profile: &Profile) {
         LinearForms::Auto => linear.iter().map(cot).collect(),
     };
     let tasks: Vec<linear_rlwe::Task> = linear.iter().map(LinearTask::task).collect();
-    for (task, form) in linear.iter_mut().zip(linear_rlwe::choose(&tasks, &otherwise)) {
+    for (task, form) in linear.iter_mut().zip(linear_rlwe::choose(&tasks, &otherwise, profile.sessions)) {
         task.form = form;
     }
 }
@@ -196,6 +196,18 @@ impl Plan {
         linear_rlwe::session_key_bytes(self.linear.iter().filter_map(LinearTask::rlwe))
     }
 
+    /// Bytes of the server's keys for products from ring-LWE. A session after another one of this plan in a lane does not send
+    /// them: it uses those of the former.
+    pub fn kept_key_bytes(&self) -> u64 {
+        let keys = |(task, form)| linear_rlwe::cost(&task, form).keys;
+        if self.keeps_keys() { self.linear.iter().filter_map(LinearTask::rlwe).map(keys).sum() } else { 0 }
+    }
+
+    /// Whether sessions of this plan leave keys for the next one.
+    pub fn keeps_keys(&self) -> bool {
+        self.profile.sessions > 1 && self.linear.iter().any(|task| task.form.is_some())
+    }
+
     /// Values whose distance from what says nothing about the weights adds up: those that ring-LWE makes.
     pub fn values(&self) -> u64 {
         self.linear.iter().filter_map(LinearTask::rlwe).map(|(task, form)| linear_rlwe::cost(&task, form).values).sum()
@@ -230,8 +242,10 @@ impl Plan {
             }
             kept += self.exports(b);
         }
-        let making = linear_rlwe::memory(self.linear.iter().filter_map(LinearTask::rlwe));
-        [0, 1].map(|p| (peak[p] + prepared + 2 * frame).max(prepared + making[p]))
+        let rlwe = || self.linear.iter().filter_map(LinearTask::rlwe);
+        let making = linear_rlwe::memory(rlwe());
+        let kept = if self.keeps_keys() { linear_rlwe::kept_memory(rlwe()) } else { [0; 2] };
+        [0, 1].map(|p| kept[p] + (peak[p] + prepared + 2 * frame).max(prepared + making[p]))
     }
 
     fn size(&self, reg: Reg) -> u64 {

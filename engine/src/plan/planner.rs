@@ -76,12 +76,25 @@ pub struct Policy {
     pub linear: LinearForms,
 }
 
+/// Whether batch `k` of these kinds follows one of its own kind in its lane, and uses the keys of products that it left.
+pub fn follows(kinds: &[usize], lanes: usize, k: usize) -> bool {
+    k >= lanes && kinds[k - lanes] == kinds[k]
+}
+
+/// How many batches of a kind share keys, on average.
+// AGREEMENT.
+pub fn sharing(kinds: &[usize], lanes: usize, kind: usize) -> u64 {
+    let all = || (0..kinds.len()).filter(|&k| kinds[k] == kind);
+    let first = all().filter(|&k| !follows(kinds, lanes, k)).count();
+    all().count().div_ceil(first.max(1)) as u64
+}
+
 /// What a request costs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Estimate {
-    /// Bytes on the wire, both ways, all phases, all items: exact.
+    /// Bytes on the wire, both ways, all phases, all items: exact if all sessions are of a size.
     pub bytes: u64,
-    /// Of them, before the online phase: exact.
+    /// Of them, before the online phase.
     pub bytes_offline: u64,
     /// Online rounds of one session: exact.
     pub rounds: usize,
@@ -107,19 +120,20 @@ pub struct Candidate {
     pub lanes: usize,
     /// Items of a session.
     pub batch: usize,
-    /// The plan of a session.
+    /// The plan of a full session.
     pub plan: Plan,
     /// What the request costs.
     pub estimate: Estimate,
 }
 
-/// Seconds of CPU of a party to make products from ring-LWE, the mean of both parties.
-fn products(plan: &Plan) -> f64 {
-    // LOCAL: measured with AVX2; a recent core takes a third.
-    const COEFFICIENT: f64 = 45e-9;
-    const PRODUCT: f64 = 0.06e-9;
-    let work = plan.linear.iter().filter_map(LinearTask::rlwe).map(|(task, form)| linear_rlwe::cost(&task, form).work);
-    work.map(|[coefficients, products]| coefficients as f64 * COEFFICIENT + products as f64 * PRODUCT).sum()
+/// Seconds of CPU of a party to make products from ring-LWE, the mean of both parties, with keys that serve as many sessions as
+/// the plan says.
+fn products(plan: &Plan, speeds: &Speeds) -> f64 {
+    let seconds = |(task, form)| {
+        let cost = linear_rlwe::cost(&task, form);
+        speeds.rlwe.seconds(cost.work) - speeds.rlwe.seconds(cost.key_work) * (1.0 - 1.0 / plan.profile.sessions as f64)
+    };
+    plan.linear.iter().filter_map(LinearTask::rlwe).map(seconds).sum()
 }
 
 /// What one session costs on a link.
@@ -134,7 +148,7 @@ struct SessionCost {
 fn session_cost(plan: &Plan, backend: &dyn BackendSpec, before: &Cost, link: Link, speeds: &Speeds) -> SessionCost {
     let speed = speeds.of(backend);
     let (latency, wire) = (link.latency.as_secs_f64(), |bytes: u64| bytes as f64 * 8.0 / link.bits_per_second);
-    let making = speed.making(&plan.needs) + products(plan);
+    let making = speed.making(&plan.needs) + products(plan, speeds);
     let transfer = wire(before.bytes_from[0].max(before.bytes_from[1]));
     // Chunks are sent while others are made.
     let generating = making.max(transfer) + f64::from(before.rounds) * latency;
@@ -159,16 +173,22 @@ impl Candidate {
         policy: &Policy,
         speeds: &Speeds,
     ) -> Build<Self> {
-        let profile = Profile { linear: policy.linear, ..Profile::of(policy.goal, backend) };
         let (items, batch) = (task.request.items, task.batch.div_ceil(lanes));
+        let (sessions, full) = (items.div_ceil(batch), items / batch);
+        let first = full.min(lanes);
+        let profile = Profile {
+            linear: policy.linear,
+            sessions: full.div_ceil(first.max(1)) as u64,
+            ..Profile::of(policy.goal, backend)
+        };
         let compiled = compile::compile(task.graph, &task.largest(batch), profile, &task.options(fuse))?;
         let plan = Plan::new(compiled.program, profile);
         let before = offline_cost(&plan, backend);
         let one = session_cost(&plan, backend, &before, policy.link, speeds);
-        // A last, smaller session counts as a full one: an estimate from above.
-        let sessions = items.div_ceil(batch);
+        // A last, smaller session counts as a full one: an estimate from above, exact where all are of a size.
         let sum = |[a, b]: [u64; 2]| (a + b) * sessions as u64;
-        let (offline, online) = (sum(before.bytes_from), sum(plan.online_bytes()));
+        let kept = (full - first) as u64 * plan.kept_key_bytes();
+        let (offline, online) = (sum(before.bytes_from) - kept, sum(plan.online_bytes()));
         let in_turn = sessions.div_ceil(lanes) as f64 * (one.offline + one.online);
         let estimate = Estimate {
             bytes: offline + online,
@@ -181,6 +201,20 @@ impl Candidate {
             seconds: in_turn.max(one.busy * sessions as f64),
         };
         Ok(Self { backend, fuse, lanes, batch, plan, estimate })
+    }
+
+    /// The plan of the last session of a request for items of one length, if it is smaller than the others.
+    ///
+    /// # Errors
+    /// If no program can be built.
+    pub fn rest(&self, task: &Task<'_>) -> Build<Option<Plan>> {
+        let request = Request { items: task.request.items % self.batch, lengths: None, ..*task.request };
+        if request.items == 0 || task.request.items < self.batch {
+            return Ok(None);
+        }
+        let profile = Profile { sessions: 1, ..self.plan.profile };
+        let compiled = compile::compile(task.graph, &request, profile, &task.options(self.fuse))?;
+        Ok(Some(Plan::new(compiled.program, profile)))
     }
 
     /// What is compared, the first number first; less is better.

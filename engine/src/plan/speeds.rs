@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sirnn_backends::inst::CorrelationKind;
 use sirnn_backends::ot::BackendSpec;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Nanoseconds of CPU for one correlation of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -77,12 +77,39 @@ impl Backend {
     }
 }
 
+/// Products with the weights from ring-LWE; the mean of both parties.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rlwe {
+    /// A coefficient of a polynomial that is transformed, or made, or rounded.
+    pub coefficient: f64,
+    /// A weight times a coefficient.
+    pub product: f64,
+}
+
+impl Default for Rlwe {
+    /// Measured with AVX2; a recent core takes a third.
+    fn default() -> Self {
+        Self { coefficient: 45.0, product: 0.06 }
+    }
+}
+
+impl Rlwe {
+    /// Seconds for so many coefficients and products.
+    pub fn seconds(&self, [coefficients, products]: [u64; 2]) -> f64 {
+        (coefficients as f64 * self.coefficient + products as f64 * self.product) * 1e-9
+    }
+}
+
 /// A machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Speeds {
     /// One online round: a frame made, sent, awaited and read.
     pub round: f64,
+    /// Products with the weights from ring-LWE.
+    #[serde(default)]
+    pub rlwe: Rlwe,
     /// By name of the OT backend.
     pub backend: BTreeMap<String, Backend>,
 }
@@ -99,6 +126,24 @@ impl Default for Speeds {
 pub struct SpeedsError(String, String);
 
 impl Speeds {
+    /// Where this machine's speeds are kept: the file that SIRNN_SPEEDS names, else `sirnn/speeds.toml` among the user's settings.
+    pub fn file() -> Option<PathBuf> {
+        let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let settings = || var("XDG_CONFIG_HOME").or_else(|| var("HOME").map(|home| home.join(".config")));
+        var("SIRNN_SPEEDS").or_else(|| settings().map(|folder| folder.join("sirnn").join("speeds.toml")))
+    }
+
+    /// This machine's: measured if somebody did, else safe guesses.
+    ///
+    /// # Errors
+    /// As [`Speeds::load`].
+    pub fn of_this_machine() -> Result<Self, SpeedsError> {
+        match Self::file() {
+            Some(file) if file.exists() => Self::load(&file),
+            _ => Ok(Self::default()),
+        }
+    }
+
     /// Reads a file that [`Speeds::to_toml`] made. Backends that it does not know are as by default.
     ///
     /// # Errors
@@ -109,7 +154,10 @@ impl Speeds {
         let mut speeds: Self = toml::from_str(&text).map_err(|e| wrong(e.message().to_string()))?;
         let numbers =
             speeds.backend.values().flat_map(|b| [b.make.all(), b.spend.all()].concat().into_iter().chain([b.setup]));
-        if !numbers.chain([speeds.round]).all(|n| (0.0..1e12).contains(&n)) {
+        if !numbers
+            .chain([speeds.round, speeds.rlwe.coefficient, speeds.rlwe.product])
+            .all(|n| (0.0..1e12).contains(&n))
+        {
             return Err(wrong("not all numbers are times in nanoseconds".into()));
         }
         for (name, backend) in Self::default().backend {

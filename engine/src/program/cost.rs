@@ -95,6 +95,8 @@ pub struct Profile {
     pub rates: Rates,
     /// Where products with the weights come from.
     pub linear: LinearForms,
+    /// Sessions of one plan that follow each other in a lane: they share the server's keys of products from ring-LWE.
+    pub sessions: u64,
 }
 
 impl Rates {
@@ -154,7 +156,7 @@ impl Rates {
 
 impl Default for Profile {
     fn default() -> Self {
-        Self { goal: Goal::Bytes, rates: Rates::iknp(), linear: LinearForms::Cot }
+        Self { goal: Goal::Bytes, rates: Rates::iknp(), linear: LinearForms::Cot, sessions: 1 }
     }
 }
 
@@ -163,7 +165,7 @@ impl Profile {
     pub fn of(goal: Goal, backend: &dyn BackendSpec) -> Self {
         let rates = Rates::of(backend);
         let rates = if goal == Goal::Online { rates.online() } else { rates };
-        Self { goal, rates, linear: LinearForms::Cot }
+        Self { goal, rates, linear: LinearForms::Cot, sessions: 1 }
     }
 
     /// Orders forms: lower is better. `bytes` per instance, `n` instances.

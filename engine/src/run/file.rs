@@ -1,14 +1,19 @@
 //! Files that are written as a whole or not at all, and inputs that end.
 
+use rustix::fs::{AtFlags, CWD, linkat};
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Mode of a file that was not there before: predictions, measurements and correlations are nobody else's.
 // SECURITY: files hold what the protocol keeps from the peer.
 const PRIVATE: u32 = 0o600;
+
+/// The files that this process has open, by number.
+const OPEN_FILES: &str = "/proc/self/fd";
 
 /// Where something is to be written.
 enum Target {
@@ -80,7 +85,8 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
             let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
             let is_pipe = std::fs::metadata(&path)?.file_type().is_fifo();
             if is_pipe {
-                OpenOptions::new().write(true).custom_flags(nonblocking).open(&path)?;
+                let opened = OpenOptions::new().write(true).custom_flags(nonblocking).open(&path);
+                opened.map_err(|_| other("a pipe that nobody reads"))?;
             }
             let mut file = OpenOptions::new().write(true).truncate(!is_pipe).open(&path)?;
             file.write_all(content)
@@ -93,12 +99,14 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
-/// A file under another name, which takes its own when all of it is there, and is removed otherwise.
+/// A file that takes its name when all of it is there, and is gone otherwise, also when the process is killed: until then it has no
+/// name, or, where the file system has no such files, another one.
 #[derive(Debug)]
 pub struct Replacement {
     target: PathBuf,
     temporary: PathBuf,
     file: File,
+    named: bool,
 }
 
 impl Replacement {
@@ -117,8 +125,17 @@ impl Replacement {
         name.push(target.file_name().ok_or_else(|| other("not the name of a file"))?);
         name.push(format!(".{}", std::process::id()));
         let temporary = target.with_file_name(name);
-        let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&temporary)?;
-        let this = Self { target: target.into(), temporary, file };
+        let mut options = OpenOptions::new();
+        options.write(true).mode(PRIVATE);
+        // Such a file gets a name by way of /proc.
+        let unnamed = Path::new(OPEN_FILES)
+            .exists()
+            .then(|| options.clone().custom_flags(rustix::fs::OFlags::TMPFILE.bits() as i32).open(folder(target)).ok());
+        let (file, named) = match unnamed.flatten() {
+            Some(file) => (file, false),
+            None => (options.create_new(true).open(&temporary)?, true),
+        };
+        let this = Self { target: target.into(), temporary, file, named };
         this.file.set_permissions(Permissions::from_mode(mode))?;
         Ok(this)
     }
@@ -132,8 +149,13 @@ impl Replacement {
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn publish(self) -> io::Result<()> {
+    pub fn publish(mut self) -> io::Result<()> {
         self.file.sync_all()?;
+        if !self.named {
+            let open = Path::new(OPEN_FILES).join(self.file.as_raw_fd().to_string());
+            linkat(CWD, &open, CWD, &self.temporary, AtFlags::SYMLINK_FOLLOW)?;
+            self.named = true;
+        }
         std::fs::rename(&self.temporary, &self.target)?;
         File::open(folder(&self.target))?.sync_all()
     }
@@ -142,7 +164,9 @@ impl Replacement {
 impl Drop for Replacement {
     fn drop(&mut self) {
         // After `publish` there is nothing under this name.
-        let _ = std::fs::remove_file(&self.temporary);
+        if self.named {
+            let _ = std::fs::remove_file(&self.temporary);
+        }
     }
 }
 

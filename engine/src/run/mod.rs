@@ -15,13 +15,14 @@ pub mod store;
 pub mod trace;
 pub mod usage;
 
+use crate::plan::explain::instruction;
 use crate::plan::schedule::{Times, executes};
 use crate::plan::{FRAME_HEADER, LinearTask, Plan, trips_at};
 pub use crate::program::Inputs;
 use crate::program::{Holder, LocalOp, Op, Reg};
 use crate::run::trace::Trace;
 use sirnn_backends::correlation::Correlations;
-use sirnn_backends::forms::linear_rlwe::Public;
+use sirnn_backends::forms::linear_rlwe::{Keys, Public};
 use sirnn_backends::forms::{self, Instance, LinearShare, Operand};
 use sirnn_backends::inst::{Message, Party};
 use sirnn_backends::transport::{Channel, printable};
@@ -90,14 +91,19 @@ pub fn bind(plan: &Plan, party: Party, inputs: &Inputs) -> Result<HashMap<Reg, A
 
 impl PartyRun<'_> {
     /// The part of the offline phase that depends on the weights: products with fresh masks, for all trips.
-    /// `public` is what ring-LWE draws its public polynomials from.
-    pub fn prepare(&mut self, inputs: &HashMap<Reg, Arc<Vector>>, public: &Public) -> Result<Prepared, RunError> {
+    /// `public` is what ring-LWE draws its public polynomials from, `keys` are those of an earlier session, if it left some.
+    pub fn prepare(
+        &mut self,
+        inputs: &HashMap<Reg, Arc<Vector>>,
+        public: &Public,
+        keys: &mut Option<Keys>,
+    ) -> Result<Prepared, RunError> {
         let weights = |task: &LinearTask| inputs.get(&task.weights).map(|w| &**w);
         let (tasks, factors): (Vec<_>, Vec<_>) =
             self.plan.linear.iter().filter_map(|task| Some((task.rlwe()?, weights(task)))).unzip();
         let mut from_rlwe = match tasks[..] {
             [] => Vec::new(),
-            _ => forms::linear_rlwe::linear_rlwe_offline(self.party, public, &tasks, &factors, self.channel)?,
+            _ => forms::linear_rlwe::linear_rlwe_offline(self.party, public, &tasks, &factors, keys, self.channel)?,
         }
         .into_iter();
         let mut prepared = Vec::new();
@@ -406,22 +412,30 @@ impl<'r, 'a> BlockRun<'r, 'a> {
         }
     }
 
-    /// The protocols with a message in a round, by trip.
+    /// The protocols with a message in a round, by trip; if there are none, those that are computed. Empty if there is nothing to do.
     fn label(&self, agenda: &[Agenda], active: &[(usize, usize)]) -> String {
         let program = &self.party.plan.program;
         let nodes = &program.blocks[self.index].nodes;
-        let mut parts: Vec<String> = Vec::new();
-        for &(trip, time) in active {
-            let Agenda { send, receive, .. } = &agenda[time];
-            for &(node, _) in send.iter().chain(receive) {
-                let path = program.path(nodes[node].scope);
-                let part = if self.stepped() { format!("step {trip} {path}") } else { path };
-                if !parts.contains(&part) {
-                    parts.push(part);
+        let label = |of: &dyn Fn(&Agenda) -> Vec<usize>| {
+            let mut parts: Vec<String> = Vec::new();
+            for &(trip, time) in active {
+                for node in of(&agenda[time]) {
+                    let path = program.path(nodes[node].scope);
+                    let path = match &nodes[node].op {
+                        Op::Inter(inst) if path.is_empty() => instruction(inst).into(),
+                        Op::Local(_) if path.is_empty() => "local".into(),
+                        _ => path,
+                    };
+                    let part = if self.stepped() { format!("step {trip} {path}") } else { path };
+                    if !parts.contains(&part) {
+                        parts.push(part);
+                    }
                 }
             }
-        }
-        parts.join(", ")
+            parts.join(", ")
+        };
+        let talking = label(&|a| a.send.iter().chain(&a.receive).map(|&(node, _)| node).collect());
+        if talking.is_empty() { label(&|a| a.compute.clone()) } else { talking }
     }
 
     fn stepped(&self) -> bool {
@@ -463,6 +477,9 @@ impl<'r, 'a> BlockRun<'r, 'a> {
                 }
             }
             if round == total {
+                if let Some(trace) = &mut self.party.trace {
+                    trace.sent(0);
+                }
                 break;
             }
             let [mine, theirs] = [me, me.other()].map(|p| plan.frames[number][p.index()]);

@@ -2,7 +2,7 @@
 
 use crate::plan::Plan;
 use crate::plan::correlations::CORRELATION_BUDGET;
-use crate::run::session::{Report, Session};
+use crate::run::session::{Kept, Report, Session};
 use crate::run::{Inputs, RunError};
 use sirnn_backends::inst::Party;
 use sirnn_backends::ot;
@@ -23,7 +23,8 @@ pub fn run(plan: &Plan, backend: &str, inputs: &Inputs) -> Result<[Outcome; 2], 
     let (online, offline) = (MemChannel::pair(), MemChannel::pair());
     let party = |party, mut online: MemChannel, offline: MemChannel| {
         let (online, offline, budget) = (&mut online, Box::new(offline), CORRELATION_BUDGET);
-        let session = Session { plan, party, backend: spec, id, nonce, online, offline, budget };
+        let kept = &mut Kept::default();
+        let session = Session { plan, party, backend: spec, id, nonce, online, offline, kept, budget };
         session.run(inputs, &mut |_| {})
     };
     let (a, b) = std::thread::scope(|s| {

@@ -3,7 +3,8 @@
 //! Two channels: one for the online phase (and the products with the weights, before it), one for the generator of correlations.
 //! Correlations are made before the online phase if they fit the memory budget, else beside it; the plan
 //! knows which, so that both parties do the same. A session can also end after its offline phase, leaving a section of a
-//! [store](crate::run::store) ([`Session::make`]), and another one begin with that ([`Stored`]).
+//! [store](crate::run::store) ([`Session::make`]), and another one begin with that ([`Stored`]). Sessions that follow each other with one
+//! plan, peer and weights can share the keys of products from ring-LWE ([`Kept`]).
 
 use crate::plan::correlations::mode;
 use crate::plan::{FRAME_HEADER, Plan};
@@ -11,7 +12,7 @@ use crate::program::Reg;
 use crate::run::store::{Section, write_section};
 use crate::run::trace::Trace;
 use crate::run::{self, Inputs, PartyRun, Prepared, RunError};
-use sirnn_backends::forms::linear_rlwe::Public;
+use sirnn_backends::forms::linear_rlwe::{Keys, Public};
 use sirnn_backends::inst::{CorrelationKind, Party};
 use sirnn_backends::ot::BackendSpec;
 use sirnn_backends::ot::streams::{Mode, Streams, totals};
@@ -23,6 +24,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// What a session leaves for the next one of its lane: the keys of products from ring-LWE, if the plan keeps them.
+#[derive(Debug, Default)]
+pub struct Kept(Option<([u8; 32], Keys)>);
+
+impl Kept {
+    /// The keys for a session of this plan; those of another plan go.
+    fn take(&mut self, plan: &Plan) -> Option<Keys> {
+        self.0.take().filter(|(digest, _)| *digest == plan.digest).map(|(_, keys)| keys)
+    }
+}
 
 /// What a session needs beside the plan.
 pub struct Session<'a> {
@@ -40,6 +52,8 @@ pub struct Session<'a> {
     pub online: &'a mut dyn Channel,
     /// Generator's channel.
     pub offline: Box<dyn Channel>,
+    /// What the session before in its lane left. Both parties have the same before them.
+    pub kept: &'a mut Kept,
     /// Bytes of correlations that may be held: [`CORRELATION_BUDGET`](crate::plan::correlations::CORRELATION_BUDGET), at both parties.
     pub budget: u64,
 }
@@ -94,10 +108,11 @@ impl<'a> Session<'a> {
         let plan = self.plan;
         let inputs = run::bind(plan, self.party, inputs)?;
         let (party, id, mode) = (self.party, self.id, mode(plan, self.budget));
-        let (mut offline, channel) = self.offline(&inputs, mode)?;
-        let outputs = offline.ready.online(channel, inputs, progress, trace)?;
+        let mut trace = trace;
+        let (mut offline, channel) = self.offline(&inputs, mode, trace.as_deref_mut())?;
+        let outputs = offline.ready.online(channel, inputs, progress, trace.as_deref_mut())?;
         offline.ready.report.used = totals(&plan.needs);
-        let (report, generator) = offline.finish()?;
+        let (report, generator) = offline.finish(trace)?;
         compare(channel, party, &id, generator)?;
         Ok((outputs, report))
     }
@@ -115,11 +130,11 @@ impl<'a> Session<'a> {
         let start = Instant::now();
         let id = self.id;
         // Live: memory stays bounded, whatever is made.
-        let (mut offline, channel) = self.offline(&inputs, Mode::Live)?;
+        let (mut offline, channel) = self.offline(&inputs, Mode::Live, None)?;
         let Ready { streams, prepared, .. } = &mut offline.ready;
         write_section(plan, prepared, streams, to)?;
         offline.ready.report.used = vec![plan.drawn_offline()];
-        let (mut report, generator) = offline.finish()?;
+        let (mut report, generator) = offline.finish(None)?;
         report.offline = start.elapsed() - report.setup;
         compare(channel, party, &id, generator)?;
         Ok(report)
@@ -130,6 +145,7 @@ impl<'a> Session<'a> {
         mut self,
         inputs: &HashMap<Reg, Arc<Vector>>,
         mode: Mode,
+        mut trace: Option<&mut Trace>,
     ) -> Result<(Offline<'a>, &'a mut dyn Channel), RunError> {
         let (plan, party, backend) = (self.plan, self.party, self.backend);
         let mut report = Report::default();
@@ -139,6 +155,9 @@ impl<'a> Session<'a> {
         report.setup = start.elapsed();
         tracing::debug!(phase = "set-up", seconds = report.setup.as_secs_f64());
         let setup = self.offline.traffic().since(before);
+        if let Some(trace) = &mut trace {
+            trace.phase("set-up", start, setup);
+        }
 
         let mut streams = match mode {
             Mode::Prefilled => Streams::prefilled(generator, &plan.needs, self.offline.as_mut())?,
@@ -148,13 +167,19 @@ impl<'a> Session<'a> {
         let before = self.online.traffic();
         let (correlations, channel) = (&mut streams, &mut *self.online);
         let public = Public::new(&self.id, &self.nonce);
-        let prepared =
-            PartyRun { plan, party, correlations, channel, prg: &mut prg()?, trace: None }.prepare(inputs, &public)?;
+        let mut keys = self.kept.take(plan);
+        let new_keys = keys.is_none();
+        let prepared = PartyRun { plan, party, correlations, channel, prg: &mut prg()?, trace: None }
+            .prepare(inputs, &public, &mut keys)?;
+        self.kept.0 = keys.filter(|_| plan.keeps_keys()).map(|keys| (plan.digest, keys));
         report.offline = start.elapsed();
         tracing::debug!(phase = "products", seconds = report.offline.as_secs_f64());
         let products = self.online.traffic().since(before);
+        if let Some(trace) = trace.filter(|_| !plan.linear.is_empty()) {
+            trace.phase("products with the weights", start, products);
+        }
         let ready = Ready { plan, party, streams, prepared, report };
-        Ok((Offline { ready, backend, mode, traffic: [setup, products] }, self.online))
+        Ok((Offline { ready, backend, mode, new_keys, traffic: [setup, products] }, self.online))
     }
 }
 
@@ -179,20 +204,27 @@ impl Stored<'_> {
         self,
         inputs: &Inputs,
         progress: &mut dyn FnMut(usize),
-        trace: Option<&mut Trace>,
+        mut trace: Option<&mut Trace>,
     ) -> Result<(Outputs, Report), RunError> {
         let (plan, party) = (self.plan, self.party);
         let inputs = run::bind(plan, party, inputs)?;
         let start = Instant::now();
         let id = self.section.id();
         let (prepared, streams) = self.section.open(plan)?;
+        if let Some(trace) = &mut trace {
+            trace.phase("read the store", start, Traffic::default());
+        }
         let report = Report { offline: start.elapsed(), ..Report::default() };
         let mut ready = Ready { plan, party, streams, prepared, report };
-        let outputs = ready.online(self.online, inputs, progress, trace)?;
+        let outputs = ready.online(self.online, inputs, progress, trace.as_deref_mut())?;
         let (product, drawn) = plan.drawn_offline();
         let rest = |(kind, n)| (kind, if kind == product { n - drawn } else { n });
         ready.report.used = totals(&plan.needs).into_iter().map(rest).collect();
-        ready.report.offline += ready.streams.finish()?.generating;
+        let read = ready.streams.finish()?;
+        ready.report.offline += read.generating;
+        if let Some(trace) = trace {
+            trace.correlations(&read.chunks);
+        }
         compare(self.online, party, &id, None)?;
         Ok((outputs, ready.report))
     }
@@ -240,15 +272,20 @@ struct Offline<'a> {
     ready: Ready<'a>,
     backend: &'a dyn BackendSpec,
     mode: Mode,
+    /// Whether the server sent keys, and did not use those of a session before.
+    new_keys: bool,
     /// Of set-up and products.
     traffic: [Traffic; 2],
 }
 
 impl Offline<'_> {
     /// The report, when all correlations were drawn, and the record of the generator's channel.
-    fn finish(self) -> Result<(Report, Option<Transcript>), RunError> {
+    fn finish(self, trace: Option<&mut Trace>) -> Result<(Report, Option<Transcript>), RunError> {
         let Ready { plan, party, mut streams, mut report, .. } = self.ready;
         let made = streams.finish()?;
+        if let Some(trace) = trace {
+            trace.correlations(&made.chunks);
+        }
         let [setup, products] = self.traffic;
         report.offline += made.generating;
         report.offline_traffic = Traffic {
@@ -257,7 +294,8 @@ impl Offline<'_> {
             turns: setup.turns + made.traffic.turns + products.turns,
         };
         report.generated = made.generated;
-        let expected = plan.offline_cost(self.backend, self.mode);
+        let mut expected = plan.offline_cost(self.backend, self.mode);
+        expected.bytes_from[0] -= if self.new_keys { 0 } else { plan.kept_key_bytes() };
         report.rounds_offline = expected.rounds;
         check("offline", party, expected.bytes_from, report.offline_traffic)?;
         Ok((report, made.transcript))

@@ -1,9 +1,10 @@
 //! The client: asks a server for predictions on its own inputs, after having checked what that costs and reveals.
 
 use super::wire::{Control, Message, Offer, Phases, Purpose, Request, unexpected};
-use super::{Agreed, Bounds, Connection, Group, Plans, ServiceError, Summary, Work, connection_id, in_lanes};
+use super::{Agreed, Bounds, Cancellation, Connection, Group, Plans, ServiceError, Summary, Work};
+use super::{connection_id, in_lanes};
 use crate::compile;
-use crate::model::Description;
+use crate::model::{Description, ModelError};
 use crate::plan::choice::Choice;
 use crate::plan::planner::Task;
 use crate::program::LinearForms;
@@ -12,14 +13,14 @@ use crate::run::store::{Store, Writer, fingerprint};
 use sirnn_backends::transport::{Channel, TcpChannel, connect_with_retry, printable};
 use sirnn_backends::{Error, Party, random};
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long to try to reach a server that is not there yet.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most items of a request with lengths: they have to fit one message.
 const MAX_LENGTHS: usize = 1 << 16;
 /// Items of a batch unless it is said otherwise: enough that latency hardly counts.
@@ -79,9 +80,33 @@ impl From<SocketAddr> for Address {
     }
 }
 
+impl Address {
+    /// Resolves `HOST:PORT`.
+    ///
+    /// # Errors
+    /// It is no address, or the name is unknown.
+    pub fn resolve(address: &str) -> Result<Self, ServiceError> {
+        let wrong = |what: &dyn std::fmt::Display| ServiceError::Request(format!("address '{address}'{what}"));
+        let found = address.to_socket_addrs().map_err(|e| wrong(&format_args!(": {e}")))?;
+        let addresses: Vec<SocketAddr> = found.collect();
+        if addresses.is_empty() {
+            return Err(wrong(&" does not resolve"));
+        }
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+        Ok(Self { host: host.into(), addresses })
+    }
+
+    /// Whether it is this machine, whatever the name resolved to.
+    pub fn is_loopback(&self) -> bool {
+        self.addresses.iter().all(|a| a.ip().is_loopback())
+    }
+}
+
 /// A connection to a server that has made its offer.
 pub struct Client {
     control: Control,
+    /// Of all connections of the request.
+    group: Arc<Group>,
     address: SocketAddr,
     host: String,
     options: Options,
@@ -105,23 +130,50 @@ impl Client {
     /// # Errors
     /// No server, one of another version, or an offer that cannot be accepted.
     pub fn connect(server: &Address, options: Options) -> Result<Self, ServiceError> {
-        let timeout = CONNECT_TIMEOUT.min(options.connection.limits.deadline);
+        Self::connect_within(server, options, CONNECT_TIMEOUT, &Cancellation::default())
+    }
+
+    /// The same for a server that is waited for only so long, and a request that may be cancelled.
+    ///
+    /// # Errors
+    /// As [`Client::connect`], or it was cancelled.
+    pub fn connect_within(
+        server: &Address,
+        options: Options,
+        timeout: Duration,
+        cancellation: &Cancellation,
+    ) -> Result<Self, ServiceError> {
+        let group = Arc::new(Group::default());
+        cancellation.covers(&group);
+        let timeout = timeout.min(options.connection.limits.deadline);
         let stream = connect_with_retry(&server.addresses[..], timeout)?;
         let address = stream.peer_addr()?;
         let mut control = open(stream, &server.host, &options.connection)?;
-        control.send_hello(Party::P1, Purpose::Session)?;
-        control.receive_hello(Party::P1)?;
-        let offer = match control.receive()? {
-            Message::Offer(offer) => offer,
-            other => return Err(unexpected(&other)),
-        };
-        match examine(&offer, options.pinned.as_ref()) {
-            Ok(description) => Ok(Self { control, address, host: server.host.clone(), options, offer, description }),
+        group.add(control.channel().handle());
+        let offer = offer(&mut control).map_err(|e| group.or_cancelled(e))?;
+        let examined = examine(&offer, options.pinned.as_ref()).and_then(|mut description| {
+            let n = description.client.stamp.as_ref().map_or(0, |stamp| stamp.bytes);
+            let tensors = control.receive_tensors(n)?;
+            description.client.attach(tensors, &description.graph).map_err(of_description)?;
+            Ok(description)
+        });
+        match examined {
+            Ok(description) => {
+                Ok(Self { control, group, address, host: server.host.clone(), options, offer, description })
+            }
             Err(e) => {
                 control.refuse(&e);
                 Err(e)
             }
         }
+    }
+
+    /// Leaves without a request, and without the server taking it for a failure.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub fn leave(mut self) -> Result<(), ServiceError> {
+        self.echo("").map(drop)
     }
 
     /// Sends a text and waits until it is back: the way to the server and what is on it, measured. Returns how long it took.
@@ -198,7 +250,7 @@ impl Client {
     }
 
     fn request(
-        mut self,
+        self,
         wanted: Wanted<'_>,
         items: &compile::Request,
         batch: Option<usize>,
@@ -206,20 +258,37 @@ impl Client {
         progress: &mut (dyn FnMut(Progress) + Send),
         accept: &mut dyn FnMut(&Outputs) -> Result<(), ServiceError>,
     ) -> Result<(Outputs, Summary), ServiceError> {
-        let agreed = match self.agree(wanted, items, batch, progress) {
-            Ok(agreed) => agreed,
+        self.admitted(wanted, items, batch, progress)?.compute(inputs, progress, accept)
+    }
+
+    /// The first half of [`Client::infer`]: all that comes before a session starts, so that until here another server may do as well.
+    ///
+    /// # Errors
+    /// As [`Client::infer`].
+    pub fn admit(
+        self,
+        items: &compile::Request,
+        batch: Option<usize>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Admitted, ServiceError> {
+        self.admitted(Wanted::Compute, items, batch, progress)
+    }
+
+    fn admitted(
+        mut self,
+        wanted: Wanted<'_>,
+        items: &compile::Request,
+        batch: Option<usize>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Admitted, ServiceError> {
+        match self.agree(wanted, items, batch, progress) {
+            Ok(agreed) => Ok(Admitted { client: self, agreed }),
             Err(e) => {
+                let e = self.group.or_cancelled(e);
                 self.control.refuse(&e);
-                return Err(e);
+                Err(e)
             }
-        };
-        let Self { mut control, address, host, options: Options { connection, .. }, .. } = self;
-        let computed = compute(&mut control, (address, &host), &connection, agreed, inputs, progress, accept);
-        if computed.is_err() {
-            // So that the last word arrives.
-            control.into_channel().close();
         }
-        computed
     }
 
     /// The rest of the handshake. Nothing that depends on items or on a store is said before its end.
@@ -301,9 +370,40 @@ impl Client {
     }
 }
 
+/// A request that the server has a slot for.
+pub struct Admitted {
+    client: Client,
+    agreed: Agreed,
+}
+
+impl Admitted {
+    /// The second half of [`Client::infer`]: the sessions.
+    ///
+    /// # Errors
+    /// As [`Client::infer`].
+    pub fn compute(
+        self,
+        inputs: &(dyn Fn(Range<usize>) -> Inputs + Sync),
+        progress: &mut (dyn FnMut(Progress) + Send),
+        accept: &mut dyn FnMut(&Outputs) -> Result<(), ServiceError>,
+    ) -> Result<(Outputs, Summary), ServiceError> {
+        let Self { client, agreed } = self;
+        let Client { mut control, group, address, host, options: Options { connection, .. }, .. } = client;
+        let server = (address, host.as_str());
+        let computed = compute(&mut control, &group, server, &connection, agreed, inputs, progress, accept);
+        if computed.is_err() {
+            // So that the last word arrives.
+            control.into_channel().close();
+        }
+        computed.map_err(|e| group.or_cancelled(e))
+    }
+}
+
 /// The sessions of a request that both parties agreed on.
+#[allow(clippy::too_many_arguments)]
 fn compute(
     control: &mut Control,
+    group: &Group,
     (address, host): (SocketAddr, &str),
     connection: &Connection,
     agreed: Agreed,
@@ -312,8 +412,6 @@ fn compute(
     accept: &mut dyn FnMut(&Outputs) -> Result<(), ServiceError>,
 ) -> Result<(Outputs, Summary), ServiceError> {
     let start = Instant::now();
-    let group = Group::default();
-    group.add(control.channel().handle());
     let server = control.peer_fingerprint();
     let join = |lane, part| {
         let stream = TcpStream::connect_timeout(&address, connection.limits.deadline).map_err(Error::from)?;
@@ -336,7 +434,7 @@ fn compute(
     let plans = &agreed.plans;
     let total = plans.batches().map(|(_, p)| p.plan.frames.len()).sum();
     let progress = Mutex::new((0, progress));
-    let done = in_lanes(plans, &group, control.channel(), &join, &|lane, (k, range, planned), channels| {
+    let done = in_lanes(plans, group, control.channel(), &join, &|lane, (k, range, planned), channels| {
         let mut before = 0;
         let mut count = |now| {
             let mut shown = progress.lock().unwrap_or_else(|e| e.into_inner());
@@ -367,11 +465,24 @@ fn compute(
     Ok((outputs, summary))
 }
 
+/// The handshake up to the server's offer.
+fn offer(control: &mut Control) -> Result<Offer, ServiceError> {
+    control.send_hello(Party::P1, Purpose::Session)?;
+    control.receive_hello(Party::P1)?;
+    match control.receive()? {
+        Message::Offer(offer) => Ok(offer),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// What is wrong with what the server says of its model.
+fn of_description(e: ModelError) -> ServiceError {
+    ServiceError::Handshake(format!("the server's description of its model: {}", printable(&e.to_string())))
+}
+
 /// Whether an offer can be accepted.
 fn examine(offer: &Offer, pinned: Option<&Description>) -> Result<Description, ServiceError> {
-    let description = Description::from_bytes(offer.description.as_bytes()).map_err(|e| {
-        ServiceError::Handshake(format!("the server's description of its model: {}", printable(&e.to_string())))
-    })?;
+    let description = Description::from_bytes(offer.description.as_bytes()).map_err(of_description)?;
     if let Some(pinned) = pinned
         && !pinned.is_offered_as(&description)
     {

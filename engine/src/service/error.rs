@@ -24,6 +24,9 @@ pub enum ServiceError {
     /// This side ends.
     #[error("{0}")]
     Ended(String),
+    /// The user of this side cancelled the request.
+    #[error("the client cancelled the request")]
+    Cancelled,
     /// More than this side wants to spend.
     #[error("{0}")]
     Limit(String),
@@ -138,7 +141,7 @@ impl ServiceError {
         match self {
             Self::Handshake(_) | Self::Refused(_) => Fault::Peer,
             Self::Busy(_) => Fault::Busy,
-            Self::Limit(_) | Self::Ended(_) => Fault::Limit,
+            Self::Limit(_) | Self::Ended(_) | Self::Cancelled => Fault::Limit,
             Self::Request(_) | Self::Model(_) | Self::Build(_) | Self::Store(_) | Self::Identity(_) => Fault::Input,
             Self::Run(RunError::Input(_)) => Fault::Input,
             Self::Run(RunError::Backend { source, .. }) | Self::Network(source) => Fault::of(source),

@@ -18,6 +18,7 @@ use rustls::{
     RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
 };
 use std::fmt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -397,4 +398,36 @@ pub fn new_certificate(name: &str, from: SystemTime, valid: Duration) -> Result<
     let certificate = parameters.self_signed(&key)?;
     let fingerprint = Fingerprint::of(certificate.der());
     Ok(NewCertificate { certificate: certificate.pem(), key: key.serialize_pem(), fingerprint })
+}
+
+/// Files of a new key and certificate.
+#[derive(Clone, Debug)]
+pub struct NewFiles {
+    /// The certificate (PEM).
+    pub certificate: PathBuf,
+    /// Its key (PEM), readable by its owner alone.
+    pub key: PathBuf,
+    /// Of the certificate: what the other party has to know.
+    pub fingerprint: Fingerprint,
+}
+
+/// Makes a key and a self-signed certificate, `key.pem` and `certificate.pem` in a folder. Nothing there is overwritten.
+///
+/// # Errors
+/// The name cannot stand in a certificate, or a file is there already or cannot be written.
+pub fn create_certificate(name: &str, folder: &Path, days: u32) -> Result<NewFiles, IdentityError> {
+    const DAY: Duration = Duration::from_secs(86_400);
+    // Clocks differ: it is valid since an hour ago.
+    let from = SystemTime::now() - DAY / 24;
+    let new = new_certificate(name, from, DAY * days)
+        .map_err(|e| about(folder)(format!("no certificate can be made for '{name}': {e}")))?;
+    std::fs::create_dir_all(folder).map_err(about(folder))?;
+    let [certificate, key] = ["certificate.pem", "key.pem"].map(|name| folder.join(name));
+    for (path, mode, content) in [(&key, 0o600, &new.key), (&certificate, 0o644, &new.certificate)] {
+        let mut options = std::fs::OpenOptions::new();
+        std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), mode);
+        let mut file = options.open(path).map_err(about(path))?;
+        file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(about(path))?;
+    }
+    Ok(NewFiles { certificate, key, fingerprint: new.fingerprint })
 }

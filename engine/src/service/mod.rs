@@ -60,10 +60,10 @@ use crate::compile::{self, Request};
 use crate::graph::Weights;
 use crate::plan::choice::Choice;
 use crate::plan::correlations::{CORRELATION_BUDGET, correlation_bytes, offline_cost};
-use crate::plan::planner::{MAX_LANES, Task};
+use crate::plan::planner::{self, MAX_LANES, Task};
 use crate::plan::{Plan, WIRE_VERSION};
 use crate::program::{BuildError, Profile};
-use crate::run::session::{Report, Session, Stored};
+use crate::run::session::{Kept, Report, Session, Stored};
 use crate::run::store::{Header, SectionHeader, Store, Writer};
 use crate::run::trace::Trace;
 use crate::run::{self, Inputs, RunError};
@@ -73,7 +73,7 @@ use sirnn_backends::transport::{Channel, Handle, Limits, Link, TcpChannel, print
 use sirnn_backends::{Error, Party};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 use wire::{Control, Message, Phases, unexpected};
 
@@ -157,9 +157,54 @@ impl Group {
     fn reason(&self) -> Option<String> {
         self.lock().reason.clone()
     }
+
+    /// At a client: the error, unless what happened is that the request was cancelled.
+    fn or_cancelled(&self, e: ServiceError) -> ServiceError {
+        if self.reason().is_some() { ServiceError::Cancelled } else { e }
+    }
 }
 
-/// What a party is willing to spend on a request.
+/// Cancels requests of this client from another thread: those that run, and those that begin later.
+#[derive(Clone, Debug, Default)]
+pub struct Cancellation(Arc<Mutex<Covered>>);
+
+#[derive(Debug, Default)]
+struct Covered {
+    cancelled: bool,
+    groups: Vec<Weak<Group>>,
+}
+
+impl Cancellation {
+    fn lock(&self) -> MutexGuard<'_, Covered> {
+        self.0.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Ends what runs, as soon as it waits for the server; the server is told.
+    pub fn cancel(&self) {
+        let mut covered = self.lock();
+        covered.cancelled = true;
+        covered.groups.drain(..).filter_map(|g| g.upgrade()).for_each(|g| g.end(Some(CANCELLED)));
+    }
+
+    /// Whether [`Cancellation::cancel`] was called.
+    pub fn is_cancelled(&self) -> bool {
+        self.lock().cancelled
+    }
+
+    fn covers(&self, group: &Arc<Group>) {
+        let mut covered = self.lock();
+        if covered.cancelled {
+            group.end(Some(CANCELLED));
+        }
+        covered.groups.retain(|g| g.strong_count() > 0);
+        covered.groups.push(Arc::downgrade(group));
+    }
+}
+
+/// What the server hears of a cancelled request.
+const CANCELLED: &str = "the client cancelled the request";
+
+/// What a party is willing to spend on a request. By default 64 GiB on the wire and 4 GiB of memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Bytes on the wire, both ways, all phases, for all items.
@@ -168,11 +213,19 @@ pub struct Bounds {
     pub memory: u64,
 }
 
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { bytes: 64 << 30, memory: 4 << 30 }
+    }
+}
+
 /// What both parties agreed on: the plans of a request. All batches but the last are of one size.
 struct Plans {
     items: usize,
     batch: usize,
     lanes: usize,
+    /// The lanes that there are when both phases run: batches as far apart share keys. A store is made of the same messages in one lane.
+    stride: usize,
     backend: &'static dyn BackendSpec,
     fuse: bool,
     phases: Phases,
@@ -215,7 +268,6 @@ impl Plans {
                 choice.lanes, choice.batch
             )));
         };
-        let profile = Profile { linear: choice.linear, ..Profile::of(choice.objective.into(), backend) };
         let mut requests: Vec<Request> = Vec::new();
         let mut kinds = Vec::new();
         for start in (0..items).step_by(size) {
@@ -233,16 +285,22 @@ impl Plans {
         if phases != Phases::Both && task.request.lengths.is_some() {
             return Err(ServiceError::Limit("stores are for items of one length".into()));
         }
+        let stride = lanes;
         let options = task.options(choice.fuse);
-        let plan = |request| {
+        let plan = |(kind, request)| {
+            let profile = Profile {
+                linear: choice.linear,
+                sessions: planner::sharing(&kinds, stride, kind),
+                ..Profile::of(choice.objective.into(), backend)
+            };
             let compiled = compile::compile(task.graph, request, profile, &options)?;
             let inputs = weights.map(|w| compiled.server_inputs(w)).unwrap_or_default();
             Ok(Planned { plan: Plan::new(compiled.program, profile), inputs })
         };
-        let plans = requests.iter().map(plan).collect::<Result<_, BuildError>>()?;
+        let plans = requests.iter().enumerate().map(plan).collect::<Result<_, BuildError>>()?;
         // Stores are written from front to back.
         let lanes = if phases == Phases::Offline { 1 } else { lanes };
-        Ok(Self { items, batch: size, lanes, backend, fuse: choice.fuse, phases, plans, kinds })
+        Ok(Self { items, batch: size, lanes, stride, backend, fuse: choice.fuse, phases, plans, kinds })
     }
 
     /// Items and plan of each batch.
@@ -297,8 +355,13 @@ impl Plans {
 
     /// Refuses what exceeds the bounds.
     fn check(&self, party: Party, bounds: Bounds) -> Result<(), ServiceError> {
-        let each: Vec<u64> = self.plans.iter().map(|p| bytes(&p.plan, self.backend, self.phases)).collect();
-        let bytes = self.kinds.iter().fold(0u64, |sum, &kind| sum.saturating_add(each[kind]));
+        let each = |(k, &kind): (usize, &usize)| {
+            let plan = &self.plans[kind].plan;
+            let made = !matches!(self.phases, Phases::Online(_));
+            let kept = made && planner::follows(&self.kinds, self.stride, k);
+            bytes(plan, self.backend, self.phases) - if kept { plan.kept_key_bytes() } else { 0 }
+        };
+        let bytes = self.kinds.iter().enumerate().map(each).fold(0, u64::saturating_add);
         if bytes > bounds.bytes {
             let what = format!(
                 "{} items take {bytes} bytes on the wire, {} are allowed (--max-bytes)",
@@ -330,9 +393,10 @@ pub enum Part {
 /// A batch to compute: its number, its items, its plan.
 type Batch<'a> = (usize, Range<usize>, &'a Planned);
 
-/// The connections of a session.
-struct Channels<'a> {
+/// What a lane has for a session: connections, and what the session before left.
+struct Lane<'a> {
     online: &'a mut dyn Channel,
+    kept: &'a mut Kept,
     /// Makes the one for its generator.
     second: &'a dyn Fn() -> Result<Box<dyn Channel>, ServiceError>,
 }
@@ -369,7 +433,7 @@ fn in_lanes<'p, T: Send>(
     group: &Group,
     first: &mut dyn Channel,
     connect: &Connect<'_>,
-    compute: &(dyn Fn(usize, Batch<'p>, Channels<'_>) -> Result<T, ServiceError> + Sync),
+    compute: &(dyn Fn(usize, Batch<'p>, Lane<'_>) -> Result<T, ServiceError> + Sync),
 ) -> Result<Vec<T>, ServiceError> {
     let batches: Vec<Batch<'p>> = plans.batches().enumerate().map(|(k, (items, plan))| (k, items, plan)).collect();
     let span = tracing::Span::current();
@@ -385,8 +449,10 @@ fn in_lanes<'p, T: Send>(
         };
         let second = || connect(lane, Part::Offline);
         let mut done = Vec::new();
+        let mut kept: Vec<Kept> = (0..plans.stride).map(|_| Kept::default()).collect();
         for batch in batches.iter().skip(lane).step_by(plans.lanes) {
-            let computed = compute(lane, batch.clone(), Channels { online, second: &second });
+            let computed =
+                compute(lane, batch.clone(), Lane { online, kept: &mut kept[batch.0 % plans.stride], second: &second });
             done.push(computed.map_err(|e| failed(e, online, group))?);
         }
         // What was sent last must not stay behind when the process ends.
@@ -448,7 +514,7 @@ impl Agreed {
         party: Party,
         connection: &Connection,
         (lane, k, plan): (usize, usize, &Plan),
-        Channels { online, second }: Channels<'_>,
+        Lane { online, kept, second }: Lane<'_>,
         inputs: &Inputs,
         progress: &mut dyn FnMut(usize),
     ) -> Result<(BTreeMap<String, Vec<i128>>, Report), ServiceError> {
@@ -464,6 +530,7 @@ impl Agreed {
             id,
             nonce: self.nonce,
             online,
+            kept,
             offline: second()?,
             budget: CORRELATION_BUDGET,
         };

@@ -54,6 +54,19 @@ pub struct Limits {
     pub handshake: Duration,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            items: 100_000,
+            batch: 1024,
+            sessions: 4,
+            queue: 16,
+            bounds: Bounds::default(),
+            handshake: Duration::from_secs(5),
+        }
+    }
+}
+
 /// What a server has to do with stores.
 #[derive(Clone, Debug)]
 pub enum Stores {
@@ -513,6 +526,7 @@ impl Shared {
             max_items: limits.items as u64,
             max_batch: limits.batch as u64,
         }))?;
+        control.send_tensors(self.description.client.constants.bytes())?;
         let mut echoes = 0;
         let asked = loop {
             match control.receive() {

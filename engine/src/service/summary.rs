@@ -2,6 +2,7 @@
 
 use super::Plans;
 use super::wire::Phases;
+use crate::plan::correlations::kind_name;
 use crate::run::session::Report;
 use serde::Serialize;
 use sirnn_backends::Party;
@@ -99,15 +100,5 @@ impl Summary {
         };
         count(&mut self.correlations_used, &report.used);
         count(&mut self.correlations_generated, &report.generated);
-    }
-}
-
-/// Name of a kind of correlation in reports.
-pub fn kind_name(kind: CorrelationKind) -> String {
-    match kind {
-        CorrelationKind::Cot { sender } => format!("cot_p{}", sender.index()),
-        CorrelationKind::OneOf { sender, bits } => format!("one_of_{}_p{}", 1u64 << bits, sender.index()),
-        CorrelationKind::Triple { cols } => format!("triple_{cols}"),
-        CorrelationKind::OneHot(shape) => format!("one_hot_{}", 1u64 << shape.bits),
     }
 }

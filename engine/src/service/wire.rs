@@ -9,6 +9,8 @@ use super::identity::Fingerprint;
 use crate::plan::WIRE_VERSION;
 use crate::plan::choice::Choice;
 use crate::program::LinearForms;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use sirnn_backends::transport::{Channel, Limits, TcpChannel, printable};
 use sirnn_backends::{Error, Party};
@@ -23,6 +25,9 @@ pub const HELLO: usize = 32;
 pub const MAX_MESSAGE: usize = 1 << 20;
 /// Longest time in milliseconds after which a server may say to try again: a day.
 const MAX_RETRY: u64 = 86_400_000;
+
+/// Bytes of a part of the client's tensors: in base64 well within a message.
+pub const TENSORS_PART: usize = 1 << 19;
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +122,9 @@ pub enum Phases {
 pub enum Message {
     /// Server to client.
     Offer(Offer),
+    /// Server to client, after the offer of a model whose client computes something itself: a part of the public tensors for that, in
+    /// base64, until as many bytes are there as the description states.
+    Tensors(String),
     /// Client to server.
     Request(Request),
     /// Server to client.
@@ -239,6 +247,33 @@ impl Control {
         self.channel.close();
     }
 
+    /// Sends the public tensors of a model's client.
+    ///
+    /// # Errors
+    /// If the peer is gone.
+    pub fn send_tensors(&mut self, bytes: &[u8]) -> Result<(), ServiceError> {
+        bytes.chunks(TENSORS_PART).try_for_each(|part| self.send(&Message::Tensors(BASE64.encode(part))))
+    }
+
+    /// Receives them: `n` bytes, which the caller has bounded.
+    ///
+    /// # Errors
+    /// If the peer sent something else.
+    pub fn receive_tensors(&mut self, n: usize) -> Result<Vec<u8>, ServiceError> {
+        let mut bytes = Vec::new();
+        while bytes.len() < n {
+            let part = match self.receive()? {
+                Message::Tensors(part) => BASE64.decode(part).unwrap_or_default(),
+                other => return Err(unexpected(&other)),
+            };
+            if part.is_empty() || part.len() > n - bytes.len() {
+                return Err(ServiceError::Handshake("the peer sent malformed tensors".into()));
+            }
+            bytes.extend(part);
+        }
+        Ok(bytes)
+    }
+
     /// Receives a message.
     ///
     /// # Errors
@@ -274,6 +309,7 @@ impl Control {
 pub(super) fn unexpected(message: &Message) -> ServiceError {
     let name = match message {
         Message::Offer(_) => "an offer",
+        Message::Tensors(_) => "tensors",
         Message::Request(_) => "a request",
         Message::Choice(_) => "a choice",
         Message::Plans(_) => "plans",

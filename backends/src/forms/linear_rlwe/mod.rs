@@ -22,7 +22,9 @@
 //! 2^-40 over 2^36 values, which the caller counts. **A client that does not follow the protocol can read weights** by sending what is no ciphertext:
 //! up to two bits of a weighted sum per value. `docs/linear.md` derives all of this.
 //!
-//! Every session draws fresh secrets, errors, floods, `u_j`, and has public polynomials of its own. A block is answered once.
+//! **Kept keys.** `A_j` does not depend on blocks, so that one set of them, with its `u_j` and public polynomials, may serve several sessions
+//! with the same matrices, weights and client: [`Keys`]. Secrets `s`, their keys `k`, errors and floods are fresh in every session
+//! all the same, and a block is answered once.
 
 mod client;
 mod noise;
@@ -155,7 +157,30 @@ fn shape(task: &Task, form: Form) -> Shape {
     shape
 }
 
-/// Makes the products of all matrices of a session. P0 gives the weights of each; both give the same tasks.
+/// The server's keys `A_j` of all matrices of a session, with what belongs to them at a party: P0's weights in the form that products need and the
+/// seeds of `u_j`; what P1 received. For further sessions with the same peer, tasks and weights.
+pub struct Keys {
+    public: Public,
+    /// By matrix; P0's.
+    weights: Vec<server::Weights>,
+    /// By matrix; P1's.
+    received: Vec<client::ServerKeys>,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys").field("public", &self.public).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of memory that [`Keys`] take while they are kept, by party.
+pub fn kept_memory(tasks: impl Iterator<Item = (Task, Form)>) -> [u64; 2] {
+    tasks.map(|(task, form)| shape(&task, form).kept()).fold([0, 0], |sum, kept| [0, 1].map(|p| sum[p] + kept[p]))
+}
+
+/// Makes the products of all matrices of a session. P0 gives the weights of each; both give the same tasks. Without `keys`, new ones are
+/// made, with public polynomials from `public`; in the end `keys` are those of this session. Kept ones have to be from a session with this
+/// peer, these tasks and these weights, at both parties or at none.
 ///
 /// # Errors
 /// Those of the channel, or a peer that sends what is out of range.
@@ -164,9 +189,10 @@ pub fn linear_rlwe_offline(
     public: &Public,
     tasks: &[(Task, Form)],
     weights: &[Option<&Vector>],
+    keys: &mut Option<Keys>,
     channel: &mut dyn Channel,
 ) -> Result<Vec<LinearShare>, Error> {
-    run(party, public, tasks, weights, &mut Noise::fresh()?, channel)
+    run(party, public, tasks, weights, keys, &mut Noise::fresh()?, channel)
 }
 
 fn run(
@@ -174,45 +200,50 @@ fn run(
     public: &Public,
     tasks: &[(Task, Form)],
     weights: &[Option<&Vector>],
+    keys: &mut Option<Keys>,
     noise: &mut Noise,
     channel: &mut dyn Channel,
 ) -> Result<Vec<LinearShare>, Error> {
     let shapes: Vec<Shape> = tasks.iter().map(|(task, form)| shape(task, *form)).collect();
     let blocks = shape::blocks(shapes.iter());
-    let shares = match party {
+    let kept = keys.take();
+    let (new, public) = (kept.is_none(), kept.as_ref().map_or(*public, |keys| keys.public));
+    let mut all = kept.unwrap_or(Keys { public, weights: Vec::new(), received: Vec::new() });
+    let mut shares = Vec::new();
+    match party {
         Party::P0 => {
-            let prepared: Vec<server::Weights> = shapes
-                .iter()
-                .zip(weights)
-                .map(|(shape, weights)| server::Weights::new(shape, weights.expect("P0 has the weights"), noise))
-                .collect();
-            for (index, (shape, weights)) in shapes.iter().zip(&prepared).enumerate() {
-                server::send_keys(public, index, shape, weights, noise, channel)?;
+            if new {
+                for (index, (shape, weights)) in shapes.iter().zip(weights).enumerate() {
+                    let weights = server::Weights::new(shape, weights.expect("P0 has the weights"), noise);
+                    server::send_keys(&public, index, shape, &weights, noise, channel)?;
+                    all.weights.push(weights);
+                }
             }
             // Not flushed: the client may be sending too, and receiving sends what is queued.
-            let keys = server::receive_keys(&blocks, channel)?;
-            let mut shares = Vec::new();
-            for (shape, weights) in shapes.iter().zip(&prepared) {
-                let share = server::answer(shape, weights, &keys, noise, channel)?;
+            let client = server::receive_keys(&blocks, channel)?;
+            for (shape, weights) in shapes.iter().zip(&all.weights) {
+                let share = server::answer(shape, weights, &client, noise, channel)?;
                 shares.push(LinearShare { mask: None, share });
             }
-            shares
         }
         Party::P1 => {
-            let secrets = client::keys(public, &blocks, noise, channel)?;
+            let secrets = client::keys(&public, &blocks, noise, channel)?;
             let mut sent = Vec::new();
             for (index, shape) in shapes.iter().enumerate() {
-                sent.push(client::send(public, index, shape, &secrets, noise, channel)?);
+                sent.push(client::send(&public, index, shape, &secrets, noise, channel)?);
             }
-            let keys: Vec<client::ServerKeys> =
-                shapes.iter().map(|shape| client::ServerKeys::receive(shape, channel)).collect::<Result<_, _>>()?;
-            let mut shares = Vec::new();
-            for ((shape, sent), keys) in shapes.iter().zip(sent).zip(&keys) {
-                shares.push(client::finish(shape, sent, keys, &secrets, channel)?);
+            if new {
+                for shape in &shapes {
+                    all.received.push(client::ServerKeys::receive(shape, channel)?);
+                }
             }
-            shares
+            for ((shape, sent), received) in shapes.iter().zip(sent).zip(&all.received) {
+                shares.push(client::finish(shape, sent, received, &secrets, channel)?);
+            }
         }
-    };
+    }
     channel.flush()?;
+    // Only what served to the end is kept.
+    *keys = Some(all);
     Ok(shares)
 }

@@ -18,6 +18,8 @@ pub(super) enum Noise {
         sign: i64,
         /// Draws signs of secrets.
         prg: Prg,
+        /// Which way each coefficient of a key is rounded, if not to the nearest.
+        roundings: Option<std::sync::Arc<Vec<bool>>>,
     },
 }
 
@@ -48,8 +50,18 @@ impl Noise {
         match self {
             Self::Random(_) => Self::Random(prg),
             #[cfg(test)]
-            Self::Extreme { sign, .. } => Self::Extreme { sign: *sign, prg },
+            Self::Extreme { sign, roundings, .. } => Self::Extreme { sign: *sign, prg, roundings: roundings.clone() },
         }
+    }
+
+    /// The top `bits` of a fraction in units of `2^-128`, rounded: coefficient `at` of a server's key.
+    #[inline(always)]
+    pub(super) fn round(&self, x: u128, bits: u32, #[cfg_attr(not(test), allow(unused))] at: usize) -> u128 {
+        #[cfg(test)]
+        if let Self::Extreme { roundings: Some(up), .. } = self {
+            return (x >> (128 - bits)) + u128::from(up[at]);
+        }
+        ((x >> (127 - bits)) + 1) >> 1
     }
 
     /// Centred binomial errors.

@@ -219,7 +219,7 @@ fn key(
         let bits = shape.width + ring.set.key_fraction();
         let mut rounded = Wide::new(bits, n);
         for at in 0..n {
-            let x = ((ring.fraction(&y, at) >> (127 - bits)) + 1) >> 1;
+            let x = noise.round(ring.fraction(&y, at), bits, at);
             rounded.push([x as u64, (x >> 64) as u64, 0]);
         }
         let mut message = vec![0; rounded.len()];

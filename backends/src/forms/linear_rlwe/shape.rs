@@ -61,10 +61,12 @@ pub struct Cost {
     pub blocks: u64,
     /// Results that the server sends part of: what the distance is counted in.
     pub values: u64,
-    /// Of `to_p1`, the keys of the matrix.
+    /// Of `to_p1`, the server's keys of the matrix: not sent where they are kept.
     pub keys: u64,
     /// Coefficients of all polynomials that are transformed, and products of coefficients with weights: for estimates of time.
     pub work: [u64; 2],
+    /// Of `work`, what making the keys takes.
+    pub key_work: [u64; 2],
 }
 
 /// Bytes of a client's key for a block.
@@ -343,6 +345,14 @@ impl Shape {
         [public.max(received) + factors, (8 * primes * self.form.set.degree() * self.channels()) as u64]
     }
 
+    /// Bytes of memory of the keys, by party: factors and seeds at the server, what the client received.
+    pub(super) fn kept(&self) -> [u64; 2] {
+        let parts = self.weight_parts().len() as u64;
+        let polys = (self.groups * self.polys()) as u64;
+        let factors = 4 * parts * polys * (self.shifts.len() * self.inputs.div_ceil(2)) as u64;
+        [factors + 32 * polys, self.cost().keys]
+    }
+
     /// Exact cost.
     pub(super) fn cost(&self) -> Cost {
         let (width, bits) = (self.width, u32::from(self.form.bits));
@@ -352,8 +362,9 @@ impl Shape {
         let polys = (self.channels() + self.groups * self.polys()) as u64;
         let factors = (self.groups * self.polys() * self.terms()) as u64;
         // Public polynomials have more limbs than masks, for every prime.
+        let key_work = [polys * n, 2 * factors * n];
         let work = [(blocks + 1) * polys * n, (blocks + 2) * factors * n];
-        let mut cost = Cost { to_p1: keys, to_p0: 0, blocks, values: 0, keys, work };
+        let mut cost = Cost { to_p1: keys, to_p0: 0, blocks, values: 0, keys, work, key_work };
         let mut add = |data: usize, sent: usize, outputs: usize, times: u64| {
             let up = wide_len(data, bits) + wide_len(sent - data, bits + width);
             cost.to_p0 += (self.channels() * up) as u64 * times;
@@ -541,10 +552,11 @@ pub struct Task {
 }
 
 /// Chooses a form for each of the matrices of a session, where that is fewer bytes than `otherwise` says for the matrix. A set's
-/// client keys serve all matrices: a set, or a block more, has to be worth it for all together.
-pub fn choose(tasks: &[Task], otherwise: &[f64]) -> Vec<Option<Form>> {
+/// client keys serve all matrices: a set, or a block more, has to be worth it for all together. The server's keys serve so many
+/// `sessions`, of which each counts its part.
+pub fn choose(tasks: &[Task], otherwise: &[f64], sessions: u64) -> Vec<Option<Form>> {
     let all: Vec<Vec<(Form, Cost)>> = tasks.iter().map(|t| forms(t.op, t.weight_bits, t.width, t.n)).collect();
-    let bytes = |cost: &Cost| (cost.to_p0 + cost.to_p1) as f64;
+    let bytes = |cost: &Cost| (cost.to_p0 + cost.to_p1 - cost.keys) as f64 + cost.keys as f64 / sessions as f64;
     // The cheapest form of a matrix within limits of blocks by set.
     let best = |i: usize, limits: &[u64; 3]| {
         let within = all[i].iter().filter(|(form, cost)| cost.blocks <= limits[form.set as usize]);

@@ -46,25 +46,39 @@ fn random(seed: u64, width: u8, n: usize) -> Vec<u64> {
 
 /// Both parties; checks results and cost, and returns the shares.
 fn check(tasks: &[(Task, Form)], weights: &[Vec<u64>], seed: u64, noise: [fn() -> Noise; 2]) -> [Vec<LinearShare>; 2] {
+    session(tasks, weights, seed, [&noise[0], &noise[1]], &mut [None, None])
+}
+
+/// The same with keys that may be kept from an earlier session.
+fn session(
+    tasks: &[(Task, Form)],
+    weights: &[Vec<u64>],
+    seed: u64,
+    noise: [&(dyn Fn() -> Noise + Sync); 2],
+    keys: &mut [Option<Keys>; 2],
+) -> [Vec<LinearShare>; 2] {
     let (a, b) = MemChannel::pair();
     let public = Public::new(&[seed as u8; 16], &[1; 16]);
+    let new = keys[0].is_none();
     let vectors: Vec<Vector> = tasks
         .iter()
         .zip(weights)
         .map(|((task, _), w)| Vector::from_u64s(task.weight_bits.into(), w.iter().copied()))
         .collect();
-    let party = |party: Party, mut channel: MemChannel| {
+    let party = |party: Party, keys: &mut Option<Keys>, mut channel: MemChannel| {
         let weights: Vec<_> = vectors.iter().map(|w| (party == Party::P0).then_some(w)).collect();
-        let shares = run(party, &public, tasks, &weights, &mut noise[party.index()](), &mut channel).unwrap();
+        let shares = run(party, &public, tasks, &weights, keys, &mut noise[party.index()](), &mut channel).unwrap();
         (shares, channel.traffic(), channel.depth())
     };
+    let [ours, theirs] = keys;
     let [(zero, traffic, _), (one, _, depth)] = std::thread::scope(|scope| {
-        let p1 = scope.spawn(|| party(Party::P1, b));
-        [party(Party::P0, a), p1.join().unwrap()]
+        let p1 = scope.spawn(|| party(Party::P1, theirs, b));
+        [party(Party::P0, ours, a), p1.join().unwrap()]
     });
     let costs: Vec<Cost> = tasks.iter().map(|(task, form)| cost(task, *form)).collect();
     let keys = session_key_bytes(tasks.iter().copied());
-    assert_eq!(traffic.sent, costs.iter().map(|c| c.to_p1).sum::<u64>());
+    let saved = if new { 0 } else { costs.iter().map(|c| c.keys).sum() };
+    assert_eq!(traffic.sent + saved, costs.iter().map(|c| c.to_p1).sum::<u64>());
     assert_eq!(traffic.received, costs.iter().map(|c| c.to_p0).sum::<u64>() + keys);
     if costs.iter().any(|c| c.values > 0) {
         assert_eq!(depth, 2, "two one-way messages");
@@ -84,7 +98,17 @@ fn check(tasks: &[(Task, Form)], weights: &[Vec<u64>], seed: u64, noise: [fn() -
 const FRESH: [fn() -> Noise; 2] = [|| Noise::fresh().unwrap(); 2];
 
 fn extreme(sign: i64) -> Noise {
-    Noise::Extreme { sign, prg: Prg::new(9) }
+    Noise::Extreme { sign, prg: Prg::new(9), roundings: None }
+}
+
+/// The same, with keys rounded away from the nearest, each coefficient in the way that moves the value of slot `slot` of a first block
+/// most, up or down, against the secret that [`extreme`] draws: half a unit on average, which is what the bound has for the nearest.
+fn adverse(set: Set, slot: usize, sign: i64, up: bool) -> Noise {
+    let (secret, n) = (extreme(1).secret(set), set.degree());
+    // X^n = -1.
+    let factor = |l: usize| if l <= slot { secret[slot - l] } else { -secret[n + slot - l] };
+    let roundings = (0..n).map(|l| (factor(l) > 0) == up).collect();
+    Noise::Extreme { sign, prg: Prg::new(9), roundings: Some(std::sync::Arc::new(roundings)) }
 }
 
 fn task(op: LinearOp, weight_bits: u8, width: u8, n: usize) -> Task {
@@ -214,6 +238,30 @@ proptest! {
         }
     }
 
+    /// The same for the rounding of keys, against the secret that the client is going to draw, and for convolutions.
+    #[test]
+    fn adverse_roundings_are_exact(
+        inner in 1u32..200, outer in 1u32..4, rows in 1usize..40, kernel in [1u32..4, 1u32..4], filters in 1u32..4, kind in 0usize..5, seed: u64,
+    ) {
+        let (weight_bits, width) = [(8, 23), (8, 14), (8, 33), (16, 35), (8, 20)][kind];
+        let t = match kind {
+            4 => {
+                let c = conv([5, 7, inner % 8 + 1], kernel, [1, 1], [kernel[0] - 1, 0, 0, kernel[1] - 1], 1, filters);
+                task(LinearOp::Conv(c), weight_bits, width, c.image_len())
+            }
+            _ => matrix(inner, outer, rows, weight_bits, width),
+        };
+        let (form, _) = all_forms(&t)[0];
+        let shape = shape(&t, form);
+        let outputs = shape.block(0).outputs;
+        let slot = outputs[seed as usize % outputs.len()].0;
+        let weights = vec![1 << (weight_bits - 1); t.op.weights()];
+        for (sign, up) in [(1, true), (1, false), (-1, true), (-1, false)] {
+            let server = || adverse(form.set, slot, sign, up);
+            session(&[(t, form)], std::slice::from_ref(&weights), seed, [&server, &|| extreme(-sign)], &mut [None, None]);
+        }
+    }
+
     #[test]
     fn bounds_hold_for_every_form(
         inner in 1u32..4000, outer in 1u32..50, rows in 1usize..5000, weight_bits in 1u8..=16, width in 1u8..=64,
@@ -272,6 +320,31 @@ fn sessions_are_fresh() {
     assert!(polys.iter().all(|p| *p != public.keys(Set::N4096Q100)));
 }
 
+/// Kept keys: no bytes but for blocks, the same exactness, and masks that are fresh all the same.
+#[test]
+fn keys_serve_several_sessions() {
+    let convolution = conv([5, 6, 4], [3, 2], [2, 1], [2, 0, 1, 0], 2, 8);
+    let tasks = [
+        matrix(16, 35, 20, 8, 23),
+        matrix(3, 4, 5, 16, 35),
+        task(LinearOp::Conv(convolution), 8, 20, convolution.image_len()),
+    ];
+    let tasks: Vec<(Task, Form)> =
+        tasks.into_iter().map(|t| (t, all_forms(&t)[1.min(all_forms(&t).len() - 1)].0)).collect();
+    let weights: Vec<_> = tasks.iter().map(|(t, _)| random(1, t.weight_bits, t.op.weights())).collect();
+    let mut keys = [None, None];
+    let mut masks = Vec::new();
+    for seed in 0..3 {
+        let [_, one] = session(&tasks, &weights, seed, [&FRESH[0], &FRESH[1]], &mut keys);
+        masks.push(one[0].mask.as_ref().unwrap().to_u64s());
+    }
+    // At the ends of all ranges, too.
+    session(&tasks, &weights, 3, [&|| extreme(1), &|| extreme(-1)], &mut keys);
+    assert!(masks[0] != masks[1] && masks[1] != masks[2] && masks[0] != masks[2]);
+    // They are those of the first session.
+    assert!(keys.iter().all(|k| k.as_ref().unwrap().public == Public::new(&[0; 16], &[1; 16])));
+}
+
 #[test]
 fn keys_out_of_range_are_refused() {
     let t = matrix(2, 2, 3, 8, 20);
@@ -285,7 +358,7 @@ fn keys_out_of_range_are_refused() {
     theirs.send(&message).unwrap();
     let weights = Vector::from_u64s(8, [1, 2, 3, 4]);
     let public = Public::new(&[0; 16], &[0; 16]);
-    let e = linear_rlwe_offline(Party::P0, &public, &[(t, form)], &[Some(&weights)], &mut ours).unwrap_err();
+    let e = linear_rlwe_offline(Party::P0, &public, &[(t, form)], &[Some(&weights)], &mut None, &mut ours).unwrap_err();
     assert!(matches!(&e, Error::Protocol(what) if what.contains("out of range")), "{e}");
 }
 
@@ -294,14 +367,22 @@ fn choices_are_by_bytes() {
     // A wide matrix, a narrow one with few rows, an element-wise map.
     let tasks = [matrix(100, 35, 99, 8, 23), matrix(4, 2, 10, 8, 16), task(LinearOp::Scale { period: 9 }, 8, 16, 90)];
     let cots: Vec<f64> = tasks.iter().map(|t| t.op.weights() as f64 * 19.5 * (t.n / t.op_inner()) as f64).collect();
-    let chosen = choose(&tasks, &cots);
+    let chosen = choose(&tasks, &cots, 1);
     assert!(chosen[0].is_some_and(|f| f.spread > 1) && chosen[1].is_none() && chosen[2].is_none(), "{chosen:?}");
     // No matrix alone is worth a key, but it is there anyway.
     let keys = key_bytes(Set::N4096Q100) as f64;
     let cheap = cost(&tasks[0], chosen[0].unwrap());
-    let alone = choose(&tasks[..1], &[(cheap.to_p0 + cheap.to_p1) as f64 + keys / 2.0]);
+    let alone = choose(&tasks[..1], &[(cheap.to_p0 + cheap.to_p1) as f64 + keys / 2.0], 1);
     assert_eq!(alone, [None]);
-    assert_eq!(choose(&tasks, &[f64::INFINITY; 3]).iter().flatten().count(), 2);
+    // Keys that serve many sessions need not be few: rows stand closer.
+    let kept = choose(&tasks, &cots, 100)[0].unwrap();
+    assert!(kept.spread < chosen[0].unwrap().spread, "{kept:?}");
+    let session = |form, sessions: u64| {
+        let c = cost(&tasks[0], form);
+        (c.to_p0 + c.to_p1 - c.keys) * sessions + c.keys
+    };
+    assert!(session(kept, 100) < session(chosen[0].unwrap(), 100));
+    assert_eq!(choose(&tasks, &[f64::INFINITY; 3], 1).iter().flatten().count(), 2);
 }
 
 impl Task {

@@ -1,6 +1,7 @@
 //! What a text may leave out or say shortly, on the tables of its nodes: [`expand`] before they are read, [`shorten`] before they are written.
 
 use crate::model::ModelError;
+use crate::model::client::REAL;
 use crate::protocols::truncation::Rounding;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -114,6 +115,12 @@ pub(super) fn expand(node: &mut Table, rounding: Rounding, default: &Defaults) -
 }
 
 impl Defaults {
+    /// Of values that are real numbers.
+    pub(super) fn reals() -> Self {
+        let crate::graph::Number { bits, scale, .. } = REAL;
+        Self { bits: Some(bits), scale: Some(scale), tensor_bits: Some(bits) }
+    }
+
     fn fill(&self, number: &mut Table) {
         if let Some(bits) = self.bits {
             number.entry("bits").or_insert(i64::from(bits).into());

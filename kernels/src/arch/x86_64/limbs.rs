@@ -1,4 +1,5 @@
-//! Products of limbs with weights by `vpmaddwd`: tiles of outputs and registers whose sums stay in registers.
+//! Products of limbs with weights by `vpmaddwd`, or with AVX-512 by `vpdpwssd`, which adds as well: tiles of outputs and registers
+//! whose sums stay in registers.
 
 use crate::{level::Level, limbs::Limbs};
 use std::arch::x86_64::*;
@@ -94,7 +95,7 @@ macro_rules! kernels {
                 for j in 0..J {
                     let w = splat(bytemuck::must_cast(weights[j][g]));
                     for t in 0..$T {
-                        sums[j][t] = add(sums[j][t], madd(x[t], w));
+                        sums[j][t] = accumulate(sums[j][t], x[t], w);
                     }
                 }
             }
@@ -126,21 +127,16 @@ mod avx2 {
         _mm256_set1_epi32(w)
     }
 
+    /// Both products of every lane are added to its sum.
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn add(x: V, y: V) -> V {
-        _mm256_add_epi32(x, y)
-    }
-
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    fn madd(x: V, y: V) -> V {
-        _mm256_madd_epi16(x, y)
+    fn accumulate(sums: V, x: V, y: V) -> V {
+        _mm256_add_epi32(sums, _mm256_madd_epi16(x, y))
     }
 }
 
 mod avx512 {
-    kernels!("avx512f,avx512bw", __m512i, 8, 2);
+    kernels!("avx512f,avx512bw,avx512vnni", __m512i, 8, 2);
 
     #[target_feature(enable = "avx512f,avx512bw")]
     #[inline]
@@ -154,15 +150,10 @@ mod avx512 {
         _mm512_set1_epi32(w)
     }
 
-    #[target_feature(enable = "avx512f,avx512bw")]
+    /// Both products of every lane are added to its sum.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
     #[inline]
-    fn add(x: V, y: V) -> V {
-        _mm512_add_epi32(x, y)
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw")]
-    #[inline]
-    fn madd(x: V, y: V) -> V {
-        _mm512_madd_epi16(x, y)
+    fn accumulate(sums: V, x: V, y: V) -> V {
+        _mm512_dpwssd_epi32(sums, x, y)
     }
 }

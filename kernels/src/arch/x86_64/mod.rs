@@ -25,7 +25,7 @@ pub(crate) fn detect() -> Level {
         Level::Portable
     } else if !has!("vaes") {
         Level::Aesni
-    } else if !has!("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi", "avx512vbmi2", "gfni") {
+    } else if !has!("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi", "avx512vbmi2", "avx512vnni", "gfni") {
         Level::Vaes256
     } else {
         Level::Avx512
