@@ -2,16 +2,24 @@
 //!
 //! The files are reference data that is not shipped: `SIRNN_DATA` says where it is.
 
+use sirnn::compile::{self, prove};
+use sirnn::graph::{self, Graph};
 use sirnn::import::fidelity::{Fidelity, compare};
 use sirnn::import::items::{Items, items};
-use sirnn::import::network::Network;
 use sirnn::import::network::evaluate::evaluate;
+use sirnn::import::network::{Network, Op};
 use sirnn::import::onnx::{Dim, Model};
-use sirnn::import::quantise::{Options, quantise};
+use sirnn::import::quantise::{Layer, Options, Quantised, Settings, quantise, quantise_layers};
 use sirnn::import::ranges::Ranges;
 use sirnn::import::recognise::{Port, Request, recognise};
+use sirnn::import::search::{MAX_TRIALS, Search, search};
 use sirnn::import::tensor::Tensor;
 use sirnn::import::{arrays, check, float};
+use sirnn::plan::planner::Policy;
+use sirnn::program::{Goal, LinearForms, Profile};
+use sirnn::run::ideal::Machine;
+use sirnn_backends::ot;
+use sirnn_backends::transport::Link;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -456,4 +464,106 @@ fn quantised_exports_stay_close() {
         }
     }
     assert!(seen >= 24, "only {seen} models");
+}
+
+/// Two parties compute, bit for bit, what the graph of integers says: on the ideal machine, every call checked.
+fn two_parties_agree(network: &Network, quantised: &Quantised, item: &[Tensor], what: &str) {
+    let graph = Graph { fits: prove(&quantised.graph, &quantised.weights), ..quantised.graph.clone() };
+    let typed = graph.infer(quantised.steps(network)).unwrap();
+    let inputs = quantised.inputs(item).unwrap();
+    let want = graph::evaluate(&typed, &quantised.weights, &inputs);
+    let request = compile::Request { items: 1, steps: typed.steps, lengths: None };
+    for tables in [false, true] {
+        let options = compile::Options { tables, watch: Vec::new() };
+        let compiled = compile::compile(&graph, &request, Profile::default(), &options).unwrap();
+        let mut given = compiled.server_inputs(&quantised.weights);
+        given.extend(
+            graph
+                .inputs
+                .iter()
+                .zip(&inputs)
+                .map(|(input, x)| (input.name.clone(), x.data.iter().map(|&v| v.into()).collect())),
+        );
+        let got: HashMap<_, _> = Machine::new(&compiled.program, 7, true).run(&given).unwrap().into_iter().collect();
+        for (output, want) in graph.outputs.iter().zip(&want) {
+            let want: Vec<i128> = want.data.iter().map(|&v| v.into()).collect();
+            assert_eq!(got[&output.name], want, "{what}, tables {tables}, output '{}'", output.name);
+        }
+    }
+}
+
+#[test]
+fn two_parties_compute_quantised_networks() {
+    let Some(folder) = folder() else { return };
+    let clamped = Options { clamp: Some(8.0), ..Options::default() };
+    for (file, options) in [
+        ("torch/lstm1_last.ts", Options::default()),
+        ("torch/lstm1_last.ts", clamped),
+        ("torch/op_lstm_init", Options::default()),
+        ("torch/rnn_relu_last.ts", Options { weights: 8, activations: 14, ..Options::default() }),
+        ("torch/gru2_bi_mean.dynbatch", Options::default()),
+        ("keras/keras_cnn_gru", Options::default()),
+    ] {
+        let model = Model::load(&folder.join(format!("{file}.onnx"))).unwrap();
+        let x = arrays::npz(&folder.join(format!("{}.npz", file.split('.').next().unwrap())), "x").unwrap();
+        let (network, items) = network_for(&model, &model.graph.inputs[0].name, &x);
+        let ranges = Ranges::observe(&network, &items).unwrap();
+        let quantised = quantise(&network, &ranges, options).unwrap();
+        two_parties_agree(&network, &quantised, &items[0], file);
+    }
+}
+
+#[test]
+fn a_layer_has_widths_of_its_own() {
+    let Some(folder) = folder() else { return };
+    let model = Model::load(&folder.join("keras/keras_cnn_gru.onnx")).unwrap();
+    let x = arrays::npz(&folder.join("keras/keras_cnn_gru.npz"), "x").unwrap();
+    let (network, items) = network_for(&model, &model.graph.inputs[0].name, &x);
+    let ranges = Ranges::observe(&network, &items).unwrap();
+    let name = network.nodes.iter().find(|n| matches!(n.op, Op::Conv(_))).unwrap().name.clone();
+    let with = |name: &str, layer| {
+        let settings = Settings { options: Options::default(), layers: [(name.to_string(), layer)].into() };
+        quantise_layers(&network, &ranges, &settings)
+    };
+    let bits =
+        |q: &Quantised| q.weights.values().map(|t| t.data.iter().map(|v| v.abs()).max().unwrap()).collect::<Vec<_>>();
+    let all = quantise(&network, &ranges, Options::default()).unwrap();
+    let one = with(&name, Layer { weights: Some(4), ..Layer::default() }).unwrap();
+    let narrower = bits(&all).iter().zip(bits(&one)).filter(|(a, b)| **a > 31 && *b <= 7).count();
+    assert_eq!(narrower, 1, "{name}");
+    assert!(with("nowhere", Layer::default()).unwrap_err().contains("'nowhere'"));
+    assert!(with(&name, Layer { weights: Some(1), ..Layer::default() }).is_err());
+    // The same network, ranges and widths give the same integers.
+    let again = quantise(&network, &ranges, Options::default()).unwrap();
+    assert_eq!((&again.graph, &again.weights), (&all.graph, &all.weights));
+}
+
+#[test]
+fn the_search_finds_narrower_weights_that_agree() {
+    let Some(folder) = folder() else { return };
+    let model = Model::load(&folder.join("keras/keras_lstm.onnx")).unwrap();
+    let x = arrays::npz(&folder.join("keras/keras_lstm.npz"), "x").unwrap();
+    let (network, items) = network_for(&model, &model.graph.inputs[0].name, &x);
+    let ranges = Ranges::observe(&network, &items).unwrap();
+    let policy = Policy {
+        goal: Goal::Bytes,
+        link: Link::LAN,
+        backend: Some(ot::lookup("iknp").unwrap()),
+        fuse: Some(false),
+        lanes: Some(1),
+        linear: LinearForms::Cot,
+    };
+    let find =
+        |agreement| search(&network, &ranges, &items, &Settings::default(), Search { agreement, batch: 1, policy });
+    let found = find(1.0).unwrap();
+    assert_eq!(found.fidelity.agreement(), 1.0);
+    assert!(found.trials.len() <= MAX_TRIALS);
+    // Of all that agree and were planned none costs less than what was found.
+    let agree = || found.trials.iter().filter(|t| t.agreement == 1.0).filter_map(|t| Some((t, t.planned?.bytes)));
+    let least = agree().map(|(_, bytes)| bytes).min().unwrap();
+    assert!(agree().any(|(t, bytes)| t.settings == found.settings && bytes == least));
+    let own = agree().find(|(t, _)| t.settings == Settings { options: t.settings.options, ..Settings::default() });
+    assert!(own.is_some_and(|(_, bytes)| bytes >= least));
+    assert_eq!(find(1.0).unwrap().settings, found.settings);
+    assert!(find(2.0).is_err());
 }

@@ -15,6 +15,7 @@
 //! | `time` | a free time axis: one graph out of those for two lengths |
 //! | `convert` | all of it: from a file and calibration items to a model |
 //! | `report` | how close the model's answers are to those of the file |
+//! | `fastgrnn` | FastGRNNs from arrays of weights; models of integers with products multiplied out |
 //! | `arrays` | arrays from `.npy` and `.npz` files |
 //! | `items` | which part of an array is an item, for the inputs of a file |
 //! | `check` | what of a network cannot be imported, all at once |
@@ -25,6 +26,7 @@ pub mod arrays;
 mod channels;
 pub mod check;
 pub mod convert;
+pub mod fastgrnn;
 pub mod fidelity;
 pub mod float;
 pub mod items;
