@@ -6,21 +6,25 @@
 //!
 //! Sound: every interval holds every value that any input can lead to; a state's interval holds it in every step up to the last.
 
-use super::ir::{Def, Home, Ir, Item, Unary, Val};
+use super::ir::{Def, Home, Ir, Item, Unary, Val, Value};
 use super::tables::lcm;
 use super::{Request, expand, ranges, scalar, tables};
 use crate::graph::{Graph, Weights};
+use rayon::prelude::*;
 use sirnn_backends::inst::LinearOp;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Widest index that is followed entry by entry.
 const MAX_INDEX: u32 = 16;
-/// Entries of all elements and steps of a loop up to which they are followed: seconds.
-const MAX_LANES: u64 = 1 << 28;
+/// Entries of all elements and steps of a loop up to which they are followed: a few seconds.
+const MAX_LANES: u64 = 1 << 26;
 
 /// Entries of the elements of one vector up to which they are followed: a hundred megabytes.
 const MAX_ENTRIES: usize = 1 << 22;
+
+/// Entries that are worth a task of their own.
+const WORTH: usize = 1 << 14;
 
 /// An interval.
 type Span = (i128, i128);
@@ -225,19 +229,25 @@ impl Proof<'_> {
         let period =
             operands.iter().map(|(spans, bits)| spans.len() >> bits).chain(own.as_ref().map(Vec::len)).fold(1, lcm);
         let square = value.ins.len() == 2 && value.ins[0] == value.ins[1];
-        let mut results = Vec::with_capacity(period << bits);
-        let mut wraps = false;
-        let mut args = vec![(0, 0); operands.len()];
-        for i in 0..period {
-            for e in 0..1usize << bits {
+        // All entries of an element, and whether one wraps.
+        let element = |i: usize| {
+            let mut wraps = false;
+            let mut args = vec![(0, 0); operands.len()];
+            let weight = own.as_ref().map(|w| w[i % w.len()]);
+            let entry = |e: usize| {
                 for (arg, (spans, own_bits)) in args.iter_mut().zip(&operands) {
                     let n = spans.len() >> own_bits;
                     *arg = spans[((i % n) << own_bits) + if *own_bits > 0 { e } else { 0 }];
                 }
-                let weight = own.as_ref().map(|w| w[i % w.len()]);
-                results.push(self.step(v, &args, weight, square, &mut wraps));
-            }
-        }
+                Self::step(value, &args, weight, square, &mut wraps)
+            };
+            let spans: Vec<Span> = (0..1usize << bits).map(entry).collect();
+            (spans, wraps)
+        };
+        let elements: Vec<(Vec<Span>, bool)> =
+            (0..period).into_par_iter().with_min_len((WORTH >> bits).max(1)).map(element).collect();
+        let wraps = elements.iter().any(|(_, wraps)| *wraps);
+        let results: Vec<Span> = elements.into_iter().flat_map(|(spans, _)| spans).collect();
         if let Def::Shift(shift) = &value.def
             && shift.wrap.is_some()
         {
@@ -250,8 +260,7 @@ impl Proof<'_> {
     }
 
     /// One element.
-    fn step(&self, v: Val, args: &[Span], weight: Option<i128>, square: bool, wraps: &mut bool) -> Span {
-        let value = self.ir.value(v);
+    fn step(value: &Value, args: &[Span], weight: Option<i128>, square: bool, wraps: &mut bool) -> Span {
         match &value.def {
             Def::Mul if square => {
                 let (lo, hi) = args[0];
@@ -313,8 +322,15 @@ impl Proof<'_> {
             })
             .sum();
         let by_entry = lanes.saturating_mul(l.trips as u64) <= MAX_LANES;
-        for _ in 0..l.trips {
-            for &v in &l.body {
+        // What depends on a state: the rest is the same in every step.
+        let mut moving: HashSet<Val> = l.states.iter().map(|s| s.param).collect();
+        for &v in &l.body {
+            if self.ir.value(v).ins.iter().any(|x| moving.contains(x)) {
+                moving.insert(v);
+            }
+        }
+        for trip in 0..l.trips {
+            for &v in l.body.iter().filter(|v| trip == 0 || moving.contains(v)) {
                 self.value(v, by_entry);
             }
             let mut settled = true;
