@@ -354,7 +354,7 @@ fn costs(imported: &Imported, report: &Report) -> Result<Vec<Cost>, Failure> {
             bytes_online: best.estimate.bytes - best.estimate.bytes_offline,
             bytes: best.estimate.bytes,
             seconds: best.estimate.seconds,
-            layers: layers.map(|(path, c)| (path, c.depth as usize, c.bytes)).collect(),
+            layers: layers.map(|(path, c)| (path, c.depth, c.bytes)).collect(),
         });
     }
     Ok(all)

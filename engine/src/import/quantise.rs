@@ -257,6 +257,16 @@ fn up(by: i32) -> Rescale {
     Rescale { left: by.unsigned_abs(), ..Rescale::default() }
 }
 
+/// Operands of a sum.
+struct Aligned {
+    /// Their names and formats.
+    ins: Vec<(String, Number)>,
+    /// What each is moved up by.
+    lefts: Vec<i32>,
+    /// Scales of the channels of the sum.
+    scales: Vec<i32>,
+}
+
 struct Lowering<'n> {
     network: &'n Network,
     ranges: &'n Ranges,
@@ -661,7 +671,7 @@ impl Lowering<'_> {
                 (op.into(), Some(number))
             }
             Op::Add(signs) => {
-                let (ins, lefts, scales) = self.aligned(&node.ins, builder)?;
+                let Aligned { ins, lefts, scales } = self.aligned(&node.ins, builder)?;
                 let terms = lefts
                     .iter()
                     .zip(signs)
@@ -828,13 +838,8 @@ impl Lowering<'_> {
         Ok((builder.compute(&name, rescaling::Rescaling { rescale: down(0, &finer) }, &[&value], number), number))
     }
 
-    /// Operands of a sum at one scale, or at scales that differ by the same in all channels: what each is moved up by, and the scales of
-    /// the channels at last.
-    fn aligned(
-        &mut self,
-        ids: &[ValueId],
-        builder: &mut Builder,
-    ) -> Result<(Vec<(String, Number)>, Vec<i32>, Vec<i32>), String> {
+    /// Operands of a sum at one scale, or at scales that differ by the same in all channels.
+    fn aligned(&mut self, ids: &[ValueId], builder: &mut Builder) -> Result<Aligned, String> {
         let mut ins = ids.iter().map(|&id| self.value(id)).collect::<Result<Vec<_>, _>>()?;
         let mut finer: Vec<Vec<i32>> = ids.iter().map(|id| self.finer.get(id).cloned().unwrap_or(vec![0])).collect();
         if finer.iter().any(|f| *f != finer[0]) {
@@ -852,7 +857,7 @@ impl Lowering<'_> {
         let scales: Vec<i32> = ins.iter().zip(&finer).map(|((_, n), f)| n.scale + f[0]).collect();
         let at = scales.iter().copied().max().unwrap_or(0);
         let all = finer[0].iter().map(|f| at + f - finer[0][0]).collect();
-        Ok((ins, scales.iter().map(|s| at - s).collect(), all))
+        Ok(Aligned { ins, lefts: scales.iter().map(|s| at - s).collect(), scales: all })
     }
 
     /// The operand of a sigmoid or tanh, clamped if that is asked for and its format goes beyond.
