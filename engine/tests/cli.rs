@@ -214,6 +214,8 @@ fn bad_models_are_named() {
     std::fs::remove_file(missing.join("weights.safetensors")).unwrap();
     refused(&missing, &["weights.safetensors", "No such file"]);
     refuses(&run(&["plan", "--model", "/no/such/folder"]), &["model.toml"]);
+    refuses(&run(&["plan", "--model", DIGITS, "--max-memory", "1k"]), &["--max-memory", "memory"]);
+    refuses(&run(&["plan", "--model", DIGITS, "--max-bytes", "1k"]), &["--max-bytes"]);
 }
 
 #[test]

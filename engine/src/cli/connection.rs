@@ -9,15 +9,28 @@ use sirnn_backends::transport::Limits;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What a party accepts to spend, and for how long it waits.
+/// What a request may cost.
 #[derive(Args, Clone)]
-pub(super) struct Spending {
+pub(super) struct Ceilings {
     /// Most bytes on the wire for all items of a request, both ways, all phases (suffixes k, M, G)
     #[arg(long, value_name = "BYTES", default_value = "64G", value_parser = byte_count)]
     max_bytes: u64,
     /// Most memory for this party: for all requests at the same time (suffixes k, M, G)
     #[arg(long, value_name = "BYTES", default_value = "4G", value_parser = byte_count)]
     max_memory: u64,
+}
+
+impl Ceilings {
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds { bytes: self.max_bytes, memory: self.max_memory }
+    }
+}
+
+/// What a party accepts to spend, and for how long it waits.
+#[derive(Args, Clone)]
+pub(super) struct Spending {
+    #[command(flatten)]
+    ceilings: Ceilings,
     /// Longest silence of the peer in seconds
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     deadline: Duration,
@@ -31,8 +44,8 @@ impl Spending {
     /// The same options for another process.
     pub(super) fn arguments(&self) -> Vec<String> {
         let values = [
-            ("--max-bytes", self.max_bytes.to_string()),
-            ("--max-memory", self.max_memory.to_string()),
+            ("--max-bytes", self.ceilings.max_bytes.to_string()),
+            ("--max-memory", self.ceilings.max_memory.to_string()),
             ("--deadline", self.deadline.as_secs_f64().to_string()),
             ("--min-rate", self.min_rate.to_string()),
         ];
@@ -40,7 +53,7 @@ impl Spending {
     }
 
     pub(super) fn bounds(&self) -> Bounds {
-        Bounds { bytes: self.max_bytes, memory: self.max_memory }
+        self.ceilings.bounds()
     }
 
     pub(super) fn connection(&self, net: Net, identity: Option<Identity>) -> Connection {

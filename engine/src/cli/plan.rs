@@ -1,5 +1,6 @@
 //! `sirnn plan`: everything that can be known before anything runs.
 
+use super::connection::Ceilings;
 use super::output::{bytes, write_file};
 use super::show::shape_of;
 use super::{Failure, Planning, link_name, speeds};
@@ -15,7 +16,7 @@ use sirnn::plan::planner::{self, Candidate, Task};
 use sirnn::plan::{LinearTask, Plan};
 use sirnn::run::store::SectionHeader;
 use sirnn::service::local::print_line;
-use sirnn::service::memory;
+use sirnn::service::{Fault, memory};
 use sirnn_backends::Party;
 use sirnn_backends::forms::linear_rlwe;
 use sirnn_backends::ot::{BackendSpec, streams::totals};
@@ -45,6 +46,8 @@ pub(super) struct PlanCommand {
     steps: Option<usize>,
     #[command(flatten)]
     planning: Planning,
+    #[command(flatten)]
+    ceilings: Ceilings,
     /// Also show the critical path, round by round
     #[arg(long)]
     explain: bool,
@@ -202,7 +205,7 @@ impl PlanCommand {
             });
             report.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
             print_line(report);
-            return Ok(());
+            return self.within(&job, memory.map(|m| m * lanes as u64));
         }
         let kind = if fuse { "with tables" } else { "op by op" };
         let how = match (job.all.batches, lanes) {
@@ -265,6 +268,26 @@ impl PlanCommand {
         );
         if self.explain {
             print_line(format_args!("\n{}", plan.explain()));
+        }
+        self.within(&job, memory.map(|m| m * lanes as u64))
+    }
+
+    /// Refuses what `serve` and `infer` would refuse with the same limits.
+    fn within(&self, job: &Job, memory: [u64; 2]) -> Result<(), Failure> {
+        let (bounds, most) = (self.ceilings.bounds(), memory[0].max(memory[1]));
+        let exceeds = |what, n, option, limit| {
+            let text = format!(
+                "{what}: {}, more than the {} of {option}; use a smaller --batch or raise it",
+                bytes(n),
+                bytes(limit)
+            );
+            Err(Failure::new(Fault::Limit, text))
+        };
+        if most > bounds.memory {
+            return exceeds("memory", most, "--max-memory", bounds.memory);
+        }
+        if job.all.bytes_total > bounds.bytes {
+            return exceeds("bytes", job.all.bytes_total, "--max-bytes", bounds.bytes);
         }
         Ok(())
     }
