@@ -32,7 +32,8 @@ mod tests;
 
 pub use prove::prove;
 
-use crate::graph::{Graph, Typed, Weights};
+use crate::graph::ops::Op;
+use crate::graph::{Graph, Typed, ValueId, Weights};
 use crate::program::{Build, Profile, Program, refuse};
 use crate::protocols::lookup::MAX_OT_INDEX;
 use crate::run::Inputs;
@@ -116,10 +117,26 @@ pub fn compile(graph: &Graph, request: &Request, profile: Profile, options: &Opt
     Ok(Compiled { program: lowered.program, server: lowered.server })
 }
 
+/// A node that lays the time steps of an operand along another axis of its result: what stands there depends on how many there are.
+fn broadcasts_time(graph: &Typed<'_>) -> Option<String> {
+    let found = graph.nodes.iter().find(|node| {
+        let rank = node.outs.first().map_or(0, |v| graph.ty(*v).shape.len());
+        let beside = |x: &ValueId| graph.ty(*x).timed && graph.ty(*x).shape.len() < rank;
+        matches!(node.node.op, Op::Add(_) | Op::Mul(_) | Op::Div(_)) && node.ins.iter().any(beside)
+    });
+    found.map(|node| node.node.name.clone())
+}
+
 /// Refuses items whose graph, at their own length, is not that of the longest with a shorter time axis: a shape that happens to fit the
 /// number of steps would say something else of them.
 fn check_lengths(graph: &Graph, longest: &Typed<'_>, lengths: &[usize]) -> Build<()> {
     let different: BTreeSet<usize> = lengths.iter().copied().filter(|&l| l != longest.steps).collect();
+    if let Some(name) = broadcasts_time(longest).filter(|_| !different.is_empty()) {
+        return refuse(
+            "model",
+            format!("node '{name}' broadcasts time steps along another axis: items of one length are expected"),
+        );
+    }
     for length in different {
         let own = graph.infer(length).or_else(|e| refuse("model", format!("an item of {length} steps: {e}")))?;
         for (value, own) in longest.values.iter().zip(&own.values) {

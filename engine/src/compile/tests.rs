@@ -383,6 +383,15 @@ mod lengths {
     }
 
     #[test]
+    fn time_steps_along_another_axis() {
+        let why = refused(&[3, 1], Reveal::Values, |g| {
+            g.arrange("flat", reshape::Reshape { shape: vec![-1, 3] }, &["x"]);
+            g.compute("sum", add::Add::default(), &["x", "flat"], BYTE)
+        });
+        assert!(why.contains("'sum' broadcasts time steps"), "{why}");
+    }
+
+    #[test]
     fn a_class_of_time_steps() {
         let why = refused(&[], Reveal::Scores, |_| "x".into());
         assert!(why.contains("time step"), "{why}");
