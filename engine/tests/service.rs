@@ -3,12 +3,13 @@
 mod common;
 
 use common::*;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sirnn::service::identity::new_certificate;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
 /// A party's certificate, key and fingerprint.
@@ -45,9 +46,9 @@ fn wait_until(mut what: impl FnMut() -> bool) {
     }
 }
 
-fn signal(server: &Server, name: &str) {
-    let pid = server.child.id().to_string();
-    assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+fn signal(server: &Server, signal: Signal) {
+    let pid = Pid::from_child(&server.child);
+    kill_process(pid, signal).unwrap();
 }
 
 fn get(address: &str, path: &str) -> String {
@@ -143,11 +144,11 @@ fn certificates_are_read_again() {
     let options = client.options(&["--peer-fingerprint", &server.fingerprint]);
     refuses(&host.infer(&output, &options), &["does not accept"]);
     std::fs::write(&accepted, format!("{} # the client\n", client.fingerprint)).unwrap();
-    signal(&host, "-HUP");
+    signal(&host, Signal::HUP);
     wait_until(|| host.infer(&output, &options).status.success());
     // What cannot be read changes nothing.
     std::fs::write(&accepted, "nonsense\n").unwrap();
-    signal(&host, "-HUP");
+    signal(&host, Signal::HUP);
     assert!(host.infer(&output, &options).status.success());
 }
 
@@ -190,14 +191,14 @@ fn a_full_server_queues_and_then_refuses() {
 fn a_server_ends_in_good_order() {
     // Nothing runs: at once.
     let mut host = Server::start(&[]);
-    signal(&host, "-TERM");
+    signal(&host, Signal::TERM);
     assert_eq!(host.child.wait().unwrap().code(), Some(0));
     // A session runs, and is told why it ends.
     let mut host = Server::start(&["--grace", "0.3", "--metrics", "127.0.0.1:0"]);
     let metrics = host.line["metrics"].as_str().unwrap().to_string();
     assert!(get(&metrics, "/readyz").starts_with("HTTP/1.1 200"));
     let (control, _) = host.request();
-    signal(&host, "-INT");
+    signal(&host, Signal::INT);
     wait_until(|| TcpStream::connect(&host.address).is_err());
     assert_eq!(host.child.wait().unwrap().code(), Some(0));
     use sirnn_backends::transport::Channel;
@@ -210,9 +211,9 @@ fn a_server_ends_in_good_order() {
     // Two signals: now.
     let mut host = Server::start(&["--grace", "1000"]);
     let (_control, _) = host.request();
-    signal(&host, "-INT");
+    signal(&host, Signal::INT);
     wait_until(|| TcpStream::connect(&host.address).is_err());
-    signal(&host, "-INT");
+    signal(&host, Signal::INT);
     assert_eq!(host.child.wait().unwrap().code(), Some(130));
 }
 

@@ -9,6 +9,7 @@ use crate::programs;
 use crate::show;
 use crate::source::Source;
 use sirnn::compile::{self, Options, Request};
+use sirnn::fixed::nearest;
 use sirnn::graph::ops::scan::{Scan, State, Steps, Yield};
 use sirnn::graph::ops::{
     Op, Parameter, Place, activation, add, bias, clip, concat, conv, div, gather, l2_normalise, matmul, matmul_shared,
@@ -370,24 +371,7 @@ impl Generator {
                 if x.1.number.bits > 10 {
                     return;
                 }
-                let functions = [
-                    "sigmoid",
-                    "tanh",
-                    "exp",
-                    "log",
-                    "gelu",
-                    "silu",
-                    "softplus",
-                    "elu",
-                    "erf",
-                    "sin",
-                    "cos",
-                    "reciprocal",
-                    "rsqrt",
-                    "sqrt",
-                    "square",
-                ];
-                table::Table { function: s.pick(&functions).into() }.into()
+                table::Table { function: s.pick(nearest::NAMES).into() }.into()
             }
             22 => {
                 ins.push(self.pick(s));

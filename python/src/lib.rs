@@ -15,6 +15,26 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// A builder with those of its values that are given.
+macro_rules! given {
+    ($builder:expr, $($method:ident: $value:expr),+ $(,)?) => {{
+        let mut builder = $builder;
+        $(if let Some(value) = $value {
+            builder = builder.$method(value);
+        })+
+        builder
+    }};
+}
+
+/// A builder with limits.
+macro_rules! limited {
+    ($builder:expr, $limits:expr) => {{
+        let (bytes, memory, deadline, rate) = $limits;
+        let deadline = deadline.map(seconds).transpose()?;
+        given!($builder, max_bytes: bytes, max_memory: memory, deadline: deadline, min_rate: rate)
+    }};
+}
+
 /// How often a call looks for signals and tells of its progress.
 const TICK: Duration = Duration::from_millis(50);
 /// For how long a call that was interrupted waits for its connections to end.
@@ -213,17 +233,8 @@ fn planning(
         "online" => Goal::Online,
         _ => return Err(wrong(format!("goal '{goal}': time, rounds, bytes or online"))),
     };
-    let mut planning = Planning::default().goal(goal).link(link.parse().map_err(wrong)?).linear(form(linear)?);
-    if let Some(name) = ot {
-        planning = planning.ot(name);
-    }
-    if let Some(fuse) = fuse {
-        planning = planning.fuse(fuse);
-    }
-    if let Some(lanes) = lanes {
-        planning = planning.lanes(lanes);
-    }
-    Ok(planning)
+    let planning = Planning::default().goal(goal).link(link.parse().map_err(wrong)?).linear(form(linear)?);
+    Ok(given!(planning, ot: ot, fuse: fuse, lanes: lanes))
 }
 
 fn form(linear: &str) -> PyResult<Linear> {
@@ -283,26 +294,6 @@ type Limits = (Option<u64>, Option<u64>, Option<f64>, Option<u64>);
 
 fn seconds(s: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(s).map_err(|e| wrong(format!("{s} seconds: {e}")))
-}
-
-macro_rules! limited {
-    ($builder:expr, $limits:expr) => {{
-        let (bytes, memory, deadline, rate) = $limits;
-        let mut builder = $builder;
-        if let Some(bytes) = bytes {
-            builder = builder.max_bytes(bytes);
-        }
-        if let Some(memory) = memory {
-            builder = builder.max_memory(memory);
-        }
-        if let Some(deadline) = deadline {
-            builder = builder.deadline(seconds(deadline)?);
-        }
-        if let Some(rate) = rate {
-            builder = builder.min_rate(rate);
-        }
-        builder
-    }};
 }
 
 /// A model.
@@ -449,20 +440,9 @@ impl Server {
         grace: f64,
     ) -> PyResult<Self> {
         let builder = sirnn::Server::builder(&model.0).planning(plans.0.clone()).grace(seconds(grace)?);
-        let mut builder = limited!(builder, limits);
+        let builder = limited!(builder, limits);
         let (items, batch, sessions, queue) = counts;
-        if let Some(items) = items {
-            builder = builder.max_items(items);
-        }
-        if let Some(batch) = batch {
-            builder = builder.max_batch(batch);
-        }
-        if let Some(sessions) = sessions {
-            builder = builder.max_sessions(sessions);
-        }
-        if let Some(queue) = queue {
-            builder = builder.queue(queue);
-        }
+        let mut builder = given!(builder, max_items: items, max_batch: batch, max_sessions: sessions, queue: queue);
         if let Some(parts) = parts {
             builder = builder.identity(identity(py, parts)?);
         }

@@ -16,7 +16,7 @@ use sirnn::plan::planner::{self, Candidate, Task};
 use sirnn::plan::{LinearTask, Plan};
 use sirnn::run::store::SectionHeader;
 use sirnn::service::local::print_line;
-use sirnn::service::{Fault, memory};
+use sirnn::service::memory;
 use sirnn_backends::Party;
 use sirnn_backends::forms::linear_rlwe;
 use sirnn_backends::ot::{BackendSpec, streams::totals};
@@ -179,7 +179,11 @@ impl PlanCommand {
         let rest = chosen.rest(&task)?;
         let job = Job::new(items, chosen, rest.as_ref());
         (estimate.bytes, estimate.bytes_offline) = (job.all.bytes_total, job.all.bytes_offline);
-        let memory = memory(plan);
+        let memory = memory(plan).map(|m| m * lanes as u64);
+        // What `serve` and `infer` refuse with the same limits is shown first.
+        let most = memory[0].max(memory[1]);
+        let allowed = self.ceilings.bounds().check([items, lanes, batch], job.all.bytes_total, most);
+        let allowed = allowed.map_err(Failure::from);
         let stores = Party::BOTH.map(|party| {
             let of = |plan: &Plan| SectionHeader::new(plan, party).bytes;
             of(plan) * (items / batch) as u64 + rest.as_ref().map_or(0, of)
@@ -196,7 +200,7 @@ impl PlanCommand {
                 "model": description.name, "items": items, "batch": batch, "ot": backend.name(), "fused": fuse, "lanes": lanes,
                 "estimate": estimate, "alternatives": all.iter().map(alternative).collect::<Vec<_>>(),
                 "lane": job.lane, "sessions": job.plans.iter().map(|(count, cost)| json!({ "count": count, "each": cost })).collect::<Vec<_>>(),
-                "peak_memory": memory.map(|m| m * lanes as u64), "store_bytes": stores, "correlations_used": job.correlations,
+                "peak_memory": memory, "store_bytes": stores, "correlations_used": job.correlations,
                 "bytes_per_instance": job.all.bytes_total as f64 / items as f64,
                 "digest": blake3::Hash::from(plan.digest).to_hex().to_string(),
                 "scopes": scopes, "revealed": revealed,
@@ -205,7 +209,7 @@ impl PlanCommand {
             });
             report.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
             print_line(report);
-            return self.within(&job, memory.map(|m| m * lanes as u64));
+            return allowed;
         }
         let kind = if fuse { "with tables" } else { "op by op" };
         let how = match (job.all.batches, lanes) {
@@ -246,8 +250,8 @@ impl PlanCommand {
         ));
         print_line(format_args!(
             "memory   server {}, client {} at most, beside the program itself",
-            bytes(memory[0] * lanes as u64),
-            bytes(memory[1] * lanes as u64)
+            bytes(memory[0]),
+            bytes(memory[1])
         ));
         print_line(format_args!(
             "stores   server {}, client {}, if correlations are made ahead (sirnn offline)",
@@ -269,27 +273,7 @@ impl PlanCommand {
         if self.explain {
             print_line(format_args!("\n{}", plan.explain()));
         }
-        self.within(&job, memory.map(|m| m * lanes as u64))
-    }
-
-    /// Refuses what `serve` and `infer` would refuse with the same limits.
-    fn within(&self, job: &Job, memory: [u64; 2]) -> Result<(), Failure> {
-        let (bounds, most) = (self.ceilings.bounds(), memory[0].max(memory[1]));
-        let exceeds = |what, n, option, limit| {
-            let text = format!(
-                "{what}: {}, more than the {} of {option}; use a smaller --batch or raise it",
-                bytes(n),
-                bytes(limit)
-            );
-            Err(Failure::new(Fault::Limit, text))
-        };
-        if most > bounds.memory {
-            return exceeds("memory", most, "--max-memory", bounds.memory);
-        }
-        if job.all.bytes_total > bounds.bytes {
-            return exceeds("bytes", job.all.bytes_total, "--max-bytes", bounds.bytes);
-        }
-        Ok(())
+        allowed
     }
 
     /// Bytes and rounds of the request, and of what it consists of.

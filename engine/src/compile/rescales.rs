@@ -166,6 +166,11 @@ pub(super) fn depth(ir: &Ir, v: Val, known: &mut Vec<Option<u32>>) -> u32 {
     before + own
 }
 
+/// Bits of a signed number, and of its negative.
+pub(super) fn bits(x: i128) -> u32 {
+    129 - x.unsigned_abs().leading_zeros()
+}
+
 /// A sum with a product that comes last and is rounded down.
 fn late(ir: &Ir, v: Val, single: &dyn Fn(Val) -> bool) -> Option<Chain> {
     let value = ir.value(v);
@@ -193,7 +198,6 @@ fn late(ir: &Ir, v: Val, single: &dyn Fn(Val) -> bool) -> Option<Chain> {
         .enumerate()
         .map(|(i, &(minus, up))| if i == last { (false, 0) } else { (minus, up + floor) })
         .collect();
-    let bits = |x: i128| 129 - x.unsigned_abs().leading_zeros();
     if bits(value.lo).max(bits(value.hi)) + floor > 60 {
         return None;
     }

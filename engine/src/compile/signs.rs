@@ -7,7 +7,7 @@
 //! product's width, after the product. Decided by public ranges alone.
 
 use super::ir::{Def, Ir, Shift, Unary, Val};
-use super::rescales::{self, Chain, TREE};
+use super::rescales::{self, Chain, TREE, bits};
 use crate::protocols::truncation::Rounding;
 use sirnn_backends::inst::LinearOp;
 
@@ -27,7 +27,6 @@ fn known(ir: &Ir, v: Val) -> Option<Chain> {
     let product = ir.value(v).ins[0];
     let (lo, hi) = (ir.value(product).lo, ir.value(product).hi);
     let most = (1i128 << shift.shift) - 1;
-    let bits = |x: i128| 129 - x.unsigned_abs().leading_zeros();
     if lo >= 0 || bits(lo).max(bits(hi + most)) > MAX_BITS {
         return None;
     }

@@ -8,11 +8,12 @@
 //! 4. Where a time axis is free, the same is done for one step more, and what differs stays open ([`time`]).
 
 use super::items::{Items, batch_axis, items};
+use super::names::clean;
 use super::network::evaluate::evaluate;
 use super::network::{Network, Node, ValueId};
 use super::onnx::{Dim, Graph as File, Input, Kind, Model as FileModel};
 use super::part::{Part, take_suffix};
-use super::quantise::{self, Layer, Options, Quantised, clean, quantise_layers};
+use super::quantise::{self, Layer, Options, Quantised, quantise_layers};
 use super::ranges::Ranges;
 use super::recognise::{Port, Request, recognise};
 use super::search::{Search, search};

@@ -6,6 +6,7 @@
 //! | `tensor` | the values that operators take and give |
 //! | `float` | what the operators compute, in floats |
 //! | `recognise` | from a file's operators to a [`network`]: cells, loops, constants |
+//! | `names` | names of nodes, none twice |
 //! | `network` | a network in floats, in the terms of the integer graph that it will become |
 //! | `ranges` | what values it takes on calibration items |
 //! | `quantise`(mod@quantise) | formats of fixed point, and the graph of integers |
@@ -30,6 +31,7 @@ pub mod fastgrnn;
 pub mod fidelity;
 pub mod float;
 pub mod items;
+mod names;
 pub mod network;
 pub mod onnx;
 pub mod part;

@@ -1,6 +1,7 @@
 //! What the client computes itself, out of a network in floats: the operations before a tensor, and the functions at the end of a
 //! network, as parts of a description ([`crate::model::client`]).
 
+use super::names::{Names, clean};
 use super::network::{Function, Network, Node, Op, Sign, ValueId, Windows};
 use super::tensor::Tensor;
 use crate::graph::builder::{Builder, fixed, output};
@@ -18,26 +19,19 @@ pub struct Part {
     builder: Builder,
     /// Tensors by name.
     pub constants: BTreeMap<String, Reals>,
-    names: HashSet<String>,
+    names: Names,
     prefix: &'static str,
 }
 
 impl Part {
     /// Without nodes; names of its tensors begin with `prefix`.
     pub fn new(prefix: &'static str) -> Self {
-        Self { builder: Builder::new(), constants: BTreeMap::new(), names: HashSet::new(), prefix }
+        Self { builder: Builder::new(), constants: BTreeMap::new(), names: Names::default(), prefix }
     }
 
     /// A name that is not taken.
     pub fn name(&mut self, wanted: &str) -> String {
-        let wanted = super::quantise::clean(wanted);
-        let mut name = wanted.clone();
-        let mut n = 1;
-        while !self.names.insert(name.clone()) {
-            n += 1;
-            name = format!("{wanted} {n}");
-        }
-        name
+        self.names.take(wanted)
     }
 
     /// Adds an operation on reals.
@@ -53,7 +47,7 @@ impl Part {
     }
 
     fn tensor(&mut self, name: &str, shape: Vec<usize>, data: &[f32]) -> Parameter {
-        let mut own = format!("{}{}", self.prefix, super::quantise::clean(name));
+        let mut own = format!("{}{}", self.prefix, clean(name));
         while self.constants.contains_key(&own) {
             own.push('\'');
         }

@@ -12,6 +12,7 @@
 //! Deterministic: the same network, ranges and options give the same graph.
 
 use super::channels::{Channels, Lanes};
+use super::names::{Names, clean};
 use super::network::{Function, Init, Network, Node, Op, Scan, Sign, ValueId, Windows};
 use super::ranges::Ranges;
 use super::tensor::Tensor as Floats;
@@ -32,8 +33,6 @@ const MAX_EXACT_BITS: u32 = 62;
 const MAX_TENSOR_BITS: u32 = 32;
 /// Most bits that a value has beyond those of an activation, so that it is proven, or nearly, not to wrap.
 const MAX_SPARE_BITS: u32 = 8;
-/// Longest name, so that a suffix has room.
-const MAX_NAME: usize = 100;
 
 /// Widths of a quantised network.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -159,7 +158,7 @@ pub fn quantise_layers(network: &Network, ranges: &Ranges, settings: &Settings) 
         grows: HashSet::new(),
         values: HashMap::new(),
         finer: HashMap::new(),
-        names: HashSet::new(),
+        names: Names::default(),
         weights: Weights::new(),
     };
     lowering.layers(&settings.layers)?;
@@ -182,16 +181,6 @@ pub fn quantise_layers(network: &Network, ranges: &Ranges, settings: &Settings) 
     }
     let graph = builder.finish(0, inputs, outputs);
     Ok(Quantised { graph, weights: lowering.weights, values: lowering.values, channels: lowering.finer })
-}
-
-/// A name as the graph's rules allow it.
-pub(super) fn clean(name: &str) -> String {
-    let name: String = name.chars().map(|c| if c == '/' || c.is_control() { '.' } else { c }).collect();
-    let mut name = name.trim_matches('.').to_string();
-    while name.len() > MAX_NAME {
-        name.pop();
-    }
-    if name.is_empty() { "value".into() } else { name }
 }
 
 /// The largest scale at which `magnitude` fits `bits` signed bits.
@@ -290,7 +279,7 @@ struct Lowering<'n> {
     values: HashMap<ValueId, (String, Number)>,
     /// By how much channels are finer than the value's number says.
     finer: HashMap<ValueId, Vec<i32>>,
-    names: HashSet<String>,
+    names: Names,
     weights: Weights,
 }
 
@@ -571,14 +560,7 @@ impl Lowering<'_> {
     }
 
     fn name(&mut self, wanted: &str) -> String {
-        let wanted = clean(wanted);
-        let mut name = wanted.clone();
-        let mut n = 1;
-        while !self.names.insert(name.clone()) {
-            n += 1;
-            name = format!("{wanted} {n}");
-        }
-        name
+        self.names.take(wanted)
     }
 
     fn value(&self, id: ValueId) -> Result<(String, Number), String> {

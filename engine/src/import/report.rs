@@ -10,6 +10,8 @@ use super::tensor::Tensor;
 use crate::graph::evaluate::evaluate_observed;
 use crate::graph::{self, Number};
 use crate::model::client::{Client, Reals};
+use crate::model::input::Array;
+use crate::model::npy::Value;
 use crate::model::{Description, Items};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -221,10 +223,14 @@ fn look(
     item: &[Tensor],
     inside: bool,
 ) -> Result<Seen, String> {
-    let reals = |t: &Tensor| {
-        (1, Reals { shape: t.shape().to_vec(), data: t.to_floats().iter().map(|&v| f64::from(v)).collect() })
+    let array = |(input, t): (&graph::Input, &Tensor)| Array {
+        name: Some(input.name.clone()),
+        shape: [&[1], t.shape()].concat(),
+        values: t.to_floats().iter().map(|&v| Value::Real(v.into())).collect(),
+        lengths: None,
     };
-    let items = Items::from_reals(bare, item.iter().map(reals).collect(), None).map_err(|e| e.to_string())?;
+    let arrays = bare.graph.inputs.iter().zip(item).map(array).collect();
+    let items = Items::from_arrays(bare, arrays).map_err(|e| e.to_string())?;
     let typed = bare.typed(items.steps()).map_err(|e| e.to_string())?;
     let by_name: HashMap<&str, (ValueId, Number)> =
         imported.values.iter().map(|(id, (name, number))| (name.as_str(), (*id, *number))).collect();

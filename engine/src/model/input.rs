@@ -518,30 +518,6 @@ impl Items {
         Self::from_numbers(vec![(numbers, "items".into())], description, None, false)
     }
 
-    /// Takes real numbers, for each input `[items, shape..]` with the shape of one item; and their lengths.
-    ///
-    /// # Errors
-    /// As [`Items::load`].
-    pub fn from_reals(
-        description: &Description,
-        arrays: Vec<(usize, Reals)>,
-        lengths: Option<Vec<usize>>,
-    ) -> Result<Self, ModelError> {
-        let inputs = description.client.inputs(&description.graph);
-        require(arrays.len() == inputs.len(), "items", || format!("{} inputs for {}", arrays.len(), inputs.len()))?;
-        let numbers = |((items, reals), input): ((usize, Reals), &Input)| {
-            let place = format!("input '{}'", input.name);
-            let n = reals.shape.iter().product::<usize>().checked_mul(items);
-            require(n == Some(reals.data.len()), &place, || format!("{} numbers", reals.data.len()))?;
-            let shape = [&[items], &reals.shape[..]].concat();
-            let values = reals.data.into_iter().map(Value::Real).collect();
-            let numbers = from_array(&shape, values, input, description.graph.steps, None);
-            Ok((numbers.map_err(|e| e.inside(&place))?, place))
-        };
-        let numbers = arrays.into_iter().zip(inputs).map(numbers).collect::<Result<Vec<_>, ModelError>>()?;
-        Self::from_numbers(numbers, description, lengths, false)
-    }
-
     /// Fits numbers to the network's inputs, through the part that the client computes itself.
     fn from_numbers(
         mut numbers: Vec<(Numbers, String)>,

@@ -213,6 +213,28 @@ pub struct Bounds {
     pub memory: u64,
 }
 
+impl Bounds {
+    /// Refuses a request that takes more: `items`, of which `lanes` batches of `batch` are computed at the same time.
+    ///
+    /// # Errors
+    /// [`ServiceError::Limit`], with the option that would have to be raised.
+    pub fn check(&self, [items, lanes, batch]: [usize; 3], bytes: u64, memory: u64) -> Result<(), ServiceError> {
+        if bytes > self.bytes {
+            let what =
+                format!("{items} items take {bytes} bytes on the wire, {} are allowed (--max-bytes)", self.bytes);
+            return Err(ServiceError::Limit(what));
+        }
+        if memory > self.memory {
+            let what = format!(
+                "{lanes} batches of {batch} items at the same time take {memory} bytes of memory, {} are allowed (--max-memory)",
+                self.memory
+            );
+            return Err(ServiceError::Limit(what));
+        }
+        Ok(())
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
         Self { bytes: 64 << 30, memory: 4 << 30 }
@@ -362,22 +384,7 @@ impl Plans {
             bytes(plan, self.backend, self.phases) - if kept { plan.kept_key_bytes() } else { 0 }
         };
         let bytes = self.kinds.iter().enumerate().map(each).fold(0, u64::saturating_add);
-        if bytes > bounds.bytes {
-            let what = format!(
-                "{} items take {bytes} bytes on the wire, {} are allowed (--max-bytes)",
-                self.items, bounds.bytes
-            );
-            return Err(ServiceError::Limit(what));
-        }
-        let memory = self.memory(party);
-        if memory > bounds.memory {
-            let what = format!(
-                "{} batches of {} items at the same time take {memory} bytes of memory, {} are allowed (--max-memory)",
-                self.lanes, self.batch, bounds.memory
-            );
-            return Err(ServiceError::Limit(what));
-        }
-        Ok(())
+        bounds.check([self.items, self.lanes, self.batch], bytes, self.memory(party))
     }
 }
 
